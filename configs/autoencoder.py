@@ -1,0 +1,37 @@
+"""Stage 1: the autoencoder and its entropy model, for rate and MSE.
+
+  python -m gdc.main --config configs/autoencoder.py --workdir DIR
+
+Variants (--config configs/autoencoder.py:NAME):
+  default  `lean` on the photographs in the box, one machine
+  paper    `elic` on ImageNet crops, a TPU pod
+  tiny     seconds on a CPU; for tests
+"""
+from configs import base
+
+
+def get_config(variant: str = 'default'):
+  """The config of a variant: default, paper or tiny."""
+  c = base.get_config()
+  c.stage = 'autoencoder'
+  # Level weights lambda^-level_balance: 0 lets the highest rates lead, 1
+  # weighs every level's error alike.
+  c.level_balance = 0.5
+  c.optimizer.learning_rate = 1e-3
+  c.steps = 2_000
+  if variant == 'paper':
+    base.paper_data(c)
+    c.autoencoder.transforms = 'elic'
+    c.autoencoder.widths = (256, 256, 256)
+    c.autoencoder.latent_channels = 320
+    c.autoencoder.initial_gain = 1.0
+    c.optimizer.fast_factor = 1.0
+    c.steps = 2_000_000
+  elif variant == 'tiny':
+    base.tiny(c)
+  elif variant != 'default':
+    raise ValueError(
+      f'variant must be default, paper or tiny, not {variant!r}.'
+    )
+  c.lock()
+  return c

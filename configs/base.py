@@ -1,0 +1,126 @@
+"""What every training has in common. Not run by itself.
+
+configs/autoencoder.py, diffusion.py and flow.py start from this and set the
+rest; each names the command, the hardware and the numbers to expect.
+"""
+import ml_collections
+from ml_collections import config_dict
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The shared fields, each with its admissible values."""
+  c = ml_collections.ConfigDict()
+  c.stage = config_dict.placeholder(str)  # autoencoder, diffusion, flow
+  c.seed = 0  # of initialisation, data order, crops and noise
+  c.dtype = 'float32'  # float32, bfloat16: the type of the networks' products
+  c.fsdp = 1  # devices that share one copy of the state; divides their number
+
+  # Where the weights start: '' (afresh), pretrained:NAME or a bundle folder.
+  c.init_from = ''
+
+  c.data = ml_collections.ConfigDict()
+  # box:train, folder:PATH, tfds:NAME[:SPLIT]
+  c.data.source = 'box:train'
+  c.data.data_dir = ''  # where TFDS looks; '': its default, with download
+  c.data.batch_size = 8  # global; a multiple of the number of devices
+  c.data.crop = 128  # pixels, a multiple of 16
+  c.data.min_scale = 0.5  # in (0, 1]: crops are scaled down by up to this
+  c.data.balance = False  # draw by group rather than by picture (files only)
+
+  c.optimizer = ml_collections.ConfigDict()
+  c.optimizer.learning_rate = 1e-3  # the peak
+  c.optimizer.warmup_steps = 100
+  c.optimizer.decay_fraction = 0.4  # last part of the run, cosine to 1 %
+  c.optimizer.b2 = 0.99
+  c.optimizer.clip = 1.0  # global norm of the gradient
+  c.optimizer.fast_factor = 10.0  # times the rate, for the prior
+  c.optimizer.ema_decay = 0.999
+
+  c.steps = 1000
+  c.log_every = 20  # steps between metrics
+  c.image_every = 200  # steps between pictures in TensorBoard
+  c.checkpoint_every = 100  # steps
+  c.checkpoints_kept = 2  # the newest
+
+  c.autoencoder = ml_collections.ConfigDict()
+  c.autoencoder.transforms = 'lean'  # lean, elic
+  c.autoencoder.widths = (192, 256)  # channels per resolution
+  c.autoencoder.depths = (3, 3)  # blocks per resolution; lean only
+  c.autoencoder.latent_channels = 256
+  c.autoencoder.initial_gain = 1.5  # of level 1; images in [-1, 1]
+  # lambda of each quality level; the loss is bpp + lambda 255^2 MSE.
+  # CompressAI's ladder.
+  c.autoencoder.lambdas = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483)
+
+  c.evaluation = ml_collections.ConfigDict()
+  c.evaluation.source = 'box:heldout'  # as data.source, files only
+  c.evaluation.qualities = (1.0, 3.0, 5.0)
+  c.evaluation.max_images = 10  # the first ones; 0 takes all
+
+  c.name = 'model'  # of the exported bundle
+  return c
+
+
+def paper_data(c: ml_collections.ConfigDict):
+  """Data and duration of the `paper` variants: a pod and a TFDS set."""
+  c.data.source = 'tfds:imagenet2012:train'
+  c.data.batch_size = 256
+  c.data.crop = 256
+  c.data.min_scale = 0.5
+  c.dtype = 'bfloat16'
+  c.optimizer.learning_rate = 1e-4
+  c.optimizer.warmup_steps = 10_000
+  c.optimizer.decay_fraction = 0.15
+  c.optimizer.b2 = 0.999
+  c.optimizer.ema_decay = 0.9999
+  c.log_every = 100
+  c.image_every = 5_000
+  c.checkpoint_every = 5_000
+
+
+def tiny(c: ml_collections.ConfigDict):
+  """Small enough to compile and run in seconds; learns nothing of use."""
+  c.autoencoder.widths = (16, 24)
+  c.autoencoder.depths = (1, 1)
+  c.autoencoder.latent_channels = 24
+  if 'score_net' in c:
+    c.score_net.widths = (8, 16)
+    c.score_net.depths = (1, 1)
+    c.score_net.condition_features = 16
+  c.data.crop = 32
+  c.steps = 4
+  c.log_every = 1
+  c.image_every = 2
+  c.checkpoint_every = 2
+  c.optimizer.warmup_steps = 1
+  c.evaluation.max_images = 1
+  c.evaluation.qualities = (3.0,)
+
+
+def score_net(c: ml_collections.ConfigDict):
+  """The network and the autoencoder of stage 2, for either process."""
+  # The frozen autoencoder: pretrained:NAME, a bundle folder, or
+  # workdir:PATH, the newest checkpoint of a stage-1 run with this config's
+  # `autoencoder` fields.
+  c.autoencoder_from = 'pretrained:lean'
+  c.score_net = ml_collections.ConfigDict()
+  c.score_net.widths = (96, 192, 256)  # channels at 1/patch, half of it, ...
+  c.score_net.depths = (1, 2, 4)  # blocks per resolution, down and up again
+  c.score_net.patch = 4  # side of the input patches, pixels
+  c.score_net.condition_features = 128
+  c.sampling = ml_collections.ConfigDict()
+  c.sampling.steps = 4  # the decoder's default number of steps
+
+
+def paper_score_net(c: ml_collections.ConfigDict):
+  """The score network of the `paper` variants: about 200 M parameters."""
+  paper_data(c)
+  c.autoencoder_from = config_dict.placeholder(str)  # workdir:PATH
+  c.autoencoder.transforms = 'elic'
+  c.autoencoder.widths = (256, 256, 256)
+  c.autoencoder.latent_channels = 320
+  c.autoencoder.initial_gain = 1.0
+  c.score_net.widths = (256, 512, 1024)
+  c.score_net.depths = (2, 4, 12)
+  c.score_net.condition_features = 512
+  c.steps = 1_000_000

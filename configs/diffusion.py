@@ -1,0 +1,40 @@
+"""Stage 2: diffusion conditioned on the autoencoder's output.
+
+  python -m gdc.main --config configs/diffusion.py --workdir DIR
+
+Variants (--config configs/diffusion.py:NAME):
+  default  the network of configs/flow.py, on the photographs in the box
+  paper    a large network on ImageNet crops, a TPU pod
+  tiny     seconds on a CPU; for tests
+"""
+import ml_collections
+
+from configs import base
+
+
+def get_config(variant: str = 'default'):
+  """The config of a variant: default, paper or tiny."""
+  c = base.get_config()
+  c.stage = 'diffusion'
+  base.score_net(c)
+  c.diffusion = ml_collections.ConfigDict()
+  # < 1 is less noise than the cosine schedule, > 1 the text-to-image way.
+  c.diffusion.noise_shift = 0.5
+  c.diffusion.loss_space = 'eps'  # eps, v, x
+  c.sampling.sampler = 'ddpm'  # ddpm, ddim
+  c.sampling.steps = 32
+  c.sampling.gamma = 0.0  # in [0, 1]: noise injected by ddpm
+  c.sampling.start = 1.0  # in (0, 1]; < 1 starts late, from x_hat with noise
+  c.optimizer.learning_rate = 5e-4
+  c.steps = 5_000
+  if variant == 'paper':
+    base.paper_score_net(c)
+  elif variant == 'tiny':
+    base.tiny(c)
+    c.sampling.steps = 2
+  elif variant != 'default':
+    raise ValueError(
+      f'variant must be default, paper or tiny, not {variant!r}.'
+    )
+  c.lock()
+  return c

@@ -1,0 +1,48 @@
+"""Stage 2: rectified flow from the autoencoder's output to the original.
+
+  python -m gdc.main --config configs/flow.py --workdir DIR
+
+Variants (--config configs/flow.py:NAME):
+  default  goes on from the box's flow decoder, on the photographs in the box
+  scratch  the same network from random weights
+  paper    a large network on ImageNet crops, a TPU pod
+  tiny     seconds on a CPU; for tests
+"""
+import ml_collections
+
+from configs import base
+
+
+def get_config(variant: str = 'default'):
+  """The config of a variant: default, scratch, paper or tiny."""
+  c = base.get_config()
+  c.stage = 'flow'
+  base.score_net(c)
+  c.flow = ml_collections.ConfigDict()
+  # Noise at the source, as a multiple of the autoencoder's RMSE at that
+  # quality; 0 is the pure map.
+  c.flow.source_noise = 0.25
+  c.sampling.sampler = 'euler'  # euler, heun
+  c.sampling.warp = 1.0  # > 1: smaller steps toward the end
+  if variant == 'default':
+    c.init_from = 'pretrained:lean'
+    c.optimizer.learning_rate = 1e-4
+    c.optimizer.warmup_steps = 10
+    c.optimizer.ema_decay = 0.99
+    c.steps = 120
+    c.log_every = 10
+    c.image_every = 60
+    c.checkpoint_every = 20
+  elif variant == 'scratch':
+    c.optimizer.learning_rate = 5e-4
+    c.steps = 5_000
+  elif variant == 'paper':
+    base.paper_score_net(c)
+  elif variant == 'tiny':
+    base.tiny(c)
+  else:
+    raise ValueError(
+      f'variant must be default, scratch, paper or tiny, not {variant!r}.'
+    )
+  c.lock()
+  return c

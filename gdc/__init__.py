@@ -1,0 +1,25 @@
+"""gdc: generative image compression with score-based decoders.
+
+  codec = gdc.load('lean')
+  data = codec.compress(image, quality=3.0)
+  image = codec.decompress(data, decoder='flow', steps=4)
+
+Importing this package is cheap: jax is imported when a codec is loaded.
+"""
+from gdc import codec
+
+__version__ = '0.1.0'
+__all__ = ['codec', 'load']
+
+
+def load(name_or_path: str = 'lean'):
+  """Loads a codec: a bundle in the box by name, or a bundle folder by path.
+
+  Args:
+    name_or_path: 'lean', or the path of a folder that training exported.
+
+  Returns:
+    gdc.codec.codec.Codec, with compress and decompress.
+  """
+  from gdc.codec import codec as codec_module  # imports jax
+  return codec_module.load(name_or_path)

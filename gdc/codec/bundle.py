@@ -1,0 +1,286 @@
+"""A bundle: an exported model, all that a codec needs, in one folder.
+
+  bundle.json             name, format, the networks' records, digests
+  autoencoder.safetensors weights and the coder's integer tables
+  flow.safetensors        a score decoder's weights, if there is one
+  diffusion.safetensors
+
+The digest is of the autoencoder alone: it decides what the bits mean. A file
+made with a bundle stays decodable when a decoder is added or trained on.
+
+Weights are float16, except for what scales or counts (gains, prior, RMSE),
+and float32 once loaded. Exporting rounds them, and the tables are made from
+the rounded ones, so that a saved bundle is the one in memory.
+"""
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+
+from gdc.codec import bitstream, decoders, tables
+from gdc.models import autoencoder, entropy, layers, score_net
+
+FORMAT = 1
+PRETRAINED = pathlib.Path(__file__).parents[1] / 'pretrained'
+_EXACT = ('prior', 'log_gain', 'log_inverse_gain', 'log_rmse')
+_PROCESS_FIELDS = ('source_noise', 'noise_shift', 'loss_space', 'sampling')
+
+
+class BundleError(ValueError):
+  """A bundle that is missing, damaged or of another format."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+  """An exported model.
+
+  Attributes:
+    name: for people.
+    autoencoder_spec: fields of models.autoencoder.Autoencoder.
+    autoencoder_params: its parameters, float32 numpy.
+    tables: the coder's integer tables, a row per quality index and channel.
+    decoders: process -> (record, parameters) of each score decoder.
+  """
+
+  name: str
+  autoencoder_spec: dict[str, Any]
+  autoencoder_params: Any
+  tables: tables.Tables
+  decoders: dict[str, tuple[dict[str, Any], Any]] = dataclasses.field(
+    default_factory=dict
+  )
+
+  @property
+  def digest(self) -> str:
+    """SHA-256 of what the bits mean: autoencoder and tables, 64 hex digits."""
+    h = hashlib.sha256(_canonical(self.autoencoder_spec).encode())
+    arrays = {
+      **_flatten(_narrow(self.autoencoder_params)),
+      **_table_arrays(self.tables),
+    }
+    for name in sorted(arrays):
+      value = np.ascontiguousarray(arrays[name])
+      h.update(f'{name} {value.dtype.str} {value.shape}'.encode())
+      h.update(value.tobytes())
+    return h.hexdigest()
+
+
+# --- Networks from their records --------------------------------------------
+
+
+def _fields(spec, *, without=()):
+  return {
+    k: tuple(v) if isinstance(v, list) else v
+    for k, v in spec.items() if k not in without
+  }
+
+
+def build_autoencoder(spec, dtype=jnp.float32) -> autoencoder.Autoencoder:
+  """The Linen module that a record describes."""
+  return autoencoder.Autoencoder(**_fields(spec), dtype=dtype)
+
+
+def build_score_net(spec, dtype=jnp.float32) -> score_net.ScoreNet:
+  """The Linen module that a decoder's record describes."""
+  return score_net.ScoreNet(
+    **_fields(spec, without=_PROCESS_FIELDS), dtype=dtype
+  )
+
+
+# --- Export -----------------------------------------------------------------
+
+
+def make(name: str, spec: dict, params) -> Bundle:
+  """Exports an autoencoder: rounds its weights and freezes its tables.
+
+  Args:
+    name: of the bundle.
+    spec: fields of models.autoencoder.Autoencoder.
+    params: its parameters (the inside of 'params').
+  """
+  spec = json.loads(_canonical(spec))  # as it will be read back
+  params = _widen(_narrow(params))
+  return Bundle(name, spec, params, _make_tables(params, spec['num_levels']))
+
+
+def add_decoder(bundle: Bundle, process: str, spec: dict, params) -> Bundle:
+  """The bundle with a score decoder added or replaced."""
+  if process not in decoders.PROCESSES:
+    raise ValueError(
+      f'process must be one of {decoders.PROCESSES}, not {process!r}.'
+    )
+  decoders.validate(process, spec)
+  spec = json.loads(_canonical(spec))
+  entry = {process: (spec, _widen(_narrow(params)))}
+  return dataclasses.replace(bundle, decoders={**bundle.decoders, **entry})
+
+
+def _make_tables(params, num_levels: int) -> tables.Tables:
+  count = (num_levels - 1) * bitstream.QUALITY_STEPS + 1
+  quality = 1 + np.arange(count) / bitstream.QUALITY_STEPS
+  weights = np.asarray(layers.level_weights(quality, num_levels))
+  pmfs, first = [], []
+  for row in weights:
+    # Wide enough that the tails beyond it are not worth a count.
+    radius = 8
+    while True:
+      k = np.arange(-radius, radius + 1)
+      pmf = entropy.bin_prob(params['prior'], row, k)
+      if radius >= 4096 or pmf[[0, -1]].max() < 2.0 ** -(tables.PRECISION + 4):
+        break
+      radius *= 2
+    pmfs.append(pmf)
+    first.append(-radius)
+  return tables.from_pmfs(pmfs, first)
+
+
+# --- On disk ----------------------------------------------------------------
+
+
+def save(bundle: Bundle, folder) -> pathlib.Path:
+  """Writes a bundle as a folder, whole or not at all; replaces an old one."""
+  folder = pathlib.Path(folder).absolute()
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  temporary = pathlib.Path(
+    tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent)
+  )
+  try:
+    safetensors.numpy.save_file(
+      {
+        **_flatten(_narrow(bundle.autoencoder_params)),
+        **_table_arrays(bundle.tables),
+      },
+      temporary / 'autoencoder.safetensors',
+    )
+    for process, (_, params) in bundle.decoders.items():
+      safetensors.numpy.save_file(
+        _flatten(_narrow(params)), temporary / f'{process}.safetensors'
+      )
+    record = {
+      'format': FORMAT,
+      'name': bundle.name,
+      'digest': bundle.digest,
+      'autoencoder': bundle.autoencoder_spec,
+      'decoders': {p: spec for p, (spec, _) in bundle.decoders.items()},
+    }
+    (temporary / 'bundle.json').write_text(json.dumps(record, indent=2) + '\n')
+    temporary.chmod(0o755)
+    for path in temporary.iterdir():
+      path.chmod(0o644)
+    if folder.exists():
+      old = temporary.with_name(temporary.name + '-old')
+      os.replace(folder, old)
+      os.replace(temporary, folder)
+      shutil.rmtree(old)
+    else:
+      os.replace(temporary, folder)
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
+  return folder
+
+
+def find(name_or_path) -> pathlib.Path:
+  """The folder of a bundle in the box, by name, or at a path."""
+  named = PRETRAINED / str(name_or_path)
+  for folder in (pathlib.Path(name_or_path), named):
+    if (folder / 'bundle.json').is_file():
+      return folder
+  known = sorted(p.parent.name for p in PRETRAINED.glob('*/bundle.json'))
+  raise BundleError(
+    f'No model {str(name_or_path)!r}: it is neither a bundle folder nor one '
+    f'of the models in the box ({", ".join(known) or "none"}).'
+  )
+
+
+def load(name_or_path) -> Bundle:
+  """Reads a bundle and checks it against its digest."""
+  folder = find(name_or_path)
+  try:
+    record = json.loads((folder / 'bundle.json').read_text())
+    if record['format'] != FORMAT:
+      raise BundleError(
+        f'{folder} has bundle format {record["format"]}; this version of gdc '
+        f'reads format {FORMAT}.'
+      )
+    arrays = safetensors.numpy.load_file(folder / 'autoencoder.safetensors')
+    table_arrays = {
+      k.removeprefix('tables/'): arrays.pop(k)
+      for k in list(arrays) if k.startswith('tables/')
+    }
+    bundle = Bundle(
+      record['name'],
+      record['autoencoder'],
+      _widen(_unflatten(arrays)),
+      tables.Tables.from_arrays(table_arrays),
+      {
+        process: (spec, _widen(_unflatten(safetensors.numpy.load_file(
+          folder / f'{process}.safetensors'
+        ))))
+        for process, spec in record['decoders'].items()
+      },
+    )
+    digest = record['digest']
+  except BundleError:
+    raise
+  except (OSError, KeyError, ValueError, safetensors.SafetensorError) as e:
+    raise BundleError(f'{folder} is not a readable bundle: {e}') from e
+  if bundle.digest != digest:
+    raise BundleError(
+      f'{folder} is damaged: its digest is {bundle.digest[:8]}, bundle.json '
+      f'says {digest[:8]}.'
+    )
+  return bundle
+
+
+def _canonical(spec) -> str:
+  return json.dumps(spec, sort_keys=True, separators=(',', ':'))
+
+
+def _table_arrays(value: tables.Tables) -> dict[str, np.ndarray]:
+  return {f'tables/{k}': v for k, v in value.to_arrays().items()}
+
+
+def _flatten(tree, prefix='') -> dict[str, np.ndarray]:
+  flat = {}
+  for name, value in tree.items():
+    if isinstance(value, dict):
+      flat.update(_flatten(value, f'{prefix}{name}/'))
+    else:
+      flat[prefix + name] = np.asarray(value)
+  return flat
+
+
+def _unflatten(flat):
+  tree = {}
+  for path, value in flat.items():
+    *parents, leaf = path.split('/')
+    node = tree
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[leaf] = value
+  return tree
+
+
+def _narrow(params):
+  """float16 where a rounding of 2^-11 costs nothing, float32 elsewhere."""
+  return _unflatten({
+    k: np.asarray(
+      v, np.float32 if k.split('/')[0] in _EXACT else np.float16
+    )
+    for k, v in _flatten(params).items()
+  })
+
+
+def _widen(params):
+  return _unflatten({
+    k: np.asarray(v, np.float32) for k, v in _flatten(params).items()
+  })

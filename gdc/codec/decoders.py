@@ -1,0 +1,85 @@
+"""A process, a network and a sampler put together: x_hat -> realistic image."""
+import jax
+import jax.numpy as jnp
+
+from gdc.processes import diffusion, flow, samplers, schedules
+
+PROCESSES = ('flow', 'diffusion')
+
+
+def sample(
+  process: str,
+  spec: dict,
+  net,
+  params,
+  x_hat: jax.Array,
+  quality: jax.Array,
+  rmse: jax.Array,
+  key: jax.Array,
+  steps,
+) -> jax.Array:
+  """Decodes with a score decoder.
+
+  Args:
+    process: 'flow' or 'diffusion'.
+    spec: the decoder's record in its bundle; its 'sampling' part names the
+      sampler and its settings.
+    net: models.score_net.ScoreNet.
+    params: its parameters.
+    x_hat: [b, h, w, 3] in [-1, 1]; sides multiples of net.stride.
+    quality: [b].
+    rmse: [b] the autoencoder's expected error, images in [-1, 1].
+    key: typed key, the only randomness.
+    steps: number of sampling steps, may be traced.
+
+  Returns:
+    [b, h, w, 3] in [-1, 1].
+  """
+  if process not in PROCESSES:
+    raise ValueError(f'process must be one of {PROCESSES}, not {process!r}.')
+  sampling = spec['sampling']
+  noise_key, step_key = jax.random.split(key)
+  noise = jax.random.normal(noise_key, x_hat.shape)
+
+  def predict(z, level):
+    return net.apply({'params': params}, z, x_hat, level, quality)
+
+  if process == 'flow':
+    integrate = {'euler': samplers.euler, 'heun': samplers.heun}
+    residual = integrate[sampling['sampler']](
+      predict,
+      flow.source(noise, spec['source_noise']),
+      steps,
+      warp=sampling['warp'],
+    )
+    return jnp.clip(flow.from_residual(residual, x_hat, rmse), -1, 1)
+
+  def log_snr_fn(t):
+    return schedules.cosine_log_snr(t, spec['noise_shift'])
+
+  def noise_fn(i):
+    return jax.random.normal(jax.random.fold_in(step_key, i), x_hat.shape)
+
+  start = sampling['start']
+  z = samplers.start_state(x_hat, noise, log_snr_fn, start)
+  if sampling['sampler'] == 'ddim':
+    return samplers.ddim(predict, z, steps, log_snr_fn, start)
+  return samplers.ddpm(
+    predict, z, steps, log_snr_fn, noise_fn, sampling['gamma'], start
+  )
+
+
+def validate(process: str, spec: dict):
+  """Raises ValueError if a decoder's record names what does not exist."""
+  known = {'flow': ('euler', 'heun'), 'diffusion': ('ddpm', 'ddim')}[process]
+  sampler = spec['sampling']['sampler']
+  if sampler not in known:
+    raise ValueError(
+      f'sampler for {process} must be one of {known}, not {sampler!r}.'
+    )
+  diffusion_spaces = spec.get('loss_space', 'eps')
+  if diffusion_spaces not in diffusion.LOSS_SPACES:
+    raise ValueError(
+      f'loss_space must be one of {diffusion.LOSS_SPACES}, not '
+      f'{diffusion_spaces!r}.'
+    )

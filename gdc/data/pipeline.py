@@ -1,0 +1,55 @@
+"""Source to batches, with grain: shuffled, cropped, sharded over processes.
+
+The iterator's state is small, is saved with every checkpoint, and resumes at
+the exact next batch. All randomness is grain's, from one seed.
+"""
+import grain.python as grain
+import jax
+
+from gdc.data import sources, transforms
+
+
+def batches(
+  source,
+  *,
+  batch_size: int,
+  crop: int,
+  min_scale: float,
+  seed: int,
+  balance: bool,
+):
+  """An endless iterator of {'image': uint8 [local batch, crop, crop, 3]}.
+
+  Args:
+    source: from sources.build.
+    batch_size: global batch size; each process draws its equal part.
+    crop: side of the crops, pixels.
+    min_scale: see transforms.RandomCrop.
+    seed: of shuffling and cropping.
+    balance: draw from each of the source's groups in proportion to the square
+      root of its size, rather than to its size (a file source only).
+
+  Returns:
+    A grain iterator with get_state and set_state.
+  """
+  processes = jax.process_count()
+  if batch_size % processes:
+    raise ValueError(
+      f'batch_size {batch_size} must be a multiple of the {processes} '
+      'processes.'
+    )
+  if balance and not isinstance(source, sources.Files):
+    raise ValueError('balance needs a folder or the box as its source.')
+  parts = source.split_by_group() if balance else [source]
+  data = grain.MapDataset.mix([
+    grain.MapDataset.source(part).seed(seed + i).shuffle().repeat()
+    for i, part in enumerate(parts)
+  ], weights=[len(part) ** 0.5 for part in parts])
+  # Grain draws by position: cropped before it is divided, no two processes
+  # draw alike, and a batch is the same crops on any number of processes.
+  data = data.seed(seed).random_map(transforms.RandomCrop(crop, min_scale))
+  data = data[jax.process_index()::processes]
+  data = data.batch(batch_size // processes, drop_remainder=True)
+  return iter(data.to_iter_dataset(
+    grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
+  ))

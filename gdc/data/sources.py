@@ -1,0 +1,187 @@
+"""Photographs, by name: in the box, in a folder, or a TFDS data set.
+
+A source is a sequence (len, []) of {'image': uint8 [height, width, 3]}, which
+is what grain reads. Names, as configs write them:
+
+  box:train, box:heldout   the photographs in the box
+  folder:PATH              any folder; subfolders are read too
+  tfds:NAME or tfds:NAME:SPLIT   through tfds.data_source, no TensorFlow
+
+A folder may carry a MANIFEST.csv with columns `file` and, optionally,
+`original` and `source`: crops of an original that is held out in the box are
+then left out (nothing held out is ever trained on), and batches can be
+balanced over the values of `source`.
+"""
+import csv
+import functools
+import logging
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image
+
+_LOG = logging.getLogger(__name__)
+BOX = pathlib.Path(__file__).parent / 'photos'
+MANIFEST = 'MANIFEST.csv'
+_SUFFIXES = {'.jpg', '.jpeg', '.png', '.webp', '.avif', '.tif', '.tiff'}
+
+
+def read_image(path) -> np.ndarray:
+  """Reads a picture file as uint8 [height, width, 3] RGB."""
+  with Image.open(path) as image:
+    return np.asarray(image.convert('RGB'))
+
+
+class Files:
+  """A source over picture files, decoded pictures kept while they fit.
+
+  Attributes:
+    paths: the files, in order.
+    groups: one label per file, for balancing.
+  """
+
+  def __init__(
+    self,
+    paths: Sequence[pathlib.Path],
+    groups: Sequence[str] | None = None,
+    cache_bytes: int = 1 << 30,
+  ):
+    if not paths:
+      raise ValueError('A source needs at least one picture file; got none.')
+    self.paths = list(paths)
+    self.groups = list(groups or [''] * len(paths))
+    self._cache = {}
+    self._cache_left = cache_bytes
+
+  def __len__(self):
+    return len(self.paths)
+
+  def __getitem__(self, index):
+    index = int(index)
+    if index in self._cache:
+      return {'image': self._cache[index]}
+    image = read_image(self.paths[index])
+    if image.nbytes <= self._cache_left:
+      self._cache_left -= image.nbytes
+      self._cache[index] = image
+    return {'image': image}
+
+  def __repr__(self):
+    # Grain compares this text when it restores an iterator.
+    return f'Files({len(self.paths)} pictures, first {self.paths[0].name})'
+
+  def split_by_group(self) -> list['Files']:
+    """One source per group, in the order of their labels."""
+    return [
+      Files([p for p, g in zip(self.paths, self.groups, strict=True)
+             if g == label])
+      for label in sorted(set(self.groups))
+    ]
+
+
+@functools.lru_cache
+def _box_manifest() -> tuple[dict, ...]:
+  with open(BOX / MANIFEST, newline='') as f:
+    return tuple(csv.DictReader(f))
+
+
+def box(split: str) -> Files:
+  """The photographs in the box; split is 'train' or 'heldout'."""
+  if split not in ('train', 'heldout'):
+    raise ValueError(f"box split must be 'train' or 'heldout', not {split!r}.")
+  rows = [r for r in _box_manifest() if r['split'] == split]
+  return Files([BOX / r['file'] for r in rows], [r['source'] for r in rows])
+
+
+def box_images(split: str) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields (name, uint8 [512, 512, 3]) of the photographs in the box."""
+  source = box(split)
+  for i, path in enumerate(source.paths):
+    yield path.stem, source[i]['image']
+
+
+def folder(path) -> Files:
+  """All pictures below a folder, sorted by path; see the module's docstring."""
+  path = pathlib.Path(path).expanduser()
+  if not path.is_dir():
+    raise ValueError(f'{str(path)!r} is not a folder of pictures.')
+  files = sorted(
+    p for p in path.rglob('*') if p.suffix.lower() in _SUFFIXES
+  )
+  if not files:
+    raise ValueError(
+      f'No pictures below {str(path)!r}; looked for '
+      f'{", ".join(sorted(_SUFFIXES))}.'
+    )
+  groups = [p.parent.relative_to(path).as_posix() for p in files]
+  if (path / MANIFEST).exists():
+    with open(path / MANIFEST, newline='') as f:
+      rows = {r['file']: r for r in csv.DictReader(f)}
+    held_out = {
+      r['original'] for r in _box_manifest() if r['split'] == 'heldout'
+    }
+    kept = [
+      (p, rows.get(p.name, {})) for p in files
+      if rows.get(p.name, {}).get('original') not in held_out
+    ]
+    if len(kept) < len(files):
+      _LOG.info(
+        '%s: left out %d crops of photographs that the box holds out.',
+        path, len(files) - len(kept),
+      )
+    files = [p for p, _ in kept]
+    groups = [row.get('source', '') for _, row in kept]
+  return Files(files, groups)
+
+
+class Tfds:
+  """A TFDS data set with an `image` feature, in the array_record format.
+
+  tfds.data_source works without TensorFlow, but only on array_record files.
+  """
+
+  def __init__(self, name: str, split: str, data_dir: str | None = None):
+    import tensorflow_datasets as tfds  # late: seconds to import
+    try:
+      self._source = tfds.data_source(
+        name,
+        split=split,
+        data_dir=data_dir,
+        download=data_dir is None,
+        builder_kwargs={'file_format': 'array_record'},
+      )
+    except Exception as e:
+      raise ValueError(
+        f'TFDS could not open {name!r}, split {split!r}, data_dir '
+        f'{data_dir!r}, as array_record: {e}'
+      ) from e
+    self._name = f'{name}:{split}'
+
+  def __len__(self):
+    return len(self._source)
+
+  def __getitem__(self, index):
+    image = np.asarray(self._source[int(index)]['image'])
+    if image.shape[-1] == 1:
+      image = np.repeat(image, 3, axis=-1)
+    return {'image': image}
+
+  def __repr__(self):
+    return f'Tfds({self._name})'
+
+
+def build(name: str, data_dir: str | None = None):
+  """The source that a config names; see the module's docstring."""
+  kind, _, rest = name.partition(':')
+  if kind == 'box' and rest:
+    return box(rest)
+  if kind == 'folder' and rest:
+    return folder(rest)
+  if kind == 'tfds' and rest:
+    dataset, _, split = rest.partition(':')
+    return Tfds(dataset, split or 'train', data_dir)
+  raise ValueError(
+    'A data source is box:train, box:heldout, folder:PATH or '
+    f'tfds:NAME[:SPLIT], not {name!r}.'
+  )

@@ -1,0 +1,1 @@
+"""Codecs -> numbers and pictures: measures, baselines, sweeps, reports."""

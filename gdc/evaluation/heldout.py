@@ -1,0 +1,98 @@
+"""The end of the main job: a bundle on held-out photographs.
+
+Every figure is of real files: a picture is compressed to bytes, the bytes are
+decoded, by the autoencoder alone and by each score decoder of the bundle, and
+the decoded 8-bit picture is measured.
+"""
+import os
+import pathlib
+
+import tqdm
+
+from gdc.codec import codec as codec_lib
+from gdc.data import sources
+from gdc.evaluation import compare, distortion, perceptual, rate, report, sweep
+
+PICTURES = 3  # how many photographs are shown side by side
+
+
+def run(
+  bundle_path,
+  workdir,
+  *,
+  source: str,
+  qualities,
+  max_images: int = 0,
+  pictures_only: bool = False,
+) -> dict[str, str]:
+  """Evaluates a bundle and writes what there is to see below workdir.
+
+  Args:
+    bundle_path: a bundle folder.
+    workdir: gets results.json and pictures/*.png.
+    source: box:heldout or folder:PATH.
+    qualities: each in the model's range.
+    max_images: the first so many; 0 takes all.
+    pictures_only: write the pictures alone (--mode=sample).
+
+  Returns:
+    What was written: name -> path.
+
+  Raises:
+    ValueError: the source is not one of files.
+  """
+  workdir = pathlib.Path(workdir)
+  codec = codec_lib.load(bundle_path)
+  files = sources.build(source)
+  if not isinstance(files, sources.Files):
+    raise ValueError(
+      f'evaluation.source must be box:heldout or folder:PATH, not {source!r}.'
+    )
+  count = min(max_images or len(files), len(files))
+  images = [(files.paths[i].stem, files[i]['image']) for i in range(count)]
+  shown = _pictures(codec, images, min(qualities), workdir / 'pictures')
+  paths = {
+    'bundle': str(bundle_path),
+    'tensorboard': str(workdir / 'tensorboard'),
+    'pictures': '  '.join(map(str, shown)),
+  }
+  if pictures_only:
+    return paths
+
+  decoders = [{'decoder': name} for name in codec.decoders]
+  with tqdm.tqdm(
+    total=count * len(qualities) * len(decoders), unit='picture', desc='eval'
+  ) as bar:
+    results = sweep.evaluate(
+      codec, images, list(qualities), decoders,
+      on_row=lambda row: bar.update(),
+    )
+  path = workdir / 'results.json'
+  sweep.save(results, path)
+  print(report.format_table(compare.summary(results)))
+  return {**paths, 'results': str(path)}
+
+
+def _pictures(codec, images, quality, folder: pathlib.Path):
+  """Original and every decoder, side by side; returns the files' paths."""
+  folder.mkdir(parents=True, exist_ok=True)
+  paths = []
+  for name, image in images[:PICTURES]:
+    data = codec.compress(image, quality)
+    bpp = rate.bits_per_pixel(len(data), *image.shape[:2])
+    panels = [(image, [f'original, {image.shape[1]} x {image.shape[0]}', ''])]
+    for decoder in codec.decoders:
+      decoded = codec.decompress(data, decoder=decoder)
+      title = 'autoencoder' if decoder == 'mse' else decoder
+      measures = f'{distortion.psnr(image, decoded):.2f} dB'
+      if min(image.shape[:2]) >= perceptual.NETWORKS['alex'][1]:
+        measures += f', LPIPS {perceptual.lpips(image, decoded):.3f}'
+      panels.append(
+        (decoded, [f'{title}, {bpp:.3f} bpp ({len(data):,} bytes)', measures])
+      )
+    path = folder / f'{name}_q{quality:g}.png'
+    temporary = path.with_name(f'.{path.name}')
+    report.side_by_side(panels).save(temporary, format='PNG')
+    os.replace(temporary, path)
+    paths.append(path)
+  return paths

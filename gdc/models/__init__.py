@@ -1,0 +1,1 @@
+"""What is learned: pure Linen modules and their local operations."""

@@ -1,0 +1,94 @@
+"""The one network behind the diffusion and the flow decoder.
+
+A convolutional U-Net on space-to-depth input, made of the same gated blocks as
+the autoencoder, with per-position normalisation and no attention: exactly
+local. It sees the noisy state and the autoencoder's output side by side
+(concatenated on channels), and the noise level and quality by modulation.
+What its output means (a velocity, v) is up to the process that calls it.
+"""
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gdc.models import layers
+
+
+class ScoreNet(nn.Module):
+  """Score network; see the module's docstring.
+
+  Attributes:
+    widths: channels at 1/patch resolution, then at half of it, and so on.
+    depths: blocks at each resolution on the way down, and again on the way
+      up; the last resolution has its blocks once.
+    patch: side of the input patches.
+    num_levels: quality levels, see layers.level_weights.
+    condition_features: width of the modulating condition.
+    dtype: the type that products are computed in.
+  """
+
+  widths: Sequence[int] = (96, 192, 256)
+  depths: Sequence[int] = (1, 2, 4)
+  patch: int = 4
+  num_levels: int = 6
+  condition_features: int = 128
+  dtype: jnp.dtype = jnp.float32
+
+  @property
+  def stride(self) -> int:
+    """Sides of the input must be multiples of this."""
+    return self.patch * 2 ** (len(self.widths) - 1)
+
+  @nn.compact
+  def __call__(
+    self,
+    z: jax.Array,
+    x_hat: jax.Array,
+    noise_level: jax.Array,
+    quality: jax.Array,
+  ) -> jax.Array:
+    """Predicts the process' target.
+
+    Args:
+      z: [b, h, w, 3] noisy state; h and w multiples of `stride`.
+      x_hat: [b, h, w, 3] the autoencoder's output in [-1, 1].
+      noise_level: [b] a time in [0, 1] or a log-SNR.
+      quality: [b] in [1, num_levels].
+
+    Returns:
+      [b, h, w, 3] float32; zero at initialisation.
+    """
+    condition = jnp.concatenate([
+      layers.sinusoidal_embedding(noise_level),
+      layers.level_weights(quality, self.num_levels),
+    ], axis=-1)
+    for _ in range(2):
+      condition = nn.silu(
+        nn.Dense(self.condition_features, dtype=self.dtype)(condition)
+      )
+
+    def blocks(h, depth):
+      for _ in range(depth):
+        h = layers.GatedBlock(normalize=True, dtype=self.dtype)(h, condition)
+      return h
+
+    h = jnp.concatenate([z, x_hat], axis=-1).astype(self.dtype)
+    h = layers.space_to_depth(h, self.patch)
+    skips = []
+    for i, (width, depth) in enumerate(
+      zip(self.widths, self.depths, strict=True)
+    ):
+      if i:
+        h = layers.space_to_depth(h, 2)
+      h = blocks(nn.Dense(width, dtype=self.dtype)(h), depth)
+      skips.append(h)
+    h = skips.pop()
+    for skip, depth in zip(
+      reversed(skips), reversed(self.depths[:-1]), strict=True
+    ):
+      up = nn.Dense(4 * skip.shape[-1], dtype=self.dtype)(h)
+      h = blocks(layers.depth_to_space(up, 2) + skip, depth)
+    h = layers.rms_normalize(h).astype(jnp.float32)
+    h = nn.Dense(self.patch**2 * 3, kernel_init=nn.initializers.zeros)(h)
+    return layers.depth_to_space(h, self.patch)

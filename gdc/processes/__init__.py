@@ -1,0 +1,1 @@
+"""The mathematics of the score decoders: no networks, no parameters."""

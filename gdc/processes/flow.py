@@ -1,0 +1,55 @@
+"""Rectified flow from the autoencoder's output to the original image.
+
+Liu et al. 2022 (arXiv 2209.03003) with the pairs that the autoencoder gives:
+
+  z_0 = x_hat + source_noise * rmse * eps,  z_1 = x,
+  z_t = (1 - t) z_0 + t z_1,  target dz/dt = z_1 - z_0.
+
+It is written in residual units, r = (z - x_hat) / rmse, where rmse is the
+autoencoder's expected error at that quality. A rectified flow commutes with
+this affine map, so it is the same flow; but here both ends have unit scale at
+every quality, and source_noise is a plain multiple of the error to be mended.
+source_noise = 0 is the pure map, whose answer is the conditional mean.
+"""
+import jax
+import jax.numpy as jnp
+
+from gdc.processes import schedules
+
+
+def to_residual(image, x_hat, rmse):
+  """Image [b, h, w, 3] -> residual, in units of rmse [b]."""
+  return (image - x_hat) / schedules.per_example(rmse, x_hat)
+
+
+def from_residual(residual, x_hat, rmse):
+  """The inverse of to_residual."""
+  return x_hat + residual * schedules.per_example(rmse, x_hat)
+
+
+def source(noise, source_noise: float):
+  """r_0, the residual of the starting point: the injected noise alone."""
+  return source_noise * noise
+
+
+def interpolate(r_0, r_1, t):
+  """r_t on the straight path; t [b] in [0, 1]."""
+  t = schedules.per_example(t, r_0)
+  return (1 - t) * r_0 + t * r_1
+
+
+def loss(predict, r_0, r_1, t) -> jax.Array:
+  """Squared error per example of the predicted velocity.
+
+  Args:
+    predict: (r_t [b, ...], t [b]) -> velocity [b, ...].
+    r_0: source residuals.
+    r_1: residuals of the original images.
+    t: [b] in [0, 1].
+
+  Returns:
+    [b] mean over pixels and channels, float32.
+  """
+  error = predict(interpolate(r_0, r_1, t), t) - (r_1 - r_0)
+  axes = tuple(range(1, r_0.ndim))
+  return jnp.mean(error.astype(jnp.float32) ** 2, axis=axes)

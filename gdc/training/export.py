@@ -1,0 +1,39 @@
+"""Between runs and bundles: trained parameters out, starting weights in."""
+from gdc.codec import bundle
+
+
+def bundle_of(stage, params, name: str) -> bundle.Bundle:
+  """The bundle of a trained stage.
+
+  Stage 1 gives a new one. Stage 2 gives the one that it was trained on, with
+  its decoder added or replaced: files made with either decode with both.
+
+  Args:
+    stage: training.stages.Stage.
+    params: its averaged parameters, numpy.
+    name: of a new bundle.
+  """
+  if stage.autoencoder is None:
+    return bundle.make(name, stage.spec, params)
+  return bundle.add_decoder(stage.autoencoder, stage.name, stage.spec, params)
+
+
+def read_parameters(name: str, stage: str):
+  """Starting weights of a stage, from a bundle.
+
+  Args:
+    name: pretrained:NAME, or a bundle folder.
+    stage: autoencoder, diffusion or flow.
+
+  Raises:
+    ValueError: the bundle has no such decoder.
+  """
+  start = bundle.load(name.removeprefix('pretrained:'))
+  if stage == 'autoencoder':
+    return start.autoencoder_params
+  if stage not in start.decoders:
+    raise ValueError(
+      f'init_from {name!r} has no {stage} decoder, only '
+      f'{", ".join(start.decoders) or "the autoencoder"}.'
+    )
+  return start.decoders[stage][1]

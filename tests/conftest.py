@@ -1,0 +1,66 @@
+"""Set up before jax is imported, and the small models that tests share."""
+import os
+import pathlib
+import sys
+
+# Eight devices, so that shardings are tested on any machine.
+os.environ['XLA_FLAGS'] = ' '.join([
+  os.environ.get('XLA_FLAGS', ''),
+  '--xla_force_host_platform_device_count=8',
+]).strip()
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+os.environ['CUDA_VISIBLE_DEVICES'] = ''
+
+# `configs` is a namespace package at the root, which is not installed.
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from absl import flags  # noqa: E402
+
+if not flags.FLAGS.is_parsed():
+  flags.FLAGS.mark_as_parsed()  # grain's workers read flags
+
+
+@pytest.fixture(scope='session', autouse=True)
+def compilation_cache(tmp_path_factory):
+  """The same program is compiled once per session, not once per test."""
+  import jax
+  jax.config.update(
+    'jax_compilation_cache_dir', str(tmp_path_factory.mktemp('xla'))
+  )
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+@pytest.fixture(scope='session')
+def tiny_bundle():
+  """A bundle of random networks with both decoders; gdc.codec.bundle.Bundle."""
+  import jax
+
+  from configs import autoencoder, diffusion, flow
+  from gdc.codec import bundle
+  from gdc.training import stages
+
+  rng = np.random.default_rng(0)
+  batch = {'image': rng.integers(0, 256, (2, 32, 32, 3), np.uint8)}
+
+  stage = stages.build(autoencoder.get_config('tiny'))
+  params = jax.jit(stage.init)(jax.random.key(0), batch)
+  made = bundle.make('tiny', stage.spec, jax.device_get(params))
+  for module in (flow, diffusion):
+    stage = stages.build(module.get_config('tiny'), made)
+    # A score network starts at zero; these do something.
+    params = jax.tree.map(
+      lambda a: rng.normal(0, 0.1, a.shape).astype(np.float32),
+      jax.eval_shape(stage.init, jax.random.key(0), batch),
+    )
+    made = bundle.add_decoder(made, stage.name, stage.spec, params)
+  return made
+
+
+@pytest.fixture(scope='session')
+def tiny_bundle_path(tiny_bundle, tmp_path_factory):
+  """The folder that tiny_bundle is saved in."""
+  from gdc.codec import bundle
+  return bundle.save(tiny_bundle, tmp_path_factory.mktemp('bundle') / 'tiny')

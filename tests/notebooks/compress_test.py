@@ -1,0 +1,74 @@
+"""The notebook runs top to bottom, and is stored without outputs."""
+
+import copy
+import os
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).parents[2]
+NOTEBOOK = ROOT / 'notebooks' / 'compress.ipynb'
+SECONDS = 300
+
+nbclient = pytest.importorskip('nbclient')
+nbformat = pytest.importorskip('nbformat')
+
+
+def _read():
+  return nbformat.read(NOTEBOOK, as_version=4)
+
+
+def test_it_is_stored_valid_and_without_outputs():
+  notebook = _read()
+  nbformat.validate(notebook)
+  for cell in notebook.cells:
+    if cell.cell_type == 'code':
+      assert cell.outputs == [] and cell.execution_count is None
+
+
+def _append_own_photograph(notebook, path):
+  """Runs the last cell once more, with a picture of the user's in it."""
+  pixels = np.arange(40 * 64 * 4, dtype=np.uint8).reshape(40, 64, 4)
+  Image.fromarray(pixels).save(path)  # RGBA, as many screenshots are
+  cell = copy.deepcopy(next(c for c in notebook.cells if c.id == 'own'))
+  assert cell.source.count("PHOTOGRAPH = ''") == 1
+  cell.source = cell.source.replace(
+    "PHOTOGRAPH = ''", f'PHOTOGRAPH = {str(path)!r}'
+  )
+  cell.id = 'own-set'
+  notebook.cells.append(cell)
+
+
+def test_it_runs_top_to_bottom_on_cpu(monkeypatch, tmp_path):
+  monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+  paths = [str(ROOT), os.environ.get('PYTHONPATH', '')]
+  monkeypatch.setenv('PYTHONPATH', os.pathsep.join(filter(None, paths)))
+  notebook = _read()
+  _append_own_photograph(notebook, tmp_path / 'mine.png')
+  nbclient.NotebookClient(
+    notebook,
+    timeout=SECONDS,
+    kernel_name='python3',
+    resources={'metadata': {'path': str(tmp_path)}},
+  ).execute()
+
+  text = {}
+  pictures = {}
+  for cell in notebook.cells:
+    outputs = cell.get('outputs', [])
+    text[cell.id] = ''.join(o.text for o in outputs if 'text' in o)
+    pictures[cell.id] = sum('image/png' in o.get('data', {}) for o in outputs)
+  bpps = [float(b) for b in re.findall(r'([\d.]+) bpp', text['compress'])]
+  assert len(bpps) == 2 and 0 < bpps[0] < bpps[1] < 8
+  assert pictures['decode'] == 2
+  # A JPEG is shown or said to be impossible, at both qualities.
+  assert pictures['jpeg'] + text['jpeg'].count('no JPEG is that small') == 2
+  for ours, theirs in re.findall(r'gdc (\d+) .*JPEG (\d+)', text['jpeg']):
+    assert int(theirs) <= int(ours)
+  assert 'nothing to do' in text['own']
+  size = int(re.match(r'(\d+) bytes', text['own-set']).group(1))
+  assert pictures['own-set'] == 1
+  assert (tmp_path / 'photograph.gdc').stat().st_size == size
