@@ -25,6 +25,7 @@ TRAIN = EVAL + [
   'grain>=0.2.12',
   'ml-collections>=1.0',
   'clu>=0.0.12',
+  'etils[epath]>=1.9',
   'tensorflow-datasets>=4.9.8',
   # clu's metric writers import it and do not ask for it.
   'tensorflow-cpu>=2.18',

@@ -29,14 +29,14 @@ def get_config() -> ml_collections.ConfigDict:
 
   c.optimizer = ml_collections.ConfigDict()
   c.optimizer.learning_rate = 1e-3  # the peak
-  c.optimizer.warmup_steps = 100
+  c.optimizer.warmup_steps = 100  # linear, from 1 % of the peak
   c.optimizer.decay_fraction = 0.4  # last part of the run, cosine to 1 %
-  c.optimizer.b2 = 0.99
+  c.optimizer.b2 = 0.99  # Adam's decay of squared gradients
   c.optimizer.clip = 1.0  # global norm of the gradient
   c.optimizer.fast_factor = 10.0  # times the rate, for the prior
-  c.optimizer.ema_decay = 0.999
+  c.optimizer.ema_decay = 0.999  # of the averaged weights, a step
 
-  c.steps = 1000
+  c.steps = 1000  # of the whole run, resumed or not
   c.log_every = 20  # steps between metrics
   c.image_every = 200  # steps between pictures in TensorBoard
   c.checkpoint_every = 100  # steps
@@ -46,7 +46,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.autoencoder.transforms = 'lean'  # lean, elic
   c.autoencoder.widths = (192, 256)  # channels per resolution
   c.autoencoder.depths = (3, 3)  # blocks per resolution; lean only
-  c.autoencoder.latent_channels = 256
+  c.autoencoder.latent_channels = 256  # coded ones, at 1/16 resolution
   c.autoencoder.initial_gain = 1.5  # of level 1; images in [-1, 1]
   # lambda of each quality level; the loss is bpp + lambda 255^2 MSE.
   # CompressAI's ladder.
@@ -54,7 +54,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   c.evaluation = ml_collections.ConfigDict()
   c.evaluation.source = 'box:heldout'  # as data.source, files only
-  c.evaluation.qualities = (1.0, 3.0, 5.0)
+  c.evaluation.qualities = (1.0, 3.0, 5.0)  # from 1 to the last level
   c.evaluation.max_images = 10  # the first ones; 0 takes all
 
   c.name = 'model'  # of the exported bundle
@@ -107,7 +107,7 @@ def score_net(c: ml_collections.ConfigDict):
   c.score_net.widths = (96, 192, 256)  # channels at 1/patch, half of it, ...
   c.score_net.depths = (1, 2, 4)  # blocks per resolution, down and up again
   c.score_net.patch = 4  # side of the input patches, pixels
-  c.score_net.condition_features = 128
+  c.score_net.condition_features = 128  # of noise level and quality
   c.sampling = ml_collections.ConfigDict()
   c.sampling.steps = 4  # the decoder's default number of steps
 

@@ -137,27 +137,16 @@ def _add_files(parser, output_help):
 
 
 def _compress(arguments):
-  from PIL import Image, ImageOps, UnidentifiedImageError
-  import numpy as np
+  from gdc.codec import pictures
   pairs = _outputs(arguments, '.gdc')
   for source, _ in pairs:
     if source.suffix.lower() == '.gdc':
       raise CliError(f'{source} is compressed already.')
   codec = _load(arguments.model)
   for source, target in _progress(pairs):
-    try:
-      with Image.open(source) as opened:
-        picture = ImageOps.exif_transpose(opened)
-        if _has_alpha(picture):
-          print(
-            f'gdc: {source}: transparency is not kept; it is laid on white.',
-            file=sys.stderr,
-          )
-          background = Image.new('RGBA', picture.size, 'white')
-          picture = Image.alpha_composite(background, picture.convert('RGBA'))
-        image = np.asarray(picture.convert('RGB'))
-    except (UnidentifiedImageError, Image.DecompressionBombError) as e:
-      raise CliError(f'{source} is not a picture that Pillow reads: {e}') from e
+    image, notices = pictures.read(source)
+    for notice in notices:
+      print(f'gdc: {source}: {notice}.', file=sys.stderr)
     data = codec.compress(image, arguments.quality)
     _write(target, data)
     height, width = image.shape[:2]
@@ -168,13 +157,10 @@ def _compress(arguments):
 
 
 def _decompress(arguments):
-  import io
-
-  from PIL import Image
+  from gdc.codec import pictures
   pairs = _outputs(arguments, '.png')
-  extensions = Image.registered_extensions()
   for _, target in pairs:
-    if target.suffix.lower() not in extensions:
+    if target.suffix.lower() not in pictures.suffixes():
       raise CliError(
         f'{target}: the output needs the ending of a picture ({_PICTURES}).'
       )
@@ -189,17 +175,7 @@ def _decompress(arguments):
       )
     except gdc.codec.BitstreamError as e:
       raise CliError(f'{source}: {e}') from e
-    options = {
-      '.jpg': {'quality': 95}, '.jpeg': {'quality': 95},
-      '.webp': {'lossless': True},
-    }
-    out = io.BytesIO()
-    Image.fromarray(image).save(
-      out,
-      format=extensions[target.suffix.lower()],
-      **options.get(target.suffix.lower(), {}),
-    )
-    _write(target, out.getvalue())
+    _write(target, pictures.encode(image, target.suffix))
     height, width = image.shape[:2]
     print(f'{target}  {width} x {height}, decoder {decoder}')
 
@@ -270,11 +246,8 @@ def _eval(arguments):
 
 def _load(model: str):
   """Loads a codec, with compiled programs kept between runs."""
-  import jax
-  cache = pathlib.Path(
-    os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  )
-  jax.config.update('jax_compilation_cache_dir', str(cache / 'gdc' / 'xla'))
+  from gdc.codec import codec
+  codec.keep_compiled_programs()
   return gdc.load(model)
 
 
@@ -329,10 +302,6 @@ def _progress(pairs):
     return pairs
   import tqdm
   return tqdm.tqdm(pairs, unit='picture')
-
-
-def _has_alpha(picture) -> bool:
-  return 'A' in picture.getbands() or 'transparency' in picture.info
 
 
 if __name__ == '__main__':

@@ -6,14 +6,18 @@ Run from the repository's root. --mode=train trains (or goes on), exports a
 bundle, evaluates it; --mode=sample and --mode=eval do the last parts alone,
 from the newest checkpoint. Any field: --config.optimizer.learning_rate=1e-4.
 """
+import contextlib
 import logging
 import pathlib
+import tempfile
 
 import absl.logging
 import jax
 from absl import app, flags
+from etils import epath
 from ml_collections import config_flags
 
+from gdc.codec import codec
 from gdc.evaluation import heldout
 from gdc.training import loop
 
@@ -35,25 +39,39 @@ def main(argv):
   # The libraries' own information would drown ours.
   absl.logging.set_verbosity(absl.logging.WARNING)
   logging.getLogger('gdc').setLevel(logging.INFO)
-  try:
+  # On a single host; on a pod, no other failure may pass as one.
+  with contextlib.suppress(ValueError):
     jax.distributed.initialize()
-  except ValueError:
-    pass  # a single host; on a pod any other failure must not pass as one
-  jax.config.update('jax_compilation_cache_dir', str(
-    pathlib.Path.home() / '.cache' / 'gdc' / 'xla'
-  ))
+  codec.keep_compiled_programs()
   config, workdir = _CONFIG.value, _WORKDIR.value
   if _MODE.value == 'train':
     loop.train(config, workdir)
+  # Results are made in a local folder; a bucket gets a copy of them.
+  remote = '://' in workdir
+  folder = pathlib.Path(tempfile.mkdtemp() if remote else workdir)
+  bundle_folder = loop.export_bundle(config, workdir, folder / 'bundle')
+  if jax.process_index():
+    return
   paths = heldout.run(
-    loop.export_bundle(config, workdir),
-    workdir,
+    bundle_folder,
+    folder,
     source=config.evaluation.source,
     qualities=config.evaluation.qualities,
     max_images=config.evaluation.max_images,
     pictures_only=_MODE.value == 'sample',
   )
+  if remote:
+    _upload(folder, workdir)
+  paths['tensorboard'] = f'{workdir}/tensorboard'
   print('\n'.join(f'{name:12} {path}' for name, path in paths.items()))
+
+
+def _upload(folder: pathlib.Path, workdir: str):
+  """Copies every file below a local folder to a bucket."""
+  for path in sorted(p for p in folder.rglob('*') if p.is_file()):
+    target = epath.Path(workdir) / path.relative_to(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(path.read_bytes())
 
 
 if __name__ == '__main__':

@@ -39,11 +39,11 @@ def test_there_and_back(photo, model, tmp_path, capsys):
   out, back = tmp_path / 'a.gdc', tmp_path / 'b.png'
   assert run('compress', photo, '-o', out, '--quality', 4, *model) == 0
   assert f'{out.stat().st_size:,} bytes' in capsys.readouterr().out
-  for arguments in (
+  for flags in (
     ['--decoder', 'mse'], ['--decoder', 'flow', '--steps', 2],
     ['--decoder', 'diffusion', '--steps', 2, '--seed', 7], [],
   ):
-    assert run('decompress', out, '-o', back, '--force', *arguments, *model) == 0
+    assert run('decompress', out, '-o', back, '--force', *flags, *model) == 0
     with Image.open(back) as image:
       assert image.size == (34, 21)
   codec = gdc.load(model[1])
@@ -103,6 +103,15 @@ def test_rotation_transparency_and_grey(model, tmp_path, capsys):
   assert shape == (40, 20, 3)
   white = codec.compress(np.full((16, 16, 3), 255, np.uint8))
   assert (tmp_path / 'clear.gdc').read_bytes() == white
+
+
+def test_sixteen_bits_are_scaled_not_clipped(model, tmp_path, capsys):
+  wide = tmp_path / 'wide.png'
+  Image.fromarray(np.full((16, 16), 128 * 257, np.uint16)).save(wide)
+  assert run('compress', wide, *model) == 0
+  assert '16 bits' in capsys.readouterr().err
+  grey = gdc.load(model[1]).compress(np.full((16, 16, 3), 128, np.uint8))
+  assert (tmp_path / 'wide.gdc').read_bytes() == grey
 
 
 def _fails(capsys, *arguments):

@@ -6,6 +6,8 @@ picture made from them is floating point and may differ in the last bit
 between machines; a score decoder adds noise drawn from a seed.
 """
 import functools
+import os
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -209,6 +211,17 @@ class Codec:
 def load(name_or_path='lean') -> Codec:
   """Loads a codec: a bundle in the box by name, or a bundle folder by path."""
   return Codec(bundle.load(name_or_path))
+
+
+def keep_compiled_programs():
+  """Keeps XLA's compiled programs on disk between runs of the commands.
+
+  In JAX_COMPILATION_CACHE_DIR if that is set, else in the user's cache.
+  """
+  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+    cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    folder = pathlib.Path(cache) / 'gdc' / 'xla'
+    jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
 def _check_image(image) -> np.ndarray:

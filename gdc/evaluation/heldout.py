@@ -53,7 +53,6 @@ def run(
   shown = _pictures(codec, images, min(qualities), workdir / 'pictures')
   paths = {
     'bundle': str(bundle_path),
-    'tensorboard': str(workdir / 'tensorboard'),
     'pictures': '  '.join(map(str, shown)),
   }
   if pictures_only:

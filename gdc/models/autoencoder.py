@@ -225,11 +225,11 @@ class ElicSynthesis(nn.Module):
     for i, width in enumerate((*reversed(self.widths), 3)):
       h = nn.Conv(4 * width, (5, 5), dtype=self.dtype)(h)
       h = layers.depth_to_space(h, 2)
+      if i == 1:
+        h = Attention(dtype=self.dtype)(h)
       if i < len(self.widths):
         for _ in range(3):
           h = ResidualBottleneck(dtype=self.dtype)(h)
-      if i == 1:
-        h = Attention(dtype=self.dtype)(h)
     return h.astype(jnp.float32)
 
 
@@ -293,7 +293,7 @@ class Autoencoder(nn.Module):
     return self.analysis(image, weights) * gain[:, None, None]
 
   def decode(self, y: jax.Array, quality: jax.Array) -> jax.Array:
-    """Integer latents [b, h, w, c], quality [b] -> image, not clipped."""
+    """Latents [b, h, w, c], quality [b] -> image, not clipped."""
     weights = self.level_weights(quality)
     inverse_gain = jnp.exp(weights @ self.log_inverse_gain)
     return self.synthesis(y * inverse_gain[:, None, None], weights)
@@ -314,4 +314,5 @@ class Autoencoder(nn.Module):
   def __call__(self, image, quality):
     """Touches every parameter; for init."""
     y = self.encode(image, quality)
-    return self.decode(y, quality), self.bin_bits(y, quality), self.rmse(quality)
+    x_hat = self.decode(y, quality)
+    return x_hat, self.bin_bits(y, quality), self.rmse(quality)

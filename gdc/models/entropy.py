@@ -55,7 +55,7 @@ def bin_log_prob(params, y, xp=jnp):
 
   Uses sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)),
   which keeps its relative precision in both tails: no likelihood bound is
-  needed and the gradient never vanishes.
+  needed, and the gradient stays alive out there.
   """
   lower = cumulative_logits(params, y - 0.5, xp)
   upper = cumulative_logits(params, y + 0.5, xp)

@@ -129,8 +129,10 @@ def start_state(x_hat, noise, log_snr_fn, start: float = 1.0):
   """The state at time `start`: the autoencoder's output, diffused.
 
   A shifted schedule has some signal left even at t = 1, and training saw it:
-  starting from noise alone would not match. start < 1 is the late start of
-  DIRAC (Ghouse et al., arXiv 2301.05489).
+  starting from noise alone would not match. Training diffuses the original
+  image, so the match is up to alpha^2 times the autoencoder's square error:
+  nothing at t = 1, and what start < 1, the late start of DIRAC (Ghouse et
+  al., arXiv 2301.05489), trades for fewer steps.
   """
   log_snr = jnp.full(x_hat.shape[:1], log_snr_fn(jnp.asarray(start)))
   return diffusion.diffuse(x_hat, noise, log_snr)

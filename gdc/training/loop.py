@@ -4,6 +4,7 @@ Resuming: the newest checkpoint holds the state and the data iterator. Keys
 are fold_in(run key, step). So a run that was killed and started again is, bit
 for bit, the run that was never killed.
 """
+import contextlib
 import dataclasses
 import functools
 import json
@@ -25,9 +26,8 @@ from gdc.training import (
   metric_writers,
   sharding,
   stages,
-  state as train_state,
 )
-
+from gdc.training import state as train_state
 
 _LOG = logging.getLogger(__name__)
 
@@ -182,7 +182,6 @@ def train(config: ml_collections.ConfigDict, workdir):
     FloatingPointError: the loss is not finite; nothing is saved after it.
   """
   run = build(config)
-  _write_config(config, workdir)
 
   # --- Restore --------------------------------------------------------------
   store = checkpoints.Checkpoints(
@@ -194,6 +193,7 @@ def train(config: ml_collections.ConfigDict, workdir):
   else:
     state = store.restore(first, run.abstract_state, run.data)
     _LOG.info('Resumed at step %d.', first)
+  _write_config(config, workdir)
   writer = metric_writers.MetricWriter(workdir, first)
 
   # --- Compile --------------------------------------------------------------
@@ -213,7 +213,13 @@ def train(config: ml_collections.ConfigDict, workdir):
     total=config.steps, initial=first, unit='step', desc=config.stage,
     disable=jax.process_index() != 0, dynamic_ncols=True,
   )
-  with jax.set_mesh(run.mesh):
+  with (
+    # Closed whatever happens: the newest checkpoint may be on its way.
+    contextlib.closing(store),
+    contextlib.closing(writer),
+    contextlib.closing(progress),
+    jax.set_mesh(run.mesh),
+  ):
     for step in range(first + 1, config.steps + 1):
       batch = sharding.global_batch(next(run.data), run.mesh)
       with jax.transfer_guard('disallow'):
@@ -222,11 +228,7 @@ def train(config: ml_collections.ConfigDict, workdir):
       if step % config.log_every == 0 or step == config.steps:
         scalars = _mean(pending)
         pending = []
-        if not all(np.isfinite(v) for v in scalars.values()):
-          raise FloatingPointError(
-            f'Step {step}: {scalars}. Lower optimizer.learning_rate; the '
-            f'newest checkpoint is of step {store.latest_step()}.'
-          )
+        _check_finite(step, scalars, store.latest_step())
         scalars['learning_rate'] = float(run.schedule(step - 1))
         writer.scalars(step, scalars)
         progress.set_postfix({
@@ -234,6 +236,8 @@ def train(config: ml_collections.ConfigDict, workdir):
           for k in ('bpp', 'psnr', 'loss') if k in scalars
         })
       if step % config.checkpoint_every == 0 or step == config.steps:
+        if pending:  # steps whose metrics are not due yet
+          _check_finite(step, _mean(pending), store.latest_step())
         store.save(step, state, run.data)
       if step % config.image_every == 0 or step == config.steps:
         shown = pictures_fn(state.ema_params, run.frozen, examples)
@@ -241,11 +245,6 @@ def train(config: ml_collections.ConfigDict, workdir):
           k: np.clip(np.asarray(v) / 2 + 0.5, 0, 1) for k, v in shown.items()
         })
       progress.update()
-
-  # --- End ------------------------------------------------------------------
-  progress.close()
-  store.close()
-  writer.close()
   return state
 
 
@@ -299,6 +298,15 @@ def _mean(metrics):
   }
 
 
+def _check_finite(step: int, scalars: dict[str, float], saved: int | None):
+  """Raises FloatingPointError; `saved` is the newest checkpoint's step."""
+  if not all(np.isfinite(v) for v in scalars.values()):
+    raise FloatingPointError(
+      f'Step {step}: {scalars}. Lower optimizer.learning_rate; the newest '
+      f'checkpoint is of step {saved}.'
+    )
+
+
 def _examples(config, mesh, count: int = 4):
   """Held-out pictures to watch, [count, crop, crop, 3] in [-1, 1]."""
   source = sources.build(config.evaluation.source)
@@ -330,8 +338,12 @@ def _write_config(config, workdir):
   temporary.replace(path)
 
 
-def export_bundle(config, workdir) -> pathlib.Path:
-  """Exports the newest checkpoint as workdir/bundle and returns its path."""
+def export_bundle(config, workdir, folder) -> pathlib.Path:
+  """Exports the newest checkpoint of a run as a bundle folder.
+
+  All processes of a run call this together; process 0 writes.
+  """
   stage, params = restore(config, workdir)
-  exported = export.bundle_of(stage, params, config.name)
-  return bundle.save(exported, pathlib.Path(workdir) / 'bundle')
+  if jax.process_index() == 0:
+    bundle.save(export.bundle_of(stage, params, config.name), folder)
+  return pathlib.Path(folder)

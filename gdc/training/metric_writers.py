@@ -11,7 +11,6 @@ import pathlib
 import jax
 import numpy as np
 
-
 _LOG = logging.getLogger(__name__)
 
 

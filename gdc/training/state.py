@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-# Densities and scales, a few numbers each: they learn at `fast_factor` times the
-# rate of the weights. The prior is the slowest part of the codec to settle.
+# Densities and scales, a few numbers each: they learn at `fast_factor` times
+# the rate of the weights. The prior is the slowest part of the codec to settle.
 FAST = ('prior', 'log_rmse')
 
 

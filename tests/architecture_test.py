@@ -1,0 +1,205 @@
+"""Imports run one way; a reader may rely on it, so a test holds it."""
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import gdc
+
+PACKAGE = pathlib.Path(gdc.__file__).parent
+ROOT = PACKAGE.parent
+MODULES = {
+  '.'.join(p.relative_to(ROOT).with_suffix('').parts).removesuffix(
+    '.__init__'
+  ): p
+  for p in sorted(PACKAGE.rglob('*.py'))
+}
+TREES = {
+  name: ast.parse(path.read_text(), str(path))
+  for name, path in MODULES.items()
+}
+
+
+def _within(name, prefix):
+  return name == prefix or name.startswith(f'{prefix}.')
+
+
+def _imports(tree):
+  """Every module that a file names in an import, at any depth of its code."""
+  found = set()
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, 'Relative imports hide where a module is from.'
+      for alias in node.names:
+        # `from gdc.models import layers` is of gdc.models.layers.
+        full = f'{node.module}.{alias.name}'
+        found.add(full if full in MODULES else node.module)
+  return found
+
+
+IMPORTS = {name: _imports(tree) for name, tree in TREES.items()}
+
+
+def _importers(prefix):
+  return {
+    name for name, imports in IMPORTS.items()
+    if any(_within(i, prefix) for i in imports)
+  }
+
+
+def _rooms(prefixes):
+  return {
+    name for name in MODULES if any(_within(name, p) for p in prefixes)
+  }
+
+
+def _reached(name):
+  """All modules of gdc that importing one brings in, itself included."""
+  seen, left = set(), [name]
+  while left:
+    module = left.pop()
+    if module in seen:
+      continue
+    seen.add(module)
+    left += [i for i in IMPORTS[module] if i in MODULES]
+  return seen
+
+
+# --- Directions -------------------------------------------------------------
+
+# room -> the rooms that may be named in it, besides itself.
+MAY_IMPORT = {
+  'gdc.processes': [],
+  'gdc.models': [],
+  'gdc.codec': ['gdc.models', 'gdc.processes'],
+  'gdc.data': [],
+  'gdc.training': ['gdc.codec', 'gdc.models', 'gdc.processes', 'gdc.data'],
+  'gdc.evaluation': ['gdc.codec', 'gdc.data'],
+  'gdc.pretrained': [],
+  'gdc.main': ['gdc.training', 'gdc.evaluation', 'gdc.codec', 'gdc.data'],
+  'gdc.cli': ['gdc.training', 'gdc.evaluation', 'gdc.codec', 'gdc.data'],
+}
+
+
+def test_every_module_is_in_a_room():
+  assert _rooms(MAY_IMPORT) == set(MODULES) - {'gdc'}
+
+
+@pytest.mark.parametrize('room', MAY_IMPORT)
+def test_imports_run_one_way(room):
+  allowed = [room, *MAY_IMPORT[room]]
+  wrong = {
+    (name, imported)
+    for name in _rooms([room]) for imported in IMPORTS[name]
+    if _within(imported, 'gdc') and imported != 'gdc'
+    and not any(_within(imported, a) for a in allowed)
+  }
+  assert not wrong
+
+
+def test_no_cycles():
+  for name in set(MODULES) - {'gdc'}:
+    for imported in IMPORTS[name] & set(MODULES) - {'gdc', name}:
+      assert name not in _reached(imported), f'{name} <-> {imported}'
+
+
+def test_processes_are_given_their_network():
+  for name in _rooms(['gdc.processes']):
+    assert not any(_within(i, 'flax') for i in IMPORTS[name]), name
+
+
+@pytest.mark.parametrize('name', ['tables', 'range_coder', 'bitstream'])
+def test_coder_needs_no_jax(name):
+  reached = _reached(f'gdc.codec.{name}') - {'gdc'}
+  for module in reached:
+    for imported in IMPORTS[module]:
+      assert imported.partition('.')[0] not in ('jax', 'flax'), module
+
+
+# --- One door each ----------------------------------------------------------
+
+
+@pytest.mark.parametrize('library,allowed', [
+  ('orbax', ['gdc.training.checkpoints']),
+  ('clu', ['gdc.training.metric_writers']),
+  ('tensorboard', ['gdc.training.metric_writers']),
+  ('tensorflow', []),
+  ('tensorflow_datasets', ['gdc.data.sources']),
+  ('grain', ['gdc.data', 'gdc.training.checkpoints']),
+  ('optax', ['gdc.training.state']),
+  ('constriction', ['gdc.codec.range_coder']),
+  ('safetensors', ['gdc.codec.bundle']),
+  ('ml_collections', [
+    'gdc.main', 'gdc.training.loop', 'gdc.training.stages',
+    'gdc.training.export',
+  ]),
+])
+def test_library_has_its_door(library, allowed):
+  assert _importers(library) <= _rooms(allowed)
+
+
+def test_configs_are_read_by_main_and_training_only():
+  """A ConfigDict is the argument `config`; elsewhere arguments are plain."""
+  takers = {
+    name for name, tree in TREES.items() for node in ast.walk(tree)
+    if isinstance(node, ast.arg) and node.arg == 'config'
+  }
+  assert takers <= _rooms(['gdc.training.loop', 'gdc.training.stages'])
+  assert takers  # or the rule is of another name by now
+  assert not _importers('configs')
+
+
+# --- Cheap doors ------------------------------------------------------------
+
+
+@pytest.mark.parametrize('code', [
+  'import gdc',
+  'import gdc.codec.bitstream, gdc.codec.range_coder, gdc.codec.tables',
+  'import gdc.cli\n'
+  'try:\n  gdc.cli.main(["--help"])\n'
+  'except SystemExit as e:\n  assert e.code == 0',
+], ids=['gdc', 'coder', 'help'])
+def test_cheap_imports_do_not_import_jax(code):
+  check = 'import sys; print([m for m in ("jax", "flax") if m in sys.modules])'
+  done = subprocess.run(
+    [sys.executable, '-c', f'{code}\n{check}'],
+    capture_output=True, text=True, cwd=ROOT, check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.splitlines()[-1] == '[]'
+
+
+# --- Sizes and names --------------------------------------------------------
+
+
+def test_files_are_taken_in_at_one_sitting():
+  long = {
+    name: lines for name, path in MODULES.items()
+    if (lines := len(path.read_text().splitlines())) > 400
+  }
+  assert not long
+
+
+def test_names_say_what_is_inside():
+  vague = {'utils', 'util', 'helpers', 'misc', 'common', 'tools', 'lib'}
+  assert not vague & {name.rpartition('.')[2] for name in MODULES}
+
+
+def test_every_module_says_what_it_is():
+  missing = [
+    name for name, tree in TREES.items() if not ast.get_docstring(tree)
+  ]
+  assert not missing
+
+
+def test_no_bare_except():
+  bare = [
+    f'{name}:{node.lineno}' for name, tree in TREES.items()
+    for node in ast.walk(tree)
+    if isinstance(node, ast.ExceptHandler) and node.type is None
+  ]
+  assert not bare

@@ -1,0 +1,199 @@
+import dataclasses
+import functools
+import itertools
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from configs import autoencoder, diffusion, flow
+from gdc.codec import bundle
+from gdc.training import stages
+from gdc.training import state as train_state
+
+ROOT = pathlib.Path(__file__).parents[1]
+MODULES = {'autoencoder': autoencoder, 'diffusion': diffusion, 'flow': flow}
+VARIANTS = [
+  ('autoencoder', 'default'), ('autoencoder', 'paper'),
+  ('autoencoder', 'tiny'),
+  ('flow', 'default'), ('flow', 'scratch'), ('flow', 'paper'),
+  ('flow', 'tiny'),
+  ('diffusion', 'default'), ('diffusion', 'paper'), ('diffusion', 'tiny'),
+]
+
+
+def _batch(config):
+  c = config.data
+  shape = (c.batch_size, c.crop, c.crop, 3)
+  return {'image': jax.ShapeDtypeStruct(shape, jnp.uint8)}
+
+
+def _shapes(stage, config):
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  return jax.eval_shape(stage.init, key, _batch(config))
+
+
+@functools.lru_cache
+def _abstract_bundle(variant):
+  """What an autoencoder's bundle would be, without its numbers."""
+  config = autoencoder.get_config(variant)
+  stage = stages.build(config)
+  return bundle.Bundle(variant, stage.spec, _shapes(stage, config), None)
+
+
+@functools.lru_cache
+def _build(name, variant):
+  """The config, its stage, and the shapes of what is trained."""
+  config = MODULES[name].get_config(variant)
+  first_stage = 'default' if variant == 'scratch' else variant
+  stage = stages.build(
+    config, None if name == 'autoencoder' else _abstract_bundle(first_stage)
+  )
+  return config, stage, _shapes(stage, config)
+
+
+@pytest.mark.parametrize('name,variant', VARIANTS)
+def test_every_variant_builds(name, variant):
+  config, stage, params = _build(name, variant)
+  assert config.is_locked
+  assert config.data.crop % 16 == 0
+  assert config.data.batch_size % 8 == 0
+  assert all(a.dtype == jnp.float32 for a in jax.tree.leaves(params))
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  loss, metrics = jax.eval_shape(
+    stage.loss, params, stage.frozen, _batch(config), key
+  )
+  assert loss.shape == () and loss.dtype == jnp.float32
+  assert all(m.shape == () for m in metrics.values())
+  side = 2 * config.data.crop
+  images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
+  pictures = jax.eval_shape(stage.pictures, params, stage.frozen, images)
+  assert {p.shape for p in pictures.values()} == {images.shape}
+  assert name in pictures
+
+
+@pytest.mark.parametrize('name,variant', VARIANTS)
+def test_optimiser_builds(name, variant):
+  config = MODULES[name].get_config(variant)
+  o = config.optimizer
+  schedule = train_state.learning_rate(
+    o.learning_rate, config.steps, o.warmup_steps, o.decay_fraction
+  )
+  assert o.warmup_steps + config.steps * o.decay_fraction <= config.steps
+  assert float(schedule(config.steps)) < 0.02 * o.learning_rate
+  assert 0 < config.log_every <= config.checkpoint_every <= config.steps
+  # A checkpoint between two logs would hold half a window of metrics.
+  assert config.checkpoint_every % config.log_every == 0
+
+
+def test_the_default_autoencoder_is_the_one_that_stage_2_describes():
+  """Stage 2 repeats the fields; a workdir:PATH is built from its own."""
+  for variant in ('default', 'paper', 'tiny'):
+    first = autoencoder.get_config(variant).autoencoder.to_dict()
+    for module in (flow, diffusion):
+      second = module.get_config(variant).get('autoencoder')
+      assert second is None or second.to_dict() == first
+
+
+def test_paper_score_network_is_of_the_stated_size():
+  *_, params = _build('flow', 'paper')
+  count = sum(a.size for a in jax.tree.leaves(params))
+  assert 150e6 < count < 250e6
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_unknown_variant(name):
+  with pytest.raises(ValueError, match="variant must be default.*not 'huge'"):
+    MODULES[name].get_config('huge')
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_variants_are_the_documented_ones(name):
+  documented = re.findall(r'^  (\w+) {2,}\S', MODULES[name].__doc__, re.M)
+  assert sorted(documented) == sorted(v for n, v in VARIANTS if n == name)
+
+
+@pytest.mark.parametrize('name,variant', VARIANTS)
+def test_fields_can_not_be_invented(name, variant):
+  config = MODULES[name].get_config(variant)
+  with pytest.raises(AttributeError):
+    config.optimizer.learning_rat = 1.0
+  with pytest.raises(TypeError):
+    config.steps = 'many'
+
+
+def test_fields_are_set_by_flags(monkeypatch):
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file(
+    'config', lock_config=True, flag_values=values
+  )
+  arguments = [
+    'main', f'--config={ROOT}/configs/flow.py:tiny',
+    '--config.optimizer.learning_rate=3e-4',
+    '--config.sampling.sampler=heun',
+    '--config.evaluation.qualities=(2.0,)',
+    '--config.autoencoder_from=runs/a/bundle',
+    '--config.fsdp=2',
+  ]
+  monkeypatch.setattr(sys, 'argv', arguments)  # where config_flags looks
+  values(arguments)
+  config = values.config
+  assert config.optimizer.learning_rate == 3e-4
+  assert config.sampling.sampler == 'heun'
+  assert config.evaluation.qualities == (2.0,)
+  assert config.autoencoder_from == 'runs/a/bundle'
+  assert config.fsdp == 2
+  assert config.data.crop == 32  # of the variant
+
+
+def test_unknown_sampler_or_space_is_refused_early(tiny_bundle):
+  config = diffusion.get_config('tiny')
+  config.sampling.sampler = 'euler'
+  spec = stages.build(config, tiny_bundle).spec
+  with pytest.raises(ValueError, match='sampler for diffusion must be'):
+    bundle.add_decoder(tiny_bundle, 'diffusion', spec, {})
+
+
+def test_every_field_says_what_it_is():
+  """Once, where it is defined: on its line, or on the one above."""
+  named, said = set(), set()
+  for stem in ('base', *MODULES):
+    lines = (ROOT / 'configs' / f'{stem}.py').read_text().splitlines()
+    for above, line in itertools.pairwise(lines):
+      field = re.match(r'  +c\.([\w.]+) = (.*)', line)
+      if not field or 'ConfigDict()' in line:
+        continue
+      named.add(field[1])
+      if '#' in field[2] or above.lstrip().startswith('#'):
+        said.add(field[1])
+  assert len(named) > 30
+  assert not named - said
+
+
+def test_configs_import_no_jax():
+  """Sweeps and launch scripts read configs on machines without it."""
+  code = (
+    'import sys\n'
+    'from configs import autoencoder, diffusion, flow\n'
+    'for m in (autoencoder, diffusion, flow): m.get_config("paper")\n'
+    'assert "jax" not in sys.modules'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+
+
+def test_stage_2_keeps_the_bundle_it_was_trained_on():
+  made = _abstract_bundle('tiny')
+  stage = stages.build(flow.get_config('tiny'), made)
+  assert stage.autoencoder is made
+  assert stage.frozen is made.autoencoder_params
+  assert dataclasses.asdict(made)['decoders'] == {}

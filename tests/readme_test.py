@@ -1,0 +1,66 @@
+"""What README.md and docs/ tell a reader to type, and where they point."""
+import pathlib
+import re
+import shlex
+
+import pytest
+
+from configs import autoencoder, diffusion, flow
+from gdc import cli
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+CONFIGS = {'autoencoder': autoencoder, 'diffusion': diffusion, 'flow': flow}
+
+
+def _commands(page):
+  """The commands in a page's bash blocks, as lists of words."""
+  blocks = re.findall(r'```bash\n(.*?)```', page.read_text(), re.DOTALL)
+  for block in blocks:
+    for line in block.replace('\\\n', ' ').splitlines():
+      words = shlex.split(line, comments=True)
+      while '&&' in words:
+        i = words.index('&&')
+        yield words[:i]
+        words = words[i + 1:]
+      if words:
+        yield words
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
+def test_commands_of_gdc_are_understood(page):
+  for words in _commands(page):
+    if words[0] == 'gdc':
+      cli._parser().parse_args(words[1:])  # exits if it does not
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
+def test_training_commands_name_configs_and_fields_that_exist(page):
+  for words in _commands(page):
+    if words[:3] != ['python', '-m', 'gdc.main']:
+      continue
+    path, _, variant = words[words.index('--config') + 1].partition(':')
+    assert (ROOT / path).is_file(), path
+    config = CONFIGS[pathlib.Path(path).stem].get_config(variant or 'default')
+    assert '--workdir' in words
+    for word in words:
+      if word.startswith('--config.'):
+        name, _, value = word.removeprefix('--config.').partition('=')
+        assert value, word
+        field = config
+        for part in name.split('.'):
+          assert part in field, word
+          field = field[part]
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
+def test_links_and_paths_exist(page):
+  for target in re.findall(r'\]\(([^)#]+)', page.read_text()):
+    if '://' not in target:
+      assert (page.parent / target).exists(), target
+
+
+def test_the_two_commands_are_there():
+  commands = list(_commands(ROOT / 'README.md'))
+  assert ['pip', 'install', '-e', '.[train]'] in commands
+  assert ['pytest'] in commands

@@ -1,0 +1,332 @@
+import dataclasses
+import json
+import logging
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import autoencoder, flow
+from gdc.codec import bundle
+from gdc.training import export, loop, metric_writers
+
+
+def _rows(workdir):
+  lines = (pathlib.Path(workdir) / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def _steps_saved(workdir):
+  folder = pathlib.Path(workdir) / 'checkpoints'
+  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+
+def _assert_same(a, b):
+  """Bit for bit; typed keys by their data."""
+  def check(path, x, y):
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+      x, y = jax.random.key_data(x), jax.random.key_data(y)
+    np.testing.assert_array_equal(
+      np.asarray(x), np.asarray(y), err_msg=jax.tree_util.keystr(path)
+    )
+  jax.tree_util.tree_map_with_path(check, a, b)
+
+
+@dataclasses.dataclass
+class Trained:
+  """A run that was watched.
+
+  Attributes:
+    workdir: its folder.
+    state: as `train` returned it.
+    next_batch: what a further step would have seen.
+    compiled: (step, program) of every compilation, in order.
+  """
+
+  workdir: pathlib.Path
+  state: object
+  next_batch: np.ndarray
+  compiled: list
+
+
+class _Watch(logging.Handler):
+  """Notes what jax compiles, and after the metrics of which step."""
+
+  def __init__(self):
+    super().__init__()
+    self.step = 0
+    self.compiled = []
+
+  def emit(self, record):
+    message = record.getMessage()
+    if message.startswith('Compiling '):
+      self.compiled.append((self.step + 1, message.split()[1]))
+
+
+def _train(config, workdir) -> Trained:
+  watch = _Watch()
+  logger = logging.getLogger('jax')
+  build, scalars = loop.build, metric_writers.MetricWriter.scalars
+  runs = []
+
+  def build_and_keep(config):
+    runs.append(build(config))
+    return runs[-1]
+
+  def note_step(self, step, values):
+    scalars(self, step, values)
+    watch.step = step
+
+  with pytest.MonkeyPatch.context() as patch, jax.log_compiles():
+    patch.setattr(loop, 'build', build_and_keep)
+    patch.setattr(metric_writers.MetricWriter, 'scalars', note_step)
+    logger.addHandler(watch)
+    try:
+      state = loop.train(config, workdir)
+    finally:
+      logger.removeHandler(watch)
+  return Trained(
+    workdir, state, next(runs[0].data)['image'], watch.compiled
+  )
+
+
+@pytest.fixture(scope='module')
+def straight(tmp_path_factory):
+  """Four steps of the tiny autoencoder, never killed."""
+  return _train(
+    autoencoder.get_config('tiny'), tmp_path_factory.mktemp('straight')
+  )
+
+
+# --- A whole run ------------------------------------------------------------
+
+
+def test_a_run_leaves_metrics_checkpoints_and_events(straight):
+  rows = _rows(straight.workdir)
+  assert [row['step'] for row in rows] == [1, 2, 3, 4]
+  for row in rows:
+    assert {
+      'bpp', 'psnr', 'rd', 'total', 'gradient_norm', 'learning_rate'
+    } <= set(row)
+    assert np.isfinite(list(row.values())).all(), row
+  assert rows[0]['learning_rate'] == pytest.approx(1e-5, rel=1e-4)
+  assert rows[1]['learning_rate'] == pytest.approx(1e-3, rel=1e-4)
+  assert _steps_saved(straight.workdir) == [2, 4]
+  assert int(straight.state.step) == 4
+  assert list((straight.workdir / 'tensorboard').glob('events.*'))
+  written = json.loads((straight.workdir / 'config.json').read_text())
+  assert written['optimizer']['learning_rate'] == 1e-3
+
+
+def test_training_moves_every_parameter(straight):
+  start = jax.device_get(loop.build(autoencoder.get_config('tiny')).init())
+  end = jax.device_get(straight.state)
+  still = [
+    jax.tree_util.keystr(path)
+    for path, same in jax.tree_util.tree_leaves_with_path(
+      jax.tree.map(np.array_equal, start.params, end.params)
+    ) if same
+  ]
+  # What no gradient reaches would be dead weight in every bundle.
+  assert not still
+  assert not np.array_equal(
+    end.params['log_rmse'], end.ema_params['log_rmse']
+  )
+
+
+def test_nothing_is_compiled_twice(straight):
+  names = [name for _, name in straight.compiled]
+  for ours in ('train_step', 'pictures'):
+    assert sum(ours in name for name in names) == 1, names
+  # The first save and pictures were of step 2, after its metrics.
+  late = [entry for entry in straight.compiled if entry[0] > 3]
+  assert not late
+
+
+def test_resuming_a_finished_run_changes_nothing(straight):
+  before = (straight.workdir / 'metrics.jsonl').read_bytes()
+  again = loop.train(autoencoder.get_config('tiny'), straight.workdir)
+  _assert_same(again, straight.state)
+  assert (straight.workdir / 'metrics.jsonl').read_bytes() == before
+
+
+class Killed(BaseException):
+  """Not an Exception: nothing may catch it."""
+
+
+def test_killed_and_resumed_is_never_killed(straight, tmp_path, monkeypatch):
+  scalars = metric_writers.MetricWriter.scalars
+
+  def kill(self, step, values):
+    scalars(self, step, values)
+    if step == 3:
+      raise Killed
+
+  config = autoencoder.get_config('tiny')
+  with monkeypatch.context() as patch, pytest.raises(Killed):
+    patch.setattr(metric_writers.MetricWriter, 'scalars', kill)
+    loop.train(config, tmp_path)
+  assert _steps_saved(tmp_path) == [2]
+  assert [row['step'] for row in _rows(tmp_path)] == [1, 2, 3]
+
+  resumed = _train(config, tmp_path)
+  _assert_same(resumed.state, straight.state)
+  np.testing.assert_array_equal(resumed.next_batch, straight.next_batch)
+  # The row of step 3 was lost with its step, and made again.
+  assert _rows(tmp_path) == _rows(straight.workdir)
+
+
+# --- What is restored -------------------------------------------------------
+
+
+def test_export_is_of_the_averages(straight, tmp_path):
+  config = autoencoder.get_config('tiny')
+  stage, params = loop.restore(config, straight.workdir)
+  _assert_same(params, jax.device_get(straight.state.ema_params))
+  path = loop.export_bundle(config, straight.workdir, tmp_path / 'bundle')
+  assert path == tmp_path / 'bundle'
+  expected = bundle.make(config.name, stage.spec, params)
+  assert bundle.load(path).digest == expected.digest
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_another_config_does_not_fit(straight, tiny_bundle_path):
+  before = (straight.workdir / 'config.json').read_bytes()
+  wider = autoencoder.get_config('tiny')
+  wider.autoencoder.latent_channels = 32
+  other_stage = flow.get_config('tiny')
+  other_stage.autoencoder_from = str(tiny_bundle_path)
+  for config in (wider, other_stage):
+    for use in (loop.train, loop.restore):
+      with pytest.raises(ValueError, match='does not fit this config'):
+        use(config, straight.workdir)
+  # Nothing of the run is touched: its config describes its checkpoints.
+  assert (straight.workdir / 'config.json').read_bytes() == before
+  assert _steps_saved(straight.workdir) == [2, 4]
+
+
+def test_restore_needs_a_checkpoint(tmp_path):
+  with pytest.raises(ValueError, match='No checkpoint .* --mode=train'):
+    loop.restore(autoencoder.get_config('tiny'), tmp_path)
+
+
+def test_init_from_a_bundle(tiny_bundle, tiny_bundle_path):
+  config = autoencoder.get_config('tiny')
+  config.init_from = str(tiny_bundle_path)
+  state = loop.build(config).init()
+  for tree in (state.params, state.ema_params):
+    _assert_same(jax.device_get(tree), tiny_bundle.autoencoder_params)
+  params, averages = (
+    {
+      shard.data.unsafe_buffer_pointer()
+      for leaf in jax.tree.leaves(tree) for shard in leaf.addressable_shards
+    }
+    for tree in (state.params, state.ema_params)
+  )
+  assert not params & averages
+
+
+def test_init_from_another_network(tiny_bundle, tmp_path):
+  params = {**tiny_bundle.autoencoder_params, 'log_rmse': np.zeros(7)}
+  other = dataclasses.replace(tiny_bundle, autoencoder_params=params)
+  config = autoencoder.get_config('tiny')
+  config.init_from = str(bundle.save(other, tmp_path / 'other'))
+  with pytest.raises(ValueError, match='init_from .* holds another network'):
+    loop.build(config).init()
+
+
+def test_init_from_a_bundle_without_the_decoder(tiny_bundle, tmp_path):
+  alone = dataclasses.replace(tiny_bundle, decoders={})
+  path = str(bundle.save(alone, tmp_path / 'alone'))
+  export.read_parameters(path, 'autoencoder')
+  with pytest.raises(ValueError, match='has no flow decoder, only the auto'):
+    export.read_parameters(path, 'flow')
+
+
+# --- Guards -----------------------------------------------------------------
+
+
+def _replace_step(monkeypatch, total):
+  """A step that learns nothing and reports total(step) as its loss."""
+  def step_fn(run, config, state, frozen, batch):
+    del run, config, batch
+    step = state.step + 1
+    zero = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(frozen))
+    return state.replace(step=step), {'total': total(step) + zero}
+
+  monkeypatch.setattr(loop, 'train_step', step_fn)
+
+
+def test_transfers_within_a_step_are_refused(tmp_path, monkeypatch):
+  build = loop.build
+  _replace_step(monkeypatch, lambda step: 1.0)
+  monkeypatch.setattr(loop, 'build', lambda config: dataclasses.replace(
+    build(config), frozen={'host': np.zeros(3, np.float32)}
+  ))
+  with pytest.raises(Exception, match='[Dd]isallowed host-to-device'):
+    loop.train(autoencoder.get_config('tiny'), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
+  _replace_step(monkeypatch, lambda step: jnp.where(step < 3, 1.0, jnp.nan))
+  with pytest.raises(
+    FloatingPointError, match='Step 3: .*nan.* checkpoint is of step 2'
+  ):
+    loop.train(autoencoder.get_config('tiny'), tmp_path)
+  assert _steps_saved(tmp_path) == [2]
+  assert [row['step'] for row in _rows(tmp_path)] == [1, 2]
+
+
+def test_nothing_is_saved_between_a_bad_step_and_its_metrics(
+  tmp_path, monkeypatch
+):
+  _replace_step(monkeypatch, lambda step: jnp.where(step < 2, 1.0, jnp.inf))
+  config = autoencoder.get_config('tiny')
+  config.log_every = 4
+  config.checkpoint_every = 1
+  with pytest.raises(FloatingPointError, match='checkpoint is of step 1'):
+    loop.train(config, tmp_path)
+  assert _steps_saved(tmp_path) == [1]
+
+
+# --- Config errors ----------------------------------------------------------
+
+
+def test_batch_size_must_divide_over_devices():
+  config = autoencoder.get_config('tiny')
+  config.data.batch_size = 12
+  with pytest.raises(ValueError, match='batch_size 12 .* the 8 devices'):
+    loop.build(config)
+
+
+def test_crop_must_be_a_multiple_of_16():
+  config = autoencoder.get_config('tiny')
+  config.data.crop = 40
+  with pytest.raises(ValueError, match='data.crop 40 .* multiple of 16'):
+    loop.build(config)
+
+
+def test_stage_2_needs_an_autoencoder():
+  config = flow.get_config('tiny')
+  config.autoencoder_from = ''
+  with pytest.raises(ValueError, match="'flow' needs a trained autoencoder"):
+    loop.build(config)
+
+
+def test_unknown_stage():
+  config = autoencoder.get_config('tiny')
+  config.stage = 'gan'
+  with pytest.raises(ValueError, match="stage must be .* not 'gan'"):
+    loop.build(config)
+
+
+def test_pictures_to_watch_must_be_large_enough(tmp_path, monkeypatch):
+  _replace_step(monkeypatch, lambda step: 1.0)
+  Image.new('RGB', (63, 80)).save(tmp_path / 'small.png')
+  config = autoencoder.get_config('tiny')
+  config.evaluation.source = f'folder:{tmp_path}'
+  with pytest.raises(ValueError, match='no picture of at least 64 pixels'):
+    loop.train(config, tmp_path / 'run')
