@@ -14,6 +14,7 @@ def get_config(variant: str = 'default'):
   """The config of a variant: default, paper or tiny."""
   c = base.get_config()
   c.stage = 'autoencoder'
+  base.autoencoder(c)
   # Level weights lambda^-level_balance: 0 lets the highest rates lead, 1
   # weighs every level's error alike.
   c.level_balance = 0.5

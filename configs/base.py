@@ -42,6 +42,17 @@ def get_config() -> ml_collections.ConfigDict:
   c.checkpoint_every = 100  # steps
   c.checkpoints_kept = 2  # the newest
 
+  c.evaluation = ml_collections.ConfigDict()
+  c.evaluation.source = 'box:heldout'  # as data.source, files only
+  c.evaluation.qualities = (1.0, 3.0, 5.0)  # from 1 to the last level
+  c.evaluation.max_images = 10  # the first ones; 0 takes all
+
+  c.name = 'model'  # of the exported bundle
+  return c
+
+
+def autoencoder(c: ml_collections.ConfigDict):
+  """The networks of stage 1. Stage 2 reads them from what it is given."""
   c.autoencoder = ml_collections.ConfigDict()
   c.autoencoder.transforms = 'lean'  # lean, elic
   c.autoencoder.widths = (192, 256)  # channels per resolution
@@ -51,14 +62,6 @@ def get_config() -> ml_collections.ConfigDict:
   # lambda of each quality level; the loss is bpp + lambda 255^2 MSE.
   # CompressAI's ladder.
   c.autoencoder.lambdas = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483)
-
-  c.evaluation = ml_collections.ConfigDict()
-  c.evaluation.source = 'box:heldout'  # as data.source, files only
-  c.evaluation.qualities = (1.0, 3.0, 5.0)  # from 1 to the last level
-  c.evaluation.max_images = 10  # the first ones; 0 takes all
-
-  c.name = 'model'  # of the exported bundle
-  return c
 
 
 def paper_data(c: ml_collections.ConfigDict):
@@ -80,9 +83,10 @@ def paper_data(c: ml_collections.ConfigDict):
 
 def tiny(c: ml_collections.ConfigDict):
   """Small enough to compile and run in seconds; learns nothing of use."""
-  c.autoencoder.widths = (16, 24)
-  c.autoencoder.depths = (1, 1)
-  c.autoencoder.latent_channels = 24
+  if 'autoencoder' in c:
+    c.autoencoder.widths = (16, 24)
+    c.autoencoder.depths = (1, 1)
+    c.autoencoder.latent_channels = 24
   if 'score_net' in c:
     c.score_net.widths = (8, 16)
     c.score_net.depths = (1, 1)
@@ -100,8 +104,7 @@ def tiny(c: ml_collections.ConfigDict):
 def score_net(c: ml_collections.ConfigDict):
   """The network and the autoencoder of stage 2, for either process."""
   # The frozen autoencoder: pretrained:NAME, a bundle folder, or
-  # workdir:PATH, the newest checkpoint of a stage-1 run with this config's
-  # `autoencoder` fields.
+  # workdir:PATH, the newest checkpoint of a stage-1 run.
   c.autoencoder_from = 'pretrained:lean'
   c.score_net = ml_collections.ConfigDict()
   c.score_net.widths = (96, 192, 256)  # channels at 1/patch, half of it, ...
@@ -116,10 +119,6 @@ def paper_score_net(c: ml_collections.ConfigDict):
   """The score network of the `paper` variants: about 200 M parameters."""
   paper_data(c)
   c.autoencoder_from = config_dict.placeholder(str)  # workdir:PATH
-  c.autoencoder.transforms = 'elic'
-  c.autoencoder.widths = (256, 256, 256)
-  c.autoencoder.latent_channels = 320
-  c.autoencoder.initial_gain = 1.0
   c.score_net.widths = (256, 512, 1024)
   c.score_net.depths = (2, 4, 12)
   c.score_net.condition_features = 512

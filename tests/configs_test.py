@@ -92,15 +92,6 @@ def test_optimiser_builds(name, variant):
   assert config.checkpoint_every % config.log_every == 0
 
 
-def test_the_default_autoencoder_is_the_one_that_stage_2_describes():
-  """Stage 2 repeats the fields; a workdir:PATH is built from its own."""
-  for variant in ('default', 'paper', 'tiny'):
-    first = autoencoder.get_config(variant).autoencoder.to_dict()
-    for module in (flow, diffusion):
-      second = module.get_config(variant).get('autoencoder')
-      assert second is None or second.to_dict() == first
-
-
 def test_paper_score_network_is_of_the_stated_size():
   *_, params = _build('flow', 'paper')
   count = sum(a.size for a in jax.tree.leaves(params))

@@ -47,7 +47,7 @@ def sample(
   if process == 'flow':
     integrate = {'euler': samplers.euler, 'heun': samplers.heun}
     residual = integrate[sampling['sampler']](
-      predict,
+      lambda r, t: flow.velocity(predict(r, t), r, t),
       flow.source(noise, spec['source_noise']),
       steps,
       warp=sampling['warp'],

@@ -68,7 +68,6 @@ class Files:
     return {'image': image}
 
   def __repr__(self):
-    # Grain compares this text when it restores an iterator.
     return f'Files({len(self.paths)} pictures, first {self.paths[0].name})'
 
   def split_by_group(self) -> list['Files']:

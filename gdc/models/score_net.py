@@ -4,7 +4,9 @@ A convolutional U-Net on space-to-depth input, made of the same gated blocks as
 the autoencoder, with per-position normalisation and no attention: exactly
 local. It sees the noisy state and the autoencoder's output side by side
 (concatenated on channels), and the noise level and quality by modulation.
-What its output means (a velocity, v) is up to the process that calls it.
+It answers with a gain and an offset for every value of the state: to take out
+noise, or to let it be, is then one number to predict per place, and not a
+copy of the noise to be carried through every layer. What its output means (a velocity, v) is up to the process that calls it.
 """
 from collections.abc import Sequence
 
@@ -90,5 +92,8 @@ class ScoreNet(nn.Module):
       up = nn.Dense(4 * skip.shape[-1], dtype=self.dtype)(h)
       h = blocks(layers.depth_to_space(up, 2) + skip, depth)
     h = layers.rms_normalize(h).astype(jnp.float32)
-    h = nn.Dense(self.patch**2 * 3, kernel_init=nn.initializers.zeros)(h)
-    return layers.depth_to_space(h, self.patch)
+    h = nn.Dense(self.patch**2 * 6, kernel_init=nn.initializers.zeros)(h)
+    gain, offset = (
+      layers.depth_to_space(part, self.patch) for part in jnp.split(h, 2, -1)
+    )
+    return gain * z + offset

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 
 from gdc.processes import schedules
 
+MIN_TIME_LEFT = 0.05  # bounds the division in `velocity`
+
 
 def to_residual(image, x_hat, rmse):
   """Image [b, h, w, 3] -> residual, in units of rmse [b]."""
@@ -36,6 +38,25 @@ def interpolate(r_0, r_1, t):
   """r_t on the straight path; t [b] in [0, 1]."""
   t = schedules.per_example(t, r_0)
   return (1 - t) * r_0 + t * r_1
+
+
+def velocity(output, r_t, t):
+  """The velocity that a network's output stands for.
+
+  v = output / (1 - t) - r_t. An output of zero is nearly the autoencoder's
+  own picture (one Euler step from t = 0 gives it exactly), so an unfinished
+  network does no harm; and an output of -t r_t takes all noise out of a place
+  that has nothing to mend. The division makes what is left to do the unit, as
+  in predicting the image (Li & He 2025, arXiv 2511.13720), bounded there and
+  here at 1 - t >= 0.05.
+
+  Args:
+    output: [b, ...] of the network.
+    r_t: [b, ...] the state.
+    t: [b] in [0, 1].
+  """
+  left = jnp.maximum(1 - t, MIN_TIME_LEFT)
+  return output / schedules.per_example(left, r_t) - r_t
 
 
 def loss(predict, r_0, r_1, t) -> jax.Array:

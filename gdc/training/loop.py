@@ -309,7 +309,9 @@ def _check_finite(step: int, scalars: dict[str, float], saved: int | None):
 
 def _examples(config, mesh, count: int = 4):
   """Held-out pictures to watch, [count, crop, crop, 3] in [-1, 1]."""
-  source = sources.build(config.evaluation.source)
+  source = sources.build(
+    config.evaluation.source, config.data.data_dir or None
+  )
   size = min(256, config.data.crop * 2)
   crops = [
     source[i]['image'][:size, :size] for i in range(len(source))
@@ -331,10 +333,17 @@ def _write_config(config, workdir):
     return
   path = pathlib.Path(workdir) / 'config.json'
   path.parent.mkdir(parents=True, exist_ok=True)
+  record = json.loads(config.to_json_best_effort())
+  if path.exists():
+    before = json.loads(path.read_text())
+    for name in sorted({*before, *record}):
+      if before.get(name) != record.get(name):
+        _LOG.warning(
+          'Goes on with %s = %s; it was %s.',
+          name, record.get(name), before.get(name),
+        )
   temporary = path.with_suffix('.tmp')
-  temporary.write_text(json.dumps(
-    json.loads(config.to_json_best_effort()), indent=2
-  ) + '\n')
+  temporary.write_text(json.dumps(record, indent=2) + '\n')
   temporary.replace(path)
 
 

@@ -187,7 +187,7 @@ def _score_stage(config, autoencoder: bundle.Bundle) -> Stage:
     if process == 'flow':
       rmse = coder.apply({'params': frozen}, quality, method='rmse')
       error = flow.loss(
-        predict,
+        lambda r, t: flow.velocity(predict(r, t), r, t),
         flow.source(noise, config.flow.source_noise),
         flow.to_residual(image, x_hat, rmse),
         t,
