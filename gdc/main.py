@@ -19,7 +19,7 @@ from ml_collections import config_flags
 
 from gdc.codec import codec
 from gdc.evaluation import heldout
-from gdc.training import loop
+from gdc.training import loop, runs
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Configuration, from configs/.', lock_config=True
@@ -49,7 +49,7 @@ def main(argv):
   # Results are made in a local folder; a bucket gets a copy of them.
   remote = '://' in workdir
   folder = pathlib.Path(tempfile.mkdtemp() if remote else workdir)
-  bundle_folder = loop.export_bundle(config, workdir, folder / 'bundle')
+  bundle_folder = runs.export_bundle(config, workdir, folder / 'bundle')
   if jax.process_index():
     return
   paths = heldout.run(

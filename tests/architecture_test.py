@@ -134,7 +134,8 @@ def test_coder_needs_no_jax(name):
   ('constriction', ['gdc.codec.range_coder']),
   ('safetensors', ['gdc.codec.bundle']),
   ('ml_collections', [
-    'gdc.main', 'gdc.training.loop', 'gdc.training.stages',
+    'gdc.main', 'gdc.training.loop', 'gdc.training.runs',
+    'gdc.training.stages',
     'gdc.training.export',
   ]),
 ])
@@ -148,7 +149,9 @@ def test_configs_are_read_by_main_and_training_only():
     name for name, tree in TREES.items() for node in ast.walk(tree)
     if isinstance(node, ast.arg) and node.arg == 'config'
   }
-  assert takers <= _rooms(['gdc.training.loop', 'gdc.training.stages'])
+  assert takers <= _rooms([
+    'gdc.training.loop', 'gdc.training.runs', 'gdc.training.stages',
+  ])
   assert takers  # or the rule is of another name by now
   assert not _importers('configs')
 

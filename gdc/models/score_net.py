@@ -6,7 +6,8 @@ local. It sees the noisy state and the autoencoder's output side by side
 (concatenated on channels), and the noise level and quality by modulation.
 It answers with a gain and an offset for every value of the state: to take out
 noise, or to let it be, is then one number to predict per place, and not a
-copy of the noise to be carried through every layer. What its output means (a velocity, v) is up to the process that calls it.
+copy of the noise to be carried through every layer. What the answer means
+(a velocity, v) is up to the process that calls it.
 """
 from collections.abc import Sequence
 

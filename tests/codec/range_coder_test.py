@@ -1,10 +1,11 @@
 """The range coder: exact for any int32, ideal in length, safe on any bytes."""
 
+import contextlib
 import pathlib
 import runpy
-import time
 import tracemalloc
 
+import constriction
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -215,16 +216,14 @@ def test_a_lucky_code_keeps_the_bytes_that_its_size_calls_for():
     range_coder.decode(payload[:-10], model, 0, 8000)
 
 
-def test_absurd_sizes_are_refused_at_once():
+def test_absurd_sizes_are_refused_before_anything_is_allocated():
   model = golden_tables()
-  start = time.perf_counter()
   tracemalloc.start()
   with pytest.raises(bitstream.BitstreamError, match='too short'):
     range_coder.decode(bytes(1000), model, 0, 10**12)
   peak = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()
   assert peak < 2**20
-  assert time.perf_counter() - start < 1
 
 
 @settings(max_examples=300, deadline=None)
@@ -270,15 +269,25 @@ def test_hostile_payloads_are_refused():
     range_coder.decode(b'', model, 1, 1)
 
 
-def test_many_escapes_stay_cheap():
-  model = make_tables(*[(0, [1, 65535])] * 4)
-  payload = np.random.default_rng(4).bytes(2**20)
-  start = time.perf_counter()
-  try:
-    range_coder.decode(payload, model, 0, 500_000)
-  except bitstream.BitstreamError:
-    pass
-  assert time.perf_counter() - start < 10
+def test_any_number_of_escapes_takes_few_calls(monkeypatch):
+  # However damaged, a channel's escapes are read in at most 63 bit planes.
+  model = make_tables((0, [1, 65535]))
+  calls = []
+
+  class Decoder:
+    def __init__(self, words):
+      self.decoder = real(words)
+
+    def decode(self, *arguments):
+      calls.append(arguments)
+      return self.decoder.decode(*arguments)
+
+  real = constriction.stream.queue.RangeDecoder
+  monkeypatch.setattr(constriction.stream.queue, 'RangeDecoder', Decoder)
+  payload = np.random.default_rng(4).bytes(2**18)
+  with contextlib.suppress(bitstream.BitstreamError):
+    range_coder.decode(payload, model, 0, 100_000)
+  assert 1 < len(calls) <= 1 + 63
 
 
 def test_wrong_symbols_are_named():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from configs import autoencoder, flow
 from gdc.codec import bundle
-from gdc.training import export, loop, metric_writers
+from gdc.training import export, loop, metric_writers, runs
 
 
 def _rows(workdir):
@@ -69,19 +69,19 @@ class _Watch(logging.Handler):
 def _train(config, workdir) -> Trained:
   watch = _Watch()
   logger = logging.getLogger('jax')
-  build, scalars = loop.build, metric_writers.MetricWriter.scalars
-  runs = []
+  build, scalars = runs.build, metric_writers.MetricWriter.scalars
+  built = []
 
   def build_and_keep(config):
-    runs.append(build(config))
-    return runs[-1]
+    built.append(build(config))
+    return built[-1]
 
   def note_step(self, step, values):
     scalars(self, step, values)
     watch.step = step
 
   with pytest.MonkeyPatch.context() as patch, jax.log_compiles():
-    patch.setattr(loop, 'build', build_and_keep)
+    patch.setattr(runs, 'build', build_and_keep)
     patch.setattr(metric_writers.MetricWriter, 'scalars', note_step)
     logger.addHandler(watch)
     try:
@@ -89,7 +89,7 @@ def _train(config, workdir) -> Trained:
     finally:
       logger.removeHandler(watch)
   return Trained(
-    workdir, state, next(runs[0].data)['image'], watch.compiled
+    workdir, state, next(built[0].data)['image'], watch.compiled
   )
 
 
@@ -122,7 +122,7 @@ def test_a_run_leaves_metrics_checkpoints_and_events(straight):
 
 
 def test_training_moves_every_parameter(straight):
-  start = jax.device_get(loop.build(autoencoder.get_config('tiny')).init())
+  start = jax.device_get(runs.build(autoencoder.get_config('tiny')).init())
   end = jax.device_get(straight.state)
   still = [
     jax.tree_util.keystr(path)
@@ -184,9 +184,9 @@ def test_killed_and_resumed_is_never_killed(straight, tmp_path, monkeypatch):
 
 def test_export_is_of_the_averages(straight, tmp_path):
   config = autoencoder.get_config('tiny')
-  stage, params = loop.restore(config, straight.workdir)
+  stage, params = runs.restore(config, straight.workdir)
   _assert_same(params, jax.device_get(straight.state.ema_params))
-  path = loop.export_bundle(config, straight.workdir, tmp_path / 'bundle')
+  path = runs.export_bundle(config, straight.workdir, tmp_path / 'bundle')
   assert path == tmp_path / 'bundle'
   expected = bundle.make(config.name, stage.spec, params)
   assert bundle.load(path).digest == expected.digest
@@ -200,7 +200,7 @@ def test_another_config_does_not_fit(straight, tiny_bundle_path):
   other_stage = flow.get_config('tiny')
   other_stage.autoencoder_from = str(tiny_bundle_path)
   for config in (wider, other_stage):
-    for use in (loop.train, loop.restore):
+    for use in (loop.train, runs.restore):
       with pytest.raises(ValueError, match='does not fit this config'):
         use(config, straight.workdir)
   # Nothing of the run is touched: its config describes its checkpoints.
@@ -210,13 +210,13 @@ def test_another_config_does_not_fit(straight, tiny_bundle_path):
 
 def test_restore_needs_a_checkpoint(tmp_path):
   with pytest.raises(ValueError, match='No checkpoint .* --mode=train'):
-    loop.restore(autoencoder.get_config('tiny'), tmp_path)
+    runs.restore(autoencoder.get_config('tiny'), tmp_path)
 
 
 def test_init_from_a_bundle(tiny_bundle, tiny_bundle_path):
   config = autoencoder.get_config('tiny')
   config.init_from = str(tiny_bundle_path)
-  state = loop.build(config).init()
+  state = runs.build(config).init()
   for tree in (state.params, state.ema_params):
     _assert_same(jax.device_get(tree), tiny_bundle.autoencoder_params)
   params, averages = (
@@ -235,7 +235,7 @@ def test_init_from_another_network(tiny_bundle, tmp_path):
   config = autoencoder.get_config('tiny')
   config.init_from = str(bundle.save(other, tmp_path / 'other'))
   with pytest.raises(ValueError, match='init_from .* holds another network'):
-    loop.build(config).init()
+    runs.build(config).init()
 
 
 def test_init_from_a_bundle_without_the_decoder(tiny_bundle, tmp_path):
@@ -261,9 +261,9 @@ def _replace_step(monkeypatch, total):
 
 
 def test_transfers_within_a_step_are_refused(tmp_path, monkeypatch):
-  build = loop.build
+  build = runs.build
   _replace_step(monkeypatch, lambda step: 1.0)
-  monkeypatch.setattr(loop, 'build', lambda config: dataclasses.replace(
+  monkeypatch.setattr(runs, 'build', lambda config: dataclasses.replace(
     build(config), frozen={'host': np.zeros(3, np.float32)}
   ))
   with pytest.raises(Exception, match='[Dd]isallowed host-to-device'):
@@ -299,28 +299,28 @@ def test_batch_size_must_divide_over_devices():
   config = autoencoder.get_config('tiny')
   config.data.batch_size = 12
   with pytest.raises(ValueError, match='batch_size 12 .* the 8 devices'):
-    loop.build(config)
+    runs.build(config)
 
 
 def test_crop_must_be_a_multiple_of_16():
   config = autoencoder.get_config('tiny')
   config.data.crop = 40
   with pytest.raises(ValueError, match='data.crop 40 .* multiple of 16'):
-    loop.build(config)
+    runs.build(config)
 
 
 def test_stage_2_needs_an_autoencoder():
   config = flow.get_config('tiny')
   config.autoencoder_from = ''
   with pytest.raises(ValueError, match="'flow' needs a trained autoencoder"):
-    loop.build(config)
+    runs.build(config)
 
 
 def test_unknown_stage():
   config = autoencoder.get_config('tiny')
   config.stage = 'gan'
   with pytest.raises(ValueError, match="stage must be .* not 'gan'"):
-    loop.build(config)
+    runs.build(config)
 
 
 def test_pictures_to_watch_must_be_large_enough(tmp_path, monkeypatch):

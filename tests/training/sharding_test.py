@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from configs import autoencoder, flow
-from gdc.training import loop, sharding
+from gdc.training import loop, runs, sharding
 
 LARGE = sharding.MIN_SHARDED_SIZE
 
@@ -103,7 +103,7 @@ def _three_steps(config, start=None):
     The initial state, metrics of each step, final parameters, all numpy; and
     the number of the state's arrays that are split over devices.
   """
-  run = loop.build(config)
+  run = runs.build(config)
   shardings = jax.tree.map(lambda a: a.sharding, run.abstract_state)
   if start is None:
     state = run.init()

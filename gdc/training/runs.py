@@ -1,0 +1,187 @@
+"""A run, built but not started: what a config and a workdir stand for."""
+import dataclasses
+import functools
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from gdc.codec import bundle
+from gdc.data import pipeline, sources
+from gdc.training import checkpoints, export, sharding, stages
+from gdc.training import state as train_state
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """All that a config stands for, built but not started.
+
+  Attributes:
+    stage: what is optimised.
+    tx: the optimiser.
+    schedule: step -> learning rate.
+    mesh: of all devices.
+    frozen: the stage's frozen parameters, on every device.
+    data: the training batches' iterator.
+    init: () -> TrainState, sharded.
+    abstract_state: its shapes, with shardings.
+  """
+
+  stage: stages.Stage
+  tx: Any
+  schedule: Any
+  mesh: jax.sharding.Mesh
+  frozen: Any
+  data: Any
+  init: Any
+  abstract_state: Any
+
+
+def build(config: ml_collections.ConfigDict) -> Run:
+  """Builds data, network, optimiser and shardings; trains nothing."""
+  # --- Mesh -----------------------------------------------------------------
+  mesh = sharding.create_mesh(config.fsdp)
+  if config.data.batch_size % mesh.size:
+    raise ValueError(
+      f'data.batch_size {config.data.batch_size} must be a multiple of the '
+      f'{mesh.size} devices.'
+    )
+  if config.data.crop % 16:
+    raise ValueError(
+      f'data.crop {config.data.crop} must be a multiple of 16.'
+    )
+
+  # --- Data -----------------------------------------------------------------
+  source = sources.build(config.data.source, config.data.data_dir or None)
+  batches = functools.partial(
+    pipeline.batches,
+    source,
+    batch_size=config.data.batch_size,
+    crop=config.data.crop,
+    min_scale=config.data.min_scale,
+    seed=config.seed,
+    balance=config.data.balance,
+  )
+
+  # --- Stage ----------------------------------------------------------------
+  autoencoder = None
+  if config.stage != 'autoencoder' and config.get('autoencoder_from'):
+    autoencoder = read_autoencoder(config.autoencoder_from)
+  stage = stages.build(config, autoencoder)
+  frozen = jax.device_put(stage.frozen, sharding.replicated(mesh))
+
+  # --- Optimiser and state --------------------------------------------------
+  o = config.optimizer
+  schedule = train_state.learning_rate(
+    o.learning_rate, config.steps, o.warmup_steps, o.decay_fraction
+  )
+  tx = train_state.optimizer(
+    schedule, clip=o.clip, b2=o.b2, fast_factor=o.fast_factor
+  )
+
+  def init_state(key, batch):
+    init_key, run_key = jax.random.split(key)
+    return train_state.create(stage.init(init_key, batch), tx, run_key)
+
+  key = jax.random.key(config.seed)
+  c = config.data
+  example = {'image': jax.ShapeDtypeStruct(
+    (c.batch_size, c.crop, c.crop, 3), jnp.uint8, sharding=sharding.batch(mesh)
+  )}
+  shapes = jax.eval_shape(init_state, key, example)
+  shardings = sharding.parameters(shapes, mesh)
+
+  def init():
+    # An iterator of its own: the training data starts at its first batch.
+    batch = sharding.global_batch(next(batches()), mesh)
+    new = jax.jit(init_state, out_shardings=shardings)(key, batch)
+    if config.init_from:
+      start = export.read_parameters(config.init_from, config.stage)
+      start = _checked(start, new.params, config.init_from)
+      start = jax.device_put(start, shardings.params)
+      copy = jax.device_put(start, shardings.params, may_alias=False)
+      new = new.replace(params=start, ema_params=copy)
+    return new
+
+  return Run(
+    stage=stage,
+    tx=tx,
+    schedule=schedule,
+    mesh=mesh,
+    frozen=frozen,
+    data=batches(),
+    init=init,
+    abstract_state=jax.tree.map(
+      lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
+      shapes, shardings,
+    ),
+  )
+
+
+def _checked(params, like, name):
+  """The parameters, if they are of the network that the config describes."""
+  def shapes(tree):
+    return jax.tree.map(lambda a: tuple(a.shape), tree)
+  if jax.tree.structure(params) != jax.tree.structure(like) or (
+    shapes(params) != shapes(like)
+  ):
+    raise ValueError(
+      f'init_from {name!r} holds another network than this config describes.'
+    )
+  return params
+
+
+def restore(config: ml_collections.ConfigDict, workdir):
+  """The stage and the newest checkpoint's averaged parameters, as numpy.
+
+  Raises:
+    ValueError: workdir has no checkpoint, or one of another config.
+  """
+  run = build(config)
+  store = checkpoints.Checkpoints(checkpoint_folder(workdir))
+  step = store.latest_step()
+  if step is None:
+    raise ValueError(
+      f'No checkpoint in {workdir}; train first, with --mode=train.'
+    )
+  state = store.restore(step, run.abstract_state)
+  store.close()
+  whole = jax.jit(lambda p: p, out_shardings=sharding.replicated(run.mesh))
+  return run.stage, jax.device_get(whole(state.ema_params))
+
+
+def read_autoencoder(name: str) -> bundle.Bundle:
+  """The frozen autoencoder of stage 2.
+
+  Args:
+    name: pretrained:NAME, a bundle folder, or workdir:PATH, the newest
+      checkpoint of a stage-1 run, whose own config.json describes it.
+  """
+  kind, _, path = name.partition(':')
+  if kind != 'workdir':
+    return bundle.load(name.removeprefix('pretrained:'))
+  record = pathlib.Path(path) / 'config.json'
+  if not record.is_file():
+    raise ValueError(f'{path} is not the workdir of a run: no config.json.')
+  config = ml_collections.ConfigDict(json.loads(record.read_text()))
+  stage, params = restore(config, path)
+  return export.bundle_of(stage, params, config.name)
+
+
+def checkpoint_folder(workdir) -> str:
+  """Where a run's checkpoints are."""
+  return f'{str(workdir).rstrip("/")}/checkpoints'
+
+
+def export_bundle(config, workdir, folder) -> pathlib.Path:
+  """Exports the newest checkpoint of a run as a bundle folder.
+
+  All processes of a run call this together; process 0 writes.
+  """
+  stage, params = restore(config, workdir)
+  if jax.process_index() == 0:
+    bundle.save(export.bundle_of(stage, params, config.name), folder)
+  return pathlib.Path(folder)
