@@ -116,7 +116,7 @@ def score_net(c: ml_collections.ConfigDict):
 
 
 def paper_score_net(c: ml_collections.ConfigDict):
-  """The score network of the `paper` variants: about 200 M parameters."""
+  """The score network of the `paper` variants: 161 M parameters."""
   paper_data(c)
   c.autoencoder_from = config_dict.placeholder(str)  # workdir:PATH
   c.score_net.widths = (256, 512, 1024)

@@ -19,20 +19,25 @@ class CliError(Exception):
   """What is reported as one line, with exit status 1."""
 
 
+# BitstreamError, BundleError and PictureError are ValueErrors; what jax says
+# where memory runs out is a RuntimeError.
+_ERRORS = (CliError, OSError, ValueError, RuntimeError, ImportError)
+
+
 def main(argv: list[str] | None = None) -> int:
   """Runs a command line; returns the exit status.
 
-  0: done. 1: an input or a file is at fault, said in one line on standard
-  error. 2: the arguments are.
+  0: done. 1: an input or a file is at fault, each said in one line on standard
+  error, the others done. 2: the arguments are. 130: interrupted.
   """
   arguments = _parser().parse_args(argv)
   try:
-    arguments.run(arguments)
-  except (CliError, OSError, ValueError) as e:
-    # BitstreamError and BundleError are ValueErrors.
-    print(f'gdc: {e}', file=sys.stderr)
+    return arguments.run(arguments)
+  except KeyboardInterrupt:
+    return 130
+  except _ERRORS as e:
+    _report(e)
     return 1
-  return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,13 +142,14 @@ def _add_files(parser, output_help):
 
 
 def _compress(arguments):
-  from gdc.codec import pictures
+  from gdc.data import pictures
   pairs = _outputs(arguments, '.gdc')
   for source, _ in pairs:
     if source.suffix.lower() == '.gdc':
       raise CliError(f'{source} is compressed already.')
   codec = _load(arguments.model)
-  for source, target in _progress(pairs):
+
+  def compress(source, target):
     image, notices = pictures.read(source)
     for notice in notices:
       print(f'gdc: {source}: {notice}.', file=sys.stderr)
@@ -155,9 +161,11 @@ def _compress(arguments):
       f'{8 * len(data) / (width * height):.3f} bpp'
     )
 
+  return _each(pairs, compress)
+
 
 def _decompress(arguments):
-  from gdc.codec import pictures
+  from gdc.data import pictures
   pairs = _outputs(arguments, '.png')
   for _, target in pairs:
     if target.suffix.lower() not in pictures.suffixes():
@@ -168,7 +176,8 @@ def _decompress(arguments):
   decoder = arguments.decoder or (
     'flow' if 'flow' in codec.decoders else 'mse'
   )
-  for source, target in _progress(pairs):
+
+  def decompress(source, target):
     try:
       image = codec.decompress(
         source.read_bytes(), decoder, arguments.steps, arguments.seed
@@ -178,6 +187,8 @@ def _decompress(arguments):
     _write(target, pictures.encode(image, target.suffix))
     height, width = image.shape[:2]
     print(f'{target}  {width} x {height}, decoder {decoder}')
+
+  return _each(pairs, decompress)
 
 
 def _info(arguments):
@@ -206,10 +217,11 @@ def _info(arguments):
     record['ideal_bytes'] = codec.ideal_bits(data) / 8
   if arguments.json:
     print(json.dumps(record, indent=2))
-    return
-  for name, value in record.items():
-    shown = f'{value:.4f}' if isinstance(value, float) else value
-    print(f'{name:14} {shown}')
+  else:
+    for name, value in record.items():
+      shown = f'{value:.4f}' if isinstance(value, float) else value
+      print(f'{name:14} {shown}')
+  return 0
 
 
 def _eval(arguments):
@@ -231,14 +243,15 @@ def _eval(arguments):
   images = [(p.stem, files[i]['image']) for i, p in enumerate(files.paths)]
   codec = _load(arguments.model)
   with tqdm.tqdm(unit='row') as bar:
-    rows = compare.run(
+    rows, results = compare.run(
       codec, images, names, qualities, arguments.out,
       on_row=lambda row: bar.update(),
     )
   print(report.format_table(rows))
-  if 'jpeg' in names:
+  if 'jpeg' in results:
     print()
-    print(report.format_table(compare.bd_rates(arguments.out)))
+    print(report.format_table(compare.bd_rates(results)))
+  return 0
 
 
 # --- Files ------------------------------------------------------------------
@@ -273,13 +286,36 @@ def _outputs(arguments, suffix) -> list[tuple[pathlib.Path, pathlib.Path]]:
       raise CliError(f'Several inputs would be written to {target}.')
     if absolute == source.absolute():
       raise CliError(f'{source} would be its own output.')
+    if target.exists() and not target.is_file():
+      raise CliError(f'{target} is not a file that can be replaced.')
     if target.exists() and not arguments.force:
       raise CliError(f'{target} exists; --force overwrites it.')
   return pairs
 
 
+def _each(pairs, work) -> int:
+  """Does the work for every pair; one that fails does not stop the rest."""
+  failed = 0
+  for source, target in _progress(pairs):
+    try:
+      work(source, target)
+    except _ERRORS as e:
+      _report(e)
+      failed += 1
+  if failed and len(pairs) > 1:
+    print(f'gdc: {failed} of {len(pairs)} failed.', file=sys.stderr)
+  return int(failed > 0)
+
+
+def _report(error: Exception):
+  """One line on standard error, with the notes that the error gathered."""
+  notes = ' '.join(getattr(error, '__notes__', []))
+  print(' '.join(f'gdc: {error} {notes}'.split()), file=sys.stderr)
+
+
 def _write(target: pathlib.Path, data: bytes):
-  """Writes a file whole or not at all."""
+  """Writes a file whole or not at all; a link is followed."""
+  target = target.resolve()
   target.parent.mkdir(parents=True, exist_ok=True)
   handle, temporary = tempfile.mkstemp(
     prefix=f'.{target.name}-', dir=target.parent

@@ -8,18 +8,17 @@ from the newest checkpoint. Any field: --config.optimizer.learning_rate=1e-4.
 """
 import contextlib
 import logging
-import pathlib
 import tempfile
 
 import absl.logging
 import jax
 from absl import app, flags
-from etils import epath
+from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
 from gdc.codec import codec
 from gdc.evaluation import heldout
-from gdc.training import loop, runs
+from gdc.training import export, loop, runs
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Configuration, from configs/.', lock_config=True
@@ -48,30 +47,26 @@ def main(argv):
     loop.train(config, workdir)
   # Results are made in a local folder; a bucket gets a copy of them.
   remote = '://' in workdir
-  folder = pathlib.Path(tempfile.mkdtemp() if remote else workdir)
-  bundle_folder = runs.export_bundle(config, workdir, folder / 'bundle')
-  if jax.process_index():
-    return
-  paths = heldout.run(
-    bundle_folder,
-    folder,
-    source=config.evaluation.source,
-    qualities=config.evaluation.qualities,
-    max_images=config.evaluation.max_images,
-    pictures_only=_MODE.value == 'sample',
-  )
-  if remote:
-    _upload(folder, workdir)
-  paths['tensorboard'] = f'{workdir}/tensorboard'
-  print('\n'.join(f'{name:12} {path}' for name, path in paths.items()))
-
-
-def _upload(folder: pathlib.Path, workdir: str):
-  """Copies every file below a local folder to a bucket."""
-  for path in sorted(p for p in folder.rglob('*') if p.is_file()):
-    target = epath.Path(workdir) / path.relative_to(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(path.read_bytes())
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = temporary if remote else workdir
+    bundle_folder = runs.export_bundle(config, workdir, f'{folder}/bundle')
+    if jax.process_index() == 0:
+      paths = heldout.run(
+        bundle_folder,
+        folder,
+        source=config.evaluation.source,
+        qualities=config.evaluation.qualities,
+        max_images=config.evaluation.max_images,
+        decoder=None if config.stage == 'autoencoder' else config.stage,
+        pictures_only=_MODE.value == 'sample',
+      )
+      if remote:
+        export.copy_files(folder, workdir)
+      paths['tensorboard'] = f'{workdir}/tensorboard'
+      for name, path in paths.items():
+        print(f'{name:12} {path.replace(folder, workdir)}')
+  # The others wait: one that left would end the run for all.
+  multihost_utils.sync_global_devices('evaluated')
 
 
 if __name__ == '__main__':

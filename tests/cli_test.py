@@ -174,6 +174,32 @@ def test_damaged_files_leave_no_output(photo, model, tmp_path, capsys):
   assert not back.exists()
 
 
+def test_one_bad_input_does_not_stop_the_others(
+  photo, model, tmp_path, capsys
+):
+  bad = tmp_path / 'bad.png'
+  bad.write_bytes(b'nothing')
+  out = tmp_path / 'out'
+  assert run('compress', bad, photo, '-o', out, *model) == 1
+  error = capsys.readouterr().err
+  assert 'bad.png' in error and '1 of 2 failed' in error
+  assert [p.name for p in out.iterdir()] == ['photo.gdc']
+
+
+def test_links_are_followed_and_devices_are_left_alone(
+  photo, model, tmp_path, capsys
+):
+  real, link = tmp_path / 'real.gdc', tmp_path / 'link.gdc'
+  real.write_bytes(b'old')
+  link.symlink_to(real)
+  assert run('compress', photo, '-o', link, '--force', *model) == 0
+  assert link.is_symlink() and real.read_bytes() != b'old'
+  capsys.readouterr()
+  assert 'can be replaced' in _fails(
+    capsys, 'compress', photo, '-o', '/dev/null', '--force', *model
+  )
+
+
 def test_a_failed_write_leaves_nothing(photo, model, tmp_path, monkeypatch):
   out = tmp_path / 'out' / 'a.gdc'
 

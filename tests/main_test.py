@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import gdc
-from gdc import main as main_module
 from gdc.data import sources
+from gdc.training import export
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -146,5 +146,5 @@ def test_results_are_copied_to_a_bucket(tmp_path):
   local, bucket = tmp_path / 'local', tmp_path / 'bucket'
   (local / 'pictures').mkdir(parents=True)
   (local / 'pictures' / 'a.png').write_bytes(b'\x00\x01')
-  main_module._upload(local, str(bucket))
+  export.copy_files(local, bucket)
   assert (bucket / 'pictures' / 'a.png').read_bytes() == b'\x00\x01'

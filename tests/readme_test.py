@@ -9,7 +9,8 @@ from configs import autoencoder, diffusion, flow
 from gdc import cli
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+LAUNCH = ROOT / 'launch' / 'README.md'
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')), LAUNCH]
 CONFIGS = {'autoencoder': autoencoder, 'diffusion': diffusion, 'flow': flow}
 
 
@@ -37,7 +38,7 @@ def test_commands_of_gdc_are_understood(page):
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
 def test_training_commands_name_configs_and_fields_that_exist(page):
   for words in _commands(page):
-    if words[:3] != ['python', '-m', 'gdc.main']:
+    if words[:3] != ['python', '-m', 'gdc.main'] and page != LAUNCH:
       continue
     path, _, variant = words[words.index('--config') + 1].partition(':')
     assert (ROOT / path).is_file(), path
@@ -51,6 +52,15 @@ def test_training_commands_name_configs_and_fields_that_exist(page):
         for part in name.split('.'):
           assert part in field, word
           field = field[part]
+        if name == 'data.batch_size':
+          config.data.batch_size = int(value)
+        if name == 'autoencoder_from':
+          config.autoencoder_from = value
+    # A pod's batch is a multiple of its chips, and stage 2 has its stage 1.
+    if '--type' in words:
+      chips = int(words[words.index('--type') + 1].rpartition('-')[2])
+      assert config.data.batch_size % chips == 0
+    assert config.stage == 'autoencoder' or config.autoencoder_from
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)

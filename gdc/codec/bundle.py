@@ -61,16 +61,10 @@ class Bundle:
   @property
   def digest(self) -> str:
     """SHA-256 of what the bits mean: autoencoder and tables, 64 hex digits."""
-    h = hashlib.sha256(_canonical(self.autoencoder_spec).encode())
-    arrays = {
+    return _digest(self.autoencoder_spec, {
       **_flatten(_narrow(self.autoencoder_params)),
       **_table_arrays(self.tables),
-    }
-    for name in sorted(arrays):
-      value = np.ascontiguousarray(arrays[name])
-      h.update(f'{name} {value.dtype.str} {value.shape}'.encode())
-      h.update(value.tobytes())
-    return h.hexdigest()
+    })
 
 
 # --- Networks from their records --------------------------------------------
@@ -152,6 +146,7 @@ def save(bundle: Bundle, folder) -> pathlib.Path:
   temporary = pathlib.Path(
     tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent)
   )
+  old = temporary.with_name(temporary.name + '-old')
   try:
     safetensors.numpy.save_file(
       {
@@ -170,19 +165,22 @@ def save(bundle: Bundle, folder) -> pathlib.Path:
       'digest': bundle.digest,
       'autoencoder': bundle.autoencoder_spec,
       'decoders': {p: spec for p, (spec, _) in bundle.decoders.items()},
+      'decoder_digests': {
+        p: _digest(spec, _flatten(_narrow(params)))
+        for p, (spec, params) in bundle.decoders.items()
+      },
     }
     (temporary / 'bundle.json').write_text(json.dumps(record, indent=2) + '\n')
     temporary.chmod(0o755)
     for path in temporary.iterdir():
       path.chmod(0o644)
     if folder.exists():
-      old = temporary.with_name(temporary.name + '-old')
       os.replace(folder, old)
-      os.replace(temporary, folder)
-      shutil.rmtree(old)
-    else:
-      os.replace(temporary, folder)
+    os.replace(temporary, folder)
+    shutil.rmtree(old, ignore_errors=True)
   except BaseException:
+    if old.exists() and not folder.exists():
+      os.replace(old, folder)
     shutil.rmtree(temporary, ignore_errors=True)
     raise
   return folder
@@ -228,17 +226,40 @@ def load(name_or_path) -> Bundle:
         for process, spec in record['decoders'].items()
       },
     )
-    digest = record['digest']
+    build_autoencoder(bundle.autoencoder_spec)
+    for process, (spec, _) in bundle.decoders.items():
+      decoders.validate(process, spec)
+      build_score_net(spec)
+    found = {'autoencoder': bundle.digest} | {
+      process: _digest(spec, _flatten(_narrow(params)))
+      for process, (spec, params) in bundle.decoders.items()
+    }
+    expected = {'autoencoder': record['digest']}
+    expected |= record.get('decoder_digests', {})
   except BundleError:
     raise
-  except (OSError, KeyError, ValueError, safetensors.SafetensorError) as e:
+  except (
+    OSError, LookupError, ValueError, TypeError, AttributeError,
+    safetensors.SafetensorError,
+  ) as e:
     raise BundleError(f'{folder} is not a readable bundle: {e}') from e
-  if bundle.digest != digest:
-    raise BundleError(
-      f'{folder} is damaged: its digest is {bundle.digest[:8]}, bundle.json '
-      f'says {digest[:8]}.'
-    )
+  for part, digest in found.items():
+    if digest != expected.get(part):
+      raise BundleError(
+        f'{folder} is damaged: the digest of its {part} is {digest[:8]}, '
+        f'bundle.json says {str(expected.get(part))[:8]}.'
+      )
   return bundle
+
+
+def _digest(spec, arrays: dict[str, np.ndarray]) -> str:
+  """SHA-256 of a record and named arrays, in the order of their names."""
+  h = hashlib.sha256(_canonical(spec).encode())
+  for name in sorted(arrays):
+    value = np.ascontiguousarray(arrays[name])
+    h.update(f'{name} {value.dtype.str} {value.shape}'.encode())
+    h.update(value.tobytes())
+  return h.hexdigest()
 
 
 def _canonical(spec) -> str:

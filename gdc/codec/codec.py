@@ -2,12 +2,11 @@
 
 What is exact: the latents. They are integers, coded with integer tables that
 were frozen at export, so every machine reads the same ones from a file. The
-picture made from them is floating point and may differ in the last bit
-between machines; a score decoder adds noise drawn from a seed.
+picture made from them is floating point: between kinds of machines a pixel may
+differ by a grey level, and what a score decoder paints, from noise drawn from a
+seed, by more.
 """
-import functools
 import os
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +36,9 @@ class Codec:
       process: (spec, bundle.build_score_net(spec), jax.device_put(params))
       for process, (spec, params) in model.decoders.items()
     }
+    self._encode = jax.jit(_in_float32(self._encode_fn))
+    self._decode = jax.jit(_in_float32(self._decode_fn))
+    self._sample = jax.jit(_in_float32(self._sample_fn), static_argnums=0)
 
   # --- Compression ----------------------------------------------------------
 
@@ -83,8 +85,7 @@ class Codec:
     y = self._encode(self._params, padded[None], np.float32([quality]))
     return np.asarray(y)[0]
 
-  @functools.partial(jax.jit, static_argnums=0)
-  def _encode(self, params, image, quality):
+  def _encode_fn(self, params, image, quality):
     x = image.astype(jnp.float32) / 127.5 - 1
     y = self._autoencoder.apply({'params': params}, x, quality, method='encode')
     # Far beyond any table; keeps what a broken input gives within int32.
@@ -178,16 +179,14 @@ class Codec:
     symbols = latents.reshape(-1, latents.shape[-1]).T
     return self.bundle.tables.ideal_bits(symbols, header.quality_index)
 
-  @functools.partial(jax.jit, static_argnums=0)
-  def _decode(self, params, latents, quality):
+  def _decode_fn(self, params, latents, quality):
     x_hat = self._autoencoder.apply(
       {'params': params}, latents.astype(jnp.float32), quality,
       method='decode',
     )
     return jnp.clip(x_hat, -1, 1)
 
-  @functools.partial(jax.jit, static_argnums=(0, 1))
-  def _sample(self, process, params, x_hat, quality, key, steps):
+  def _sample_fn(self, process, params, x_hat, quality, key, steps):
     spec, net, _ = self._nets[process]
     rmse = self._autoencoder.apply(
       {'params': params['autoencoder']}, quality, method='rmse'
@@ -219,9 +218,13 @@ def keep_compiled_programs():
   In JAX_COMPILATION_CACHE_DIR if that is set, else in the user's cache.
   """
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
-    cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-    folder = pathlib.Path(cache) / 'gdc' / 'xla'
-    jax.config.update('jax_compilation_cache_dir', str(folder))
+    cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    if cache.startswith('~'):
+      return  # a user without a home
+    jax.config.update(
+      'jax_compilation_cache_dir', os.path.join(cache, 'gdc', 'xla')
+    )
+    jax.config.update('jax_compilation_cache_max_size', 1 << 30)
 
 
 def _check_image(image) -> np.ndarray:
@@ -233,7 +236,24 @@ def _check_image(image) -> np.ndarray:
     )
   if 0 in image.shape:
     raise ValueError(f'An image needs at least one pixel, not {image.shape}.')
+  if image.shape[0] * image.shape[1] > bitstream.MAX_PIXELS:
+    raise ValueError(
+      f'An image has at most {bitstream.MAX_PIXELS} pixels, not '
+      f'{image.shape[1]} x {image.shape[0]}.'
+    )
   return image
+
+
+def _in_float32(function):
+  """Traces with full float32 products.
+
+  Accelerators would otherwise multiply in bfloat16 or TF32, and the same file
+  would give visibly different pictures on different machines.
+  """
+  def wrapped(*arguments):
+    with jax.default_matmul_precision('highest'):
+      return function(*arguments)
+  return wrapped
 
 
 @jax.jit

@@ -64,22 +64,34 @@ def sample(
   z = samplers.start_state(x_hat, noise, log_snr_fn, start)
   if sampling['sampler'] == 'ddim':
     return samplers.ddim(predict, z, steps, log_snr_fn, start)
+  gamma = sampling['gamma']
   return samplers.ddpm(
-    predict, z, steps, log_snr_fn, noise_fn, sampling['gamma'], start
+    predict, z, steps, log_snr_fn, noise_fn, gamma, start
   )
 
 
 def validate(process: str, spec: dict):
-  """Raises ValueError if a decoder's record names what does not exist."""
+  """Raises ValueError if a decoder's record asks for what does not exist."""
+  if process not in PROCESSES:
+    raise ValueError(f'process must be one of {PROCESSES}, not {process!r}.')
   known = {'flow': ('euler', 'heun'), 'diffusion': ('ddpm', 'ddim')}[process]
   sampler = spec['sampling']['sampler']
   if sampler not in known:
     raise ValueError(
       f'sampler for {process} must be one of {known}, not {sampler!r}.'
     )
-  diffusion_spaces = spec.get('loss_space', 'eps')
-  if diffusion_spaces not in diffusion.LOSS_SPACES:
-    raise ValueError(
-      f'loss_space must be one of {diffusion.LOSS_SPACES}, not '
-      f'{diffusion_spaces!r}.'
-    )
+  if process == 'flow':
+    limits = {'warp': (0.1, 10.0)}
+  else:
+    limits = {'gamma': (0.0, 1.0), 'start': (1e-3, 1.0)}
+    if spec['loss_space'] not in diffusion.LOSS_SPACES:
+      raise ValueError(
+        f'loss_space must be one of {diffusion.LOSS_SPACES}, not '
+        f'{spec["loss_space"]!r}.'
+      )
+  for name, (low, high) in {**limits, 'steps': (1, 10_000)}.items():
+    if not low <= spec['sampling'][name] <= high:
+      raise ValueError(
+        f'sampling.{name} must be from {low:g} to {high:g}, not '
+        f'{spec["sampling"][name]}.'
+      )

@@ -19,18 +19,13 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image
+
+from gdc.data import pictures
 
 _LOG = logging.getLogger(__name__)
 BOX = pathlib.Path(__file__).parent / 'photos'
 MANIFEST = 'MANIFEST.csv'
 _SUFFIXES = {'.jpg', '.jpeg', '.png', '.webp', '.avif', '.tif', '.tiff'}
-
-
-def read_image(path) -> np.ndarray:
-  """Reads a picture file as uint8 [height, width, 3] RGB."""
-  with Image.open(path) as image:
-    return np.asarray(image.convert('RGB'))
 
 
 class Files:
@@ -61,7 +56,7 @@ class Files:
     index = int(index)
     if index in self._cache:
       return {'image': self._cache[index]}
-    image = read_image(self.paths[index])
+    image, _ = pictures.read(self.paths[index])
     if image.nbytes <= self._cache_left:
       self._cache_left -= image.nbytes
       self._cache[index] = image
@@ -106,7 +101,8 @@ def folder(path) -> Files:
   if not path.is_dir():
     raise ValueError(f'{str(path)!r} is not a folder of pictures.')
   files = sorted(
-    p for p in path.rglob('*') if p.suffix.lower() in _SUFFIXES
+    p for p in path.rglob('*')
+    if p.suffix.lower() in _SUFFIXES and p.name[0] != '.' and p.is_file()
   )
   if not files:
     raise ValueError(
@@ -162,9 +158,14 @@ class Tfds:
 
   def __getitem__(self, index):
     image = np.asarray(self._source[int(index)]['image'])
-    if image.shape[-1] == 1:
-      image = np.repeat(image, 3, axis=-1)
-    return {'image': image}
+    if image.dtype != np.uint8 or image.ndim != 3:
+      raise ValueError(
+        f'{self._name}: an image is uint8 [height, width, channels], not '
+        f'{image.dtype} {list(image.shape)}.'
+      )
+    if image.shape[-1] < 3:  # grey, perhaps with transparency
+      image = np.repeat(image[..., :1], 3, axis=-1)
+    return {'image': image[..., :3]}
 
   def __repr__(self):
     return f'Tfds({self._name})'
@@ -178,8 +179,11 @@ def build(name: str, data_dir: str | None = None):
   if kind == 'folder' and rest:
     return folder(rest)
   if kind == 'tfds' and rest:
-    dataset, _, split = rest.partition(':')
-    return Tfds(dataset, split or 'train', data_dir)
+    # A version, as in coco/2017:1.1.0, belongs to the name.
+    dataset, _, split = rest.rpartition(':')
+    if not dataset or split[:1].isdigit():
+      dataset, split = rest, 'train'
+    return Tfds(dataset, split, data_dir)
   raise ValueError(
     'A data source is box:train, box:heldout, folder:PATH or '
     f'tfds:NAME[:SPLIT], not {name!r}.'

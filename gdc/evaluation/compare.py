@@ -40,8 +40,8 @@ def parse(name: str) -> dict:
 def run(
   codec, images, names: Sequence[str], qualities: Sequence[float], out,
   on_row=None,
-) -> list[dict]:
-  """Sweeps every codec, writes out/CODEC.json each, returns a table.
+) -> tuple[list[dict], dict]:
+  """Sweeps every codec, writes out/CODEC.json each.
 
   Args:
     codec: a loaded gdc codec.
@@ -52,9 +52,10 @@ def run(
     on_row: called with every row of every sweep.
 
   Returns:
-    Rows with the means of each gdc decoder at each quality, and, where JPEG
-    was among the codecs and reaches that rate, `jpeg_psnr` and `jpeg_lpips`:
-    JPEG at equal bits, on its mean curve, linear in log bpp.
+    rows: the means of each gdc decoder at each quality, and, where JPEG was
+      among the codecs and reaches that rate, `jpeg_psnr` and `jpeg_lpips`:
+      JPEG at equal bits, on its mean curve, linear in log bpp.
+    results: label -> result, as sweep makes them.
   """
   out = pathlib.Path(out)
   parsed = [parse(name) for name in names]
@@ -78,9 +79,11 @@ def run(
     own = sweep.evaluate(codec, images, qualities, decoders, on_row=on_row)
     for label, result in own.items():
       sweep.save(result, out / f'gdc-{codec.name}-{label}.json')
+    results |= own
     rows = summary(own)
-  jpeg = results.get('jpeg')
-  return [row | _at_rate(jpeg, row['bpp']) for row in rows] if jpeg else rows
+  if 'jpeg' in results:
+    rows = [row | _at_rate(results['jpeg'], row['bpp']) for row in rows]
+  return rows, results
 
 
 def summary(results) -> list[dict]:
@@ -101,25 +104,29 @@ def summary(results) -> list[dict]:
   return sorted(rows, key=lambda r: r['quality'])
 
 
-def bd_rates(out) -> list[dict]:
-  """BD-rate (PSNR) of every results file in a folder against its jpeg.json.
+def bd_rates(results) -> list[dict]:
+  """BD-rate (PSNR) of curves against that of JPEG.
+
+  Args:
+    results: label -> result of a sweep, 'jpeg' among them.
 
   Returns:
     Rows codec, bd_rate_percent (negative: fewer bits than JPEG), and the
-    PSNR range, in dB, over which the curves overlap.
+    PSNR range, in dB, over which the curves overlap; None where a curve has
+    too few points or does not rise with its rate.
   """
-  import json
-  out = pathlib.Path(out)
-  curves = {
-    p.stem: json.loads(p.read_text())['results'] for p in out.glob('*.json')
-  }
-  anchor = curves.pop('jpeg')
+  anchor = results['jpeg']['results']
   rows = []
-  for name in sorted(curves):
-    b = rate.bd_rate(
-      anchor['bpp'], anchor['psnr-rgb'],
-      curves[name]['bpp'], curves[name]['psnr-rgb'],
-    )
+  for name, result in results.items():
+    if name == 'jpeg':
+      continue
+    curve = result['results']
+    try:
+      b = rate.bd_rate(
+        anchor['bpp'], anchor['psnr-rgb'], curve['bpp'], curve['psnr-rgb']
+      )
+    except ValueError:
+      b = rate.BDRate(None, None, None, None)
     rows.append({
       'codec': name, 'bd_rate_percent': b.percent,
       'from_db': b.quality_low, 'to_db': b.quality_high,

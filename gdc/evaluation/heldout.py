@@ -1,8 +1,8 @@
 """The end of the main job: a bundle on held-out photographs.
 
 Every figure is of real files: a picture is compressed to bytes, the bytes are
-decoded, by the autoencoder alone and by each score decoder of the bundle, and
-the decoded 8-bit picture is measured.
+decoded, by the autoencoder alone and by the score decoder that was trained,
+and the decoded 8-bit picture is measured.
 """
 import os
 import pathlib
@@ -23,6 +23,7 @@ def run(
   source: str,
   qualities,
   max_images: int = 0,
+  decoder: str | None = None,
   pictures_only: bool = False,
 ) -> dict[str, str]:
   """Evaluates a bundle and writes what there is to see below workdir.
@@ -32,7 +33,9 @@ def run(
     workdir: gets results.json and pictures/*.png.
     source: box:heldout or folder:PATH.
     qualities: each in the model's range.
-    max_images: the first so many; 0 takes all.
+    max_images: the first so many; 0 takes all. Pictures that are too small
+      for LPIPS are left out, and that is said.
+    decoder: the score decoder to compare with the autoencoder; None: no one.
     pictures_only: write the pictures alone (--mode=sample).
 
   Returns:
@@ -50,7 +53,13 @@ def run(
     )
   count = min(max_images or len(files), len(files))
   images = [(files.paths[i].stem, files[i]['image']) for i in range(count)]
-  shown = _pictures(codec, images, min(qualities), workdir / 'pictures')
+  smallest = perceptual.NETWORKS['alex'][1]
+  small = [n for n, image in images if min(image.shape[:2]) < smallest]
+  if small:
+    print(f'Left out, below {smallest} pixels: {", ".join(small)}')
+    images = [(n, image) for n, image in images if n not in small]
+  names = ['mse', decoder] if decoder else ['mse']
+  shown = _pictures(codec, names, images, min(qualities), workdir / 'pictures')
   paths = {
     'bundle': str(bundle_path),
     'pictures': '  '.join(map(str, shown)),
@@ -58,10 +67,9 @@ def run(
   if pictures_only:
     return paths
 
-  decoders = [{'decoder': name} for name in codec.decoders]
-  with tqdm.tqdm(
-    total=count * len(qualities) * len(decoders), unit='picture', desc='eval'
-  ) as bar:
+  decoders = [{'decoder': name} for name in names]
+  total = len(images) * len(qualities) * len(decoders)
+  with tqdm.tqdm(total=total, unit='picture', desc='eval') as bar:
     results = sweep.evaluate(
       codec, images, list(qualities), decoders,
       on_row=lambda row: bar.update(),
@@ -72,7 +80,7 @@ def run(
   return {**paths, 'results': str(path)}
 
 
-def _pictures(codec, images, quality, folder: pathlib.Path):
+def _pictures(codec, names, images, quality, folder: pathlib.Path):
   """Original and every decoder, side by side; returns the files' paths."""
   folder.mkdir(parents=True, exist_ok=True)
   paths = []
@@ -80,12 +88,13 @@ def _pictures(codec, images, quality, folder: pathlib.Path):
     data = codec.compress(image, quality)
     bpp = rate.bits_per_pixel(len(data), *image.shape[:2])
     panels = [(image, [f'original, {image.shape[1]} x {image.shape[0]}', ''])]
-    for decoder in codec.decoders:
+    for decoder in names:
       decoded = codec.decompress(data, decoder=decoder)
       title = 'autoencoder' if decoder == 'mse' else decoder
-      measures = f'{distortion.psnr(image, decoded):.2f} dB'
-      if min(image.shape[:2]) >= perceptual.NETWORKS['alex'][1]:
-        measures += f', LPIPS {perceptual.lpips(image, decoded):.3f}'
+      measures = (
+        f'{distortion.psnr(image, decoded):.2f} dB, '
+        f'LPIPS {perceptual.lpips(image, decoded):.3f}'
+      )
       panels.append(
         (decoded, [f'{title}, {bpp:.3f} bpp ({len(data):,} bytes)', measures])
       )

@@ -1,4 +1,8 @@
 """Between runs and bundles: trained parameters out, starting weights in."""
+import tempfile
+
+from etils import epath
+
 from gdc.codec import bundle
 
 
@@ -18,6 +22,26 @@ def bundle_of(stage, params, name: str) -> bundle.Bundle:
   return bundle.add_decoder(stage.autoencoder, stage.name, stage.spec, params)
 
 
+def read_bundle(name: str) -> bundle.Bundle:
+  """A bundle by pretrained:NAME or folder; one in a bucket is copied first."""
+  name = name.removeprefix('pretrained:')
+  if '://' not in name:
+    return bundle.load(name)
+  with tempfile.TemporaryDirectory() as folder:
+    copy_files(name, folder)
+    return bundle.load(folder)
+
+
+def copy_files(source, target):
+  """Copies every file below a folder; either may be of a bucket."""
+  source, target = epath.Path(source), epath.Path(target)
+  for path in source.rglob('*'):
+    if path.is_file():
+      to = target / path.relative_to(source)
+      to.parent.mkdir(parents=True, exist_ok=True)
+      to.write_bytes(path.read_bytes())
+
+
 def read_parameters(name: str, stage: str):
   """Starting weights of a stage, from a bundle.
 
@@ -28,7 +52,7 @@ def read_parameters(name: str, stage: str):
   Raises:
     ValueError: the bundle has no such decoder.
   """
-  start = bundle.load(name.removeprefix('pretrained:'))
+  start = read_bundle(name)
   if stage == 'autoencoder':
     return start.autoencoder_params
   if stage not in start.decoders:

@@ -6,15 +6,16 @@ for bit, the run that was never killed.
 """
 import contextlib
 import functools
+import itertools
 import json
 import logging
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import tqdm
+from etils import epath
 
 from gdc.data import sources, transforms
 from gdc.training import checkpoints, metric_writers, runs, sharding
@@ -143,10 +144,12 @@ def _examples(config, mesh, count: int = 4):
     config.evaluation.source, config.data.data_dir or None
   )
   size = min(256, config.data.crop * 2)
-  crops = [
-    source[i]['image'][:size, :size] for i in range(len(source))
-    if min(source[i]['image'].shape[:2]) >= size
-  ][:count]
+  # Read one by one: the source may be large.
+  pictures = (source[i]['image'] for i in range(len(source)))
+  crops = itertools.islice(
+    (p[:size, :size] for p in pictures if min(p.shape[:2]) >= size), count
+  )
+  crops = list(crops)
   if not crops:
     raise ValueError(
       f'evaluation.source {config.evaluation.source!r} has no picture of '
@@ -158,10 +161,10 @@ def _examples(config, mesh, count: int = 4):
 
 
 def _write_config(config, workdir):
-  """Keeps the config beside the run; process 0 writes."""
-  if jax.process_index() or '://' in str(workdir):
+  """Keeps the config beside the run, and says what changed in it."""
+  if jax.process_index():
     return
-  path = pathlib.Path(workdir) / 'config.json'
+  path = epath.Path(workdir) / runs.CONFIG
   path.parent.mkdir(parents=True, exist_ok=True)
   record = json.loads(config.to_json_best_effort())
   if path.exists():

@@ -1,4 +1,5 @@
 """A run, built but not started: what a config and a workdir stand for."""
+import contextlib
 import dataclasses
 import functools
 import json
@@ -8,11 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+from etils import epath
 
 from gdc.codec import bundle
 from gdc.data import pipeline, sources
 from gdc.training import checkpoints, export, sharding, stages
 from gdc.training import state as train_state
+
+CONFIG = 'config.json'  # beside a run's checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +45,11 @@ class Run:
 
 
 def build(config: ml_collections.ConfigDict) -> Run:
-  """Builds data, network, optimiser and shardings; trains nothing."""
+  """Builds data, network, optimiser and shardings; trains nothing.
+
+  Raises:
+    ValueError: a field that is out of range or does not fit the others.
+  """
   # --- Mesh -----------------------------------------------------------------
   mesh = sharding.create_mesh(config.fsdp)
   if config.data.batch_size % mesh.size:
@@ -66,38 +74,16 @@ def build(config: ml_collections.ConfigDict) -> Run:
     balance=config.data.balance,
   )
 
-  # --- Stage ----------------------------------------------------------------
-  autoencoder = None
-  if config.stage != 'autoencoder' and config.get('autoencoder_from'):
-    autoencoder = read_autoencoder(config.autoencoder_from)
-  stage = stages.build(config, autoencoder)
-  frozen = jax.device_put(stage.frozen, sharding.replicated(mesh))
-
-  # --- Optimiser and state --------------------------------------------------
-  o = config.optimizer
-  schedule = train_state.learning_rate(
-    o.learning_rate, config.steps, o.warmup_steps, o.decay_fraction
-  )
-  tx = train_state.optimizer(
-    schedule, clip=o.clip, b2=o.b2, fast_factor=o.fast_factor
-  )
-
-  def init_state(key, batch):
-    init_key, run_key = jax.random.split(key)
-    return train_state.create(stage.init(init_key, batch), tx, run_key)
-
-  key = jax.random.key(config.seed)
-  c = config.data
-  example = {'image': jax.ShapeDtypeStruct(
-    (c.batch_size, c.crop, c.crop, 3), jnp.uint8, sharding=sharding.batch(mesh)
-  )}
-  shapes = jax.eval_shape(init_state, key, example)
-  shardings = sharding.parameters(shapes, mesh)
+  # --- Network and state ----------------------------------------------------
+  network = _network(config)
+  frozen = jax.device_put(network.stage.frozen, sharding.replicated(mesh))
+  shardings = sharding.parameters(network.shapes, mesh)
 
   def init():
     # An iterator of its own: the training data starts at its first batch.
     batch = sharding.global_batch(next(batches()), mesh)
-    new = jax.jit(init_state, out_shardings=shardings)(key, batch)
+    key = jax.random.key(config.seed)
+    new = jax.jit(network.init, out_shardings=shardings)(key, batch)
     if config.init_from:
       start = export.read_parameters(config.init_from, config.stage)
       start = _checked(start, new.params, config.init_from)
@@ -107,17 +93,64 @@ def build(config: ml_collections.ConfigDict) -> Run:
     return new
 
   return Run(
-    stage=stage,
-    tx=tx,
-    schedule=schedule,
+    stage=network.stage,
+    tx=network.tx,
+    schedule=network.schedule,
     mesh=mesh,
     frozen=frozen,
     data=batches(),
     init=init,
-    abstract_state=jax.tree.map(
-      lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
-      shapes, shardings,
-    ),
+    abstract_state=_abstract(network.shapes, shardings),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Network:
+  """The part of a Run that needs neither its data nor its devices."""
+
+  stage: stages.Stage
+  tx: Any
+  schedule: Any
+  init: Any
+  shapes: Any
+
+
+def _network(config) -> _Network:
+  autoencoder = None
+  if config.stage != 'autoencoder' and config.get('autoencoder_from'):
+    autoencoder = read_autoencoder(config.autoencoder_from)
+  stage = stages.build(config, autoencoder)
+  for quality in config.evaluation.qualities:
+    if not 1 <= quality <= stage.num_levels:
+      raise ValueError(
+        f'evaluation.qualities must be from 1 to {stage.num_levels}, not '
+        f'{quality}.'
+      )
+  o = config.optimizer
+  schedule = train_state.learning_rate(
+    o.learning_rate, config.steps, o.warmup_steps, o.decay_fraction
+  )
+  tx = train_state.optimizer(
+    schedule, clip=o.clip, b2=o.b2, fast_factor=o.fast_factor
+  )
+
+  def init(key, batch):
+    init_key, run_key = jax.random.split(key)
+    return train_state.create(stage.init(init_key, batch), tx, run_key)
+
+  crop = config.data.crop
+  shapes = jax.eval_shape(
+    init,
+    jax.random.key(0),
+    {'image': jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.uint8)},
+  )
+  return _Network(stage, tx, schedule, init, shapes)
+
+
+def _abstract(shapes, shardings):
+  return jax.tree.map(
+    lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
+    shapes, shardings,
   )
 
 
@@ -137,20 +170,23 @@ def _checked(params, like, name):
 def restore(config: ml_collections.ConfigDict, workdir):
   """The stage and the newest checkpoint's averaged parameters, as numpy.
 
+  Needs neither the data nor the devices that the run was trained with.
+
   Raises:
     ValueError: workdir has no checkpoint, or one of another config.
   """
-  run = build(config)
+  network = _network(config)
+  whole = sharding.replicated(sharding.create_mesh())
   store = checkpoints.Checkpoints(checkpoint_folder(workdir))
-  step = store.latest_step()
-  if step is None:
-    raise ValueError(
-      f'No checkpoint in {workdir}; train first, with --mode=train.'
-    )
-  state = store.restore(step, run.abstract_state)
-  store.close()
-  whole = jax.jit(lambda p: p, out_shardings=sharding.replicated(run.mesh))
-  return run.stage, jax.device_get(whole(state.ema_params))
+  with contextlib.closing(store):
+    step = store.latest_step()
+    if step is None:
+      raise ValueError(
+        f'No checkpoint in {workdir}; train first, with --mode=train.'
+      )
+    shardings = jax.tree.map(lambda _: whole, network.shapes)
+    state = store.restore(step, _abstract(network.shapes, shardings))
+  return network.stage, jax.device_get(state.ema_params)
 
 
 def read_autoencoder(name: str) -> bundle.Bundle:
@@ -158,14 +194,15 @@ def read_autoencoder(name: str) -> bundle.Bundle:
 
   Args:
     name: pretrained:NAME, a bundle folder, or workdir:PATH, the newest
-      checkpoint of a stage-1 run, whose own config.json describes it.
+      checkpoint of a stage-1 run, whose own config.json describes it. Paths
+      may be of a bucket.
   """
   kind, _, path = name.partition(':')
   if kind != 'workdir':
-    return bundle.load(name.removeprefix('pretrained:'))
-  record = pathlib.Path(path) / 'config.json'
-  if not record.is_file():
-    raise ValueError(f'{path} is not the workdir of a run: no config.json.')
+    return export.read_bundle(name)
+  record = epath.Path(path) / CONFIG
+  if not record.exists():
+    raise ValueError(f'{path} is not the workdir of a run: no {CONFIG}.')
   config = ml_collections.ConfigDict(json.loads(record.read_text()))
   stage, params = restore(config, path)
   return export.bundle_of(stage, params, config.name)

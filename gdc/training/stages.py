@@ -29,6 +29,7 @@ class Stage:
     init: (key, batch) -> params. The batch fits initial scales.
     loss: (params, frozen, batch, key) -> (scalar, dict of scalars).
     frozen: parameters that are not trained, {} or the autoencoder's.
+    num_levels: quality levels of the autoencoder.
     autoencoder: the bundle that `frozen` is from; None in stage 1.
     pictures: (params, frozen, images) -> dict of pictures to look at.
   """
@@ -38,6 +39,7 @@ class Stage:
   init: Callable
   loss: Callable
   frozen: Any
+  num_levels: int
   autoencoder: bundle.Bundle | None
   pictures: Callable
 
@@ -142,7 +144,9 @@ def _autoencoder_stage(config) -> Stage:
     )
     return {'original': images, 'autoencoder': x_hat}
 
-  return Stage('autoencoder', spec, init, loss, {}, None, pictures)
+  return Stage(
+    'autoencoder', spec, init, loss, {}, len(lambdas), None, pictures
+  )
 
 
 # --- Stage 2 ----------------------------------------------------------------
@@ -157,6 +161,7 @@ def _score_stage(config, autoencoder: bundle.Bundle) -> Stage:
     **config[process].to_dict(),
     'sampling': config.sampling.to_dict(),
   }
+  decoders.validate(process, spec)
   dtype = jnp.dtype(config.dtype)
   coder = bundle.build_autoencoder(autoencoder.autoencoder_spec, dtype=dtype)
   net = bundle.build_score_net(spec, dtype=dtype)
@@ -212,8 +217,8 @@ def _score_stage(config, autoencoder: bundle.Bundle) -> Stage:
     return {'original': images, 'autoencoder': x_hat, process: decoded}
 
   return Stage(
-    process, spec, init, loss, autoencoder.autoencoder_params, autoencoder,
-    pictures,
+    process, spec, init, loss, autoencoder.autoencoder_params, num_levels,
+    autoencoder, pictures,
   )
 
 
@@ -222,6 +227,7 @@ def build(config, autoencoder: bundle.Bundle | None = None) -> Stage:
 
   Args:
     config: from configs/.
+    num_levels: quality levels of the autoencoder.
     autoencoder: the bundle with the frozen autoencoder, for stage 2.
 
   Raises:

@@ -117,9 +117,9 @@ def test_the_seed_is_all_the_randomness(codec, decoder):
 def test_steps_share_one_program(codec):
   data = codec.compress(_image(48, 16))
   codec.decompress(data, 'flow', steps=1)
-  count = codec_lib.Codec._sample._cache_size()
+  count = codec._sample._cache_size()
   pictures = [codec.decompress(data, 'flow', steps=n) for n in (2, 3, 7)]
-  assert codec_lib.Codec._sample._cache_size() == count
+  assert codec._sample._cache_size() == count
   assert (pictures[0] != pictures[2]).any()
 
 

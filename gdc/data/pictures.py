@@ -2,7 +2,7 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 # How each format is written; a decoded picture should not lose more.
 _OPTIONS = {
@@ -19,8 +19,10 @@ class PictureError(ValueError):
 def read(path) -> tuple[np.ndarray, list[str]]:
   """Reads a picture as it is meant to be seen.
 
-  The EXIF orientation is applied; transparency is laid on white; 16 bits
-  become 8; grey, palette and CMYK become RGB. What is lost is said.
+  The EXIF orientation is applied; colours of another profile become sRGB;
+  transparency is laid on white; 16 bits become 8; grey, palette and CMYK
+  become RGB; of several frames the first is taken. What is lost is said,
+  except for RGB of 16 bits, which Pillow itself narrows without a word.
 
   Args:
     path: of a file that Pillow reads.
@@ -34,6 +36,8 @@ def read(path) -> tuple[np.ndarray, list[str]]:
   notices = []
   try:
     with Image.open(path) as opened:
+      if getattr(opened, 'n_frames', 1) > 1:
+        notices.append(f'only the first of {opened.n_frames} frames is taken')
       picture = ImageOps.exif_transpose(opened)
   except (
     UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError
@@ -54,7 +58,23 @@ def read(path) -> tuple[np.ndarray, list[str]]:
     notices.append('transparency is not kept; it is laid on white')
     white = Image.new('RGBA', picture.size, 'white')
     picture = Image.alpha_composite(white, picture.convert('RGBA'))
-  return np.asarray(picture.convert('RGB')), notices
+  return np.asarray(_to_srgb(picture, notices)), notices
+
+
+def _to_srgb(picture, notices: list[str]) -> Image.Image:
+  """RGB in sRGB; a profile that cannot be used is left out, and that said."""
+  profile = picture.info.get('icc_profile')
+  if profile and picture.mode in ('RGB', 'CMYK', 'L'):
+    try:
+      return ImageCms.profileToProfile(
+        picture,
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        ImageCms.createProfile('sRGB'),
+        outputMode='RGB',
+      )
+    except (ImageCms.PyCMSError, OSError) as e:
+      notices.append(f'its colour profile is not used: {e}')
+  return picture.convert('RGB')
 
 
 def suffixes() -> tuple[str, ...]:

@@ -1,0 +1,20 @@
+"""A large picture through every decoder of the model in the box; slow."""
+import numpy as np
+import pytest
+
+import gdc
+
+
+@pytest.mark.slow
+def test_a_picture_of_six_megapixels():
+  y, x = np.mgrid[:2000, :3000] / 50
+  planes = [np.sin(x + i) * np.cos(y - i) * 100 + 128 for i in range(3)]
+  noise = np.random.default_rng(0).normal(0, 8, (2000, 3000, 3))
+  image = (np.stack(planes, -1) + noise).clip(0, 255).astype(np.uint8)
+  codec = gdc.load('lean')
+  data = codec.compress(image)
+  for decoder in codec.decoders:
+    decoded = codec.decompress(data, decoder, steps=1)
+    assert decoded.shape == image.shape
+    error = np.mean((decoded.astype(float) - image) ** 2)
+    assert 10 * np.log10(255**2 / error) > 20

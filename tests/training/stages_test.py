@@ -1,0 +1,104 @@
+"""What the stages optimise: qualities drawn, rates counted, errors known."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import autoencoder, flow
+from gdc.training import stages
+
+
+def test_qualities_cover_the_range_evenly():
+  drawn = np.concatenate([
+    stages.sample_quality(jax.random.key(i), 8, 6) for i in range(500)
+  ])
+  assert drawn.min() == 1 and drawn.max() == 6
+  # Half a level's worth is clipped to either end.
+  assert abs(np.mean(drawn == 1) - 1 / 12) < 0.02
+  assert abs(np.mean(drawn == 6) - 1 / 12) < 0.02
+  assert abs(np.mean(drawn < 3.5) - 0.5) < 0.02
+
+
+def test_one_batch_is_spread_over_the_range():
+  drawn = np.sort(stages.sample_quality(jax.random.key(3), 6, 6))
+  assert np.all(np.diff(drawn) > 0.4)
+
+
+@pytest.fixture(scope='module')
+def first():
+  stage = stages.build(autoencoder.get_config('tiny'))
+  rng = np.random.default_rng(0)
+  batch = {'image': rng.integers(0, 256, (4, 32, 32, 3), np.uint8)}
+  return stage, jax.jit(stage.init)(jax.random.key(0), batch), batch
+
+
+def test_rate_is_bits_over_pixels_of_the_image(first):
+  # One prior for all, so wide that each of 2 x 2 x 24 latents costs the same.
+  stage, params, batch = first
+  prior = dict(params['prior'])
+  prior['log_scale'] = jnp.full_like(prior['log_scale'], np.log(2.0**20))
+  _, metrics = stage.loss(
+    {**params, 'prior': prior}, {}, batch, jax.random.key(1)
+  )
+  # The logistic density of scale s is 1 / 4s in its middle.
+  bits = 24 * 2 * 2 * np.log2(4 * 2.0**20)
+  np.testing.assert_allclose(metrics['bpp'], bits / 32**2, rtol=1e-3)
+
+
+def test_prior_starts_at_the_scale_of_the_latents(first):
+  stage, params, _ = first
+  # Level by level the gain grows by the root of two, and the scale with it,
+  # except where it is at its least.
+  scale = np.exp(params['prior']['log_scale'])
+  ratio = scale[1:] / scale[:-1]
+  free = scale[:-1] > 0.0501
+  assert free.any()
+  np.testing.assert_allclose(ratio[free], np.sqrt(2), rtol=1e-3)
+
+
+def test_rmse_loss_is_least_at_the_true_error(first):
+  stage, params, batch = first
+
+  def loss(log_rmse):
+    moved = {**params, 'log_rmse': log_rmse}
+    return stage.loss(moved, {}, batch, jax.random.key(2))
+
+  at = params['log_rmse']
+  for _ in range(60):
+    slope = jax.grad(lambda r: loss(r)[0])(at)
+    at = at - 40 * slope
+  np.testing.assert_allclose(loss(at)[1]['rmse_ratio'], 1, atol=0.35)
+  assert abs(loss(at)[1]['rmse_ratio'] - 1) < abs(
+    loss(at + 1)[1]['rmse_ratio'] - 1
+  )
+
+
+def test_stage_2_leaves_the_autoencoder_alone(tiny_bundle):
+  stage = stages.build(flow.get_config('tiny'), tiny_bundle)
+  rng = np.random.default_rng(0)
+  batch = {'image': rng.integers(0, 256, (2, 32, 32, 3), np.uint8)}
+  params = jax.jit(stage.init)(jax.random.key(0), batch)
+  grads = jax.jit(jax.grad(
+    lambda frozen: stage.loss(params, frozen, batch, jax.random.key(1))[0]
+  ))(stage.frozen)
+  # Its pictures carry no gradient; its error estimate is only a unit.
+  for name in ('analysis', 'synthesis', 'prior', 'log_gain'):
+    assert all(
+      not np.any(leaf) for leaf in jax.tree.leaves(grads[name])
+    ), name
+
+
+def test_sampling_that_does_not_exist_is_refused_before_training(tiny_bundle):
+  config = flow.get_config('tiny')
+  config.sampling.sampler = 'dpm'
+  with pytest.raises(ValueError, match="not 'dpm'"):
+    stages.build(config, tiny_bundle)
+  config.sampling.sampler = 'euler'
+  config.sampling.steps = 0
+  with pytest.raises(ValueError, match='sampling.steps.*not 0'):
+    stages.build(config, tiny_bundle)
+
+
+def test_stage_2_asks_for_stage_1():
+  with pytest.raises(ValueError, match='autoencoder_from'):
+    stages.build(flow.get_config('tiny'))
