@@ -16,6 +16,7 @@ import csv
 import functools
 import logging
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -178,12 +179,10 @@ def build(name: str, data_dir: str | None = None):
     return box(rest)
   if kind == 'folder' and rest:
     return folder(rest)
-  if kind == 'tfds' and rest:
-    # A version, as in coco/2017:1.1.0, belongs to the name.
-    dataset, _, split = rest.rpartition(':')
-    if not dataset or split[:1].isdigit():
-      dataset, split = rest, 'train'
-    return Tfds(dataset, split, data_dir)
+  # A version, as in coco/2017:1.1.0, belongs to the name.
+  parts = re.fullmatch(r'([^:]+(?::\d[^:]*)?)(?::(.+))?', rest)
+  if kind == 'tfds' and parts:
+    return Tfds(*parts.groups('train'), data_dir)
   raise ValueError(
     'A data source is box:train, box:heldout, folder:PATH or '
     f'tfds:NAME[:SPLIT], not {name!r}.'

@@ -157,9 +157,9 @@ def test_cache_is_bounded(tmp_path, monkeypatch):
   source = sources.Files(sorted(tmp_path.glob('*.png')), cache_bytes=2 * one)
   first = [source[i]['image'] for i in range(3)]
   read = []
-  decode = sources.read_image
+  decode = sources.pictures.read
   monkeypatch.setattr(
-    sources, 'read_image', lambda p: read.append(p.name) or decode(p)
+    sources.pictures, 'read', lambda p: read.append(p.name) or decode(p)
   )
   again = [source[i]['image'] for i in range(3)]
   assert read == ['2.png']
@@ -231,6 +231,8 @@ def test_tfds_greyscale_is_repeated(tfds_dir):
 
 
 def test_tfds_split_defaults_to_train_and_may_be_a_part(tfds_dir):
+  versioned = sources.build('tfds:grey_squares:1.0.0', tfds_dir)
+  assert len(versioned) == 3
   assert len(sources.build('tfds:grey_squares', tfds_dir)) == 3
   assert len(sources.build('tfds:grey_squares:train[:2]', tfds_dir)) == 2
 
