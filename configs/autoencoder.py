@@ -6,6 +6,11 @@ Variants (--config configs/autoencoder.py:NAME):
   default  `lean` on the photographs in the box, one machine
   paper    `elic` on ImageNet crops, a TPU pod
   tiny     seconds on a CPU; for tests
+
+To expect: on two CPU cores, 3,000 steps on the 783 photographs of
+docs/model_card.md (40 minutes) gave 28.3 dB at 0.24 bpp and 34.5 dB at 0.93 bpp
+on the CID22 validation set. The box alone holds 38 crops to train on: less is
+to be expected of the default. `paper` has not been trained yet.
 """
 from configs import base
 

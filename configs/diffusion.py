@@ -6,6 +6,8 @@ Variants (--config configs/diffusion.py:NAME):
   default  the network of configs/flow.py, on the photographs in the box
   paper    a large network on ImageNet crops, a TPU pod
   tiny     seconds on a CPU; for tests
+
+To expect: no figure yet, on any hardware; nobody has trained it to the end.
 """
 import ml_collections
 

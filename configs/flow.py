@@ -7,6 +7,10 @@ Variants (--config configs/flow.py:NAME):
   scratch  the same network from random weights
   paper    a large network on ImageNet crops, a TPU pod
   tiny     seconds on a CPU; for tests
+
+To expect: the default, on two CPU cores, in 3 minutes: on the box's held-out
+photographs at quality 1 (0.256 bpp) LPIPS 0.198, the autoencoder alone 0.225;
+PSNR 26.98 and 27.19 dB. `paper` has not been trained yet.
 """
 import ml_collections
 

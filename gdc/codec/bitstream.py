@@ -42,6 +42,7 @@ class BitstreamError(ValueError):
 @dataclasses.dataclass(frozen=True)
 class Header:
   """What a file says before its payload."""
+
   width: int  # in pixels, 1 to MAX_SIDE
   height: int  # in pixels, 1 to MAX_SIDE
   quality_index: int  # 0 to 255, see QUALITY_STEPS
@@ -56,22 +57,34 @@ def pack(header: Header, payload: bytes) -> bytes:
       raise ValueError(f'{name} must be 1 to {MAX_SIDE}, not {side}')
   if not 0 <= header.quality_index <= 255:
     raise ValueError(
-        f'quality_index must be 0 to 255, not {header.quality_index}')
+      f'quality_index must be 0 to 255, not {header.quality_index}'
+    )
   if len(header.digest) != DIGEST_BYTES:
     raise ValueError(
-        f'digest must be {DIGEST_BYTES} bytes, not {len(header.digest)}')
+      f'digest must be {DIGEST_BYTES} bytes, not {len(header.digest)}'
+    )
   if header.flags & ~KNOWN_FLAGS:
-    raise ValueError(f'flags {header.flags:#04x} are not defined in version '
-                     f'{VERSION}, only {KNOWN_FLAGS:#04x}')
-  body = b''.join([
-      MAGIC, bytes([VERSION, header.flags]), _varint(header.width),
-      _varint(header.height), bytes([header.quality_index]),
-      bytes(header.digest), bytes(payload)])
+    raise ValueError(
+      f'flags {header.flags:#04x} are not defined in version '
+      f'{VERSION}, only {KNOWN_FLAGS:#04x}'
+    )
+  body = b''.join(
+    [
+      MAGIC,
+      bytes([VERSION, header.flags]),
+      _varint(header.width),
+      _varint(header.height),
+      bytes([header.quality_index]),
+      bytes(header.digest),
+      bytes(payload),
+    ]
+  )
   return body + struct.pack('<I', zlib.crc32(body))
 
 
 def unpack(
-    data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes, int]:
+  data: bytes, max_pixels: int = MAX_PIXELS
+) -> tuple[Header, bytes, int]:
   """Reads a file: its header, its payload and its checksum.
 
   The order of the checks is the order in which their messages help: first
@@ -87,45 +100,54 @@ def unpack(
   """
   data = bytes(data)
   if not data:
-    raise BitstreamError('empty: a gdc file has at least '
-                         f'{_MIN_BYTES} bytes')
-  start = data[:len(MAGIC)]
-  if start != MAGIC[:len(start)]:
+    raise BitstreamError(f'empty: a gdc file has at least {_MIN_BYTES} bytes')
+  start = data[: len(MAGIC)]
+  if start != MAGIC[: len(start)]:
     raise BitstreamError(
-        f'not a gdc file: starts with {start!r}, not {MAGIC!r}')
+      f'not a gdc file: starts with {start!r}, not {MAGIC!r}'
+    )
   if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION:
     raise BitstreamError(
-        f'written in version {data[len(MAGIC)]} of the format: this program '
-        f'reads version {VERSION}')
+      f'written in version {data[len(MAGIC)]} of the format: this program '
+      f'reads version {VERSION}'
+    )
   if len(data) < _MIN_BYTES:
-    raise BitstreamError(f'cut off: {len(data)} bytes, where a gdc file has '
-                         f'at least {_MIN_BYTES}')
+    raise BitstreamError(
+      f'cut off: {len(data)} bytes, where a gdc file has at least {_MIN_BYTES}'
+    )
   body = data[:-_CRC_BYTES]
-  crc, = struct.unpack('<I', data[-_CRC_BYTES:])
+  (crc,) = struct.unpack('<I', data[-_CRC_BYTES:])
   actual = zlib.crc32(body)
   if actual != crc:
     raise BitstreamError(
-        f'damaged or cut off: the checksum of the {len(data)} bytes is '
-        f'{actual:08x}, the file says {crc:08x}')
+      f'damaged or cut off: the checksum of the {len(data)} bytes is '
+      f'{actual:08x}, the file says {crc:08x}'
+    )
 
   position = len(MAGIC) + 1
   flags = body[position]
   if flags & ~KNOWN_FLAGS:
     raise BitstreamError(
-        f'unknown flags {flags & ~KNOWN_FLAGS:#04x}: a newer program wrote it')
+      f'unknown flags {flags & ~KNOWN_FLAGS:#04x}: a newer program wrote it'
+    )
   width, position = _read_varint(body, position + 1, 'width')
   height, position = _read_varint(body, position, 'height')
   if width * height > max_pixels:
     raise BitstreamError(
-        f'too large: {width} x {height} pixels are more than the limit of '
-        f'{max_pixels}')
+      f'too large: {width} x {height} pixels are more than the limit of '
+      f'{max_pixels}'
+    )
   rest = body[position:]
   if len(rest) < 1 + DIGEST_BYTES:
     raise BitstreamError('malformed: it ends within the header')
   header = Header(
-      width=width, height=height, quality_index=rest[0],
-      digest=rest[1:1 + DIGEST_BYTES], flags=flags)
-  return header, rest[1 + DIGEST_BYTES:], crc
+    width=width,
+    height=height,
+    quality_index=rest[0],
+    digest=rest[1 : 1 + DIGEST_BYTES],
+    flags=flags,
+  )
+  return header, rest[1 + DIGEST_BYTES :], crc
 
 
 def quality_to_index(quality: float, num_qualities: int) -> int:
@@ -153,13 +175,15 @@ def _varint(value: int) -> bytes:
 def _read_varint(data: bytes, position: int, name: str) -> tuple[int, int]:
   """Reads a side: (value, position after it)."""
   value = 0
-  for k, byte in enumerate(data[position:position + _MAX_VARINT_BYTES]):
+  for k, byte in enumerate(data[position : position + _MAX_VARINT_BYTES]):
     value |= (byte & 127) << 7 * k
     if byte < 128:
       # One number, one spelling: a last group of zero is only zero itself.
       if byte == 0:
         raise BitstreamError(
-            f'malformed: its {name} is ' + ('padded' if k else '0'))
+          f'malformed: its {name} is ' + ('padded' if k else '0')
+        )
       return value, position + k + 1
   raise BitstreamError(
-      f'malformed: its {name} does not end within {_MAX_VARINT_BYTES} bytes')
+    f'malformed: its {name} does not end within {_MAX_VARINT_BYTES} bytes'
+  )

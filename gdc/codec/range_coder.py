@@ -27,8 +27,8 @@ _SLACK_BITS = 64
 
 
 def encode(
-    symbols: np.ndarray, tables: tables_lib.Tables,
-    quality_index: int) -> bytes:
+  symbols: np.ndarray, tables: tables_lib.Tables, quality_index: int
+) -> bytes:
   """Returns the payload of symbols, int32 [channels, positions]."""
   tables.check_symbols(symbols)
   tables.check_quality_index(quality_index)
@@ -36,7 +36,8 @@ def encode(
   for channel, values in enumerate(symbols):
     first, counts = tables.row(quality_index, channel)
     index, above, distance = tables_lib.split_escapes(
-        values, first, len(counts))
+      values, first, len(counts)
+    )
     encoder.encode(index.astype(np.int32), _model(counts))
     if distance.size:
       _encode_escapes(encoder, above, distance)
@@ -50,8 +51,11 @@ def encode(
 
 
 def decode(
-    payload: bytes, tables: tables_lib.Tables, quality_index: int,
-    num_positions: int) -> np.ndarray:
+  payload: bytes,
+  tables: tables_lib.Tables,
+  quality_index: int,
+  num_positions: int,
+) -> np.ndarray:
   """Returns the symbols of a payload, int32 [channels, positions].
 
   Of bytes that no encoder wrote it makes some symbols, or BitstreamError; never
@@ -62,13 +66,15 @@ def decode(
     raise ValueError(f'num_positions must be 0 or more, not {num_positions}')
   if not 0 <= quality_index < tables.num_qualities:
     raise bitstream.BitstreamError(
-        f'unknown quality index {quality_index}: this model has 0 to '
-        f'{tables.num_qualities - 1}')
+      f'unknown quality index {quality_index}: this model has 0 to '
+      f'{tables.num_qualities - 1}'
+    )
   least_bits = num_positions * tables.minimum_bits(quality_index)
   if least_bits > 8 * len(payload) + _SLACK_BITS:
     raise bitstream.BitstreamError(
-        f'payload too short: {num_positions} positions take at least '
-        f'{least_bits / 8:.0f} bytes, not {len(payload)}')
+      f'payload too short: {num_positions} positions take at least '
+      f'{least_bits / 8:.0f} bytes, not {len(payload)}'
+    )
   decoder = constriction.stream.queue.RangeDecoder(_to_words(payload))
   symbols = np.empty([tables.num_channels, num_positions], np.int32)
   try:
@@ -79,12 +85,14 @@ def decode(
       values = index.astype(np.int64) + first
       if escaped.any():
         values[escaped] = _decode_escapes(
-            decoder, int(escaped.sum()), first, first + len(counts) - 2)
+          decoder, int(escaped.sum()), first, first + len(counts) - 2
+        )
       symbols[channel] = values
   except AssertionError as error:
     # What constriction raises where the code value lies in no interval.
     raise bitstream.BitstreamError(
-        'damaged payload: no symbols of this model have its code') from error
+      'damaged payload: no symbols of this model have its code'
+    ) from error
   return symbols
 
 
@@ -98,9 +106,10 @@ def _model(counts: np.ndarray) -> constriction.stream.model.Categorical:
   round: the weights are integers with sum 2**24 - n, their scale is exactly 1,
   and every interval is exactly 256 * count units, in float32 and in float64.
   """
-  share = 2**(_CODER_PRECISION - tables_lib.PRECISION)
+  share = 2 ** (_CODER_PRECISION - tables_lib.PRECISION)
   return constriction.stream.model.Categorical(
-      (share * counts - 1).astype(np.float64), perfect=False)
+    (share * counts - 1).astype(np.float64), perfect=False
+  )
 
 
 def _encode_escapes(encoder, above: np.ndarray, distance: np.ndarray) -> None:
@@ -109,6 +118,7 @@ def _encode_escapes(encoder, above: np.ndarray, distance: np.ndarray) -> None:
   Exp-Golomb of order 0 of the distance; planes instead of one symbol after the
   other, so that any number of escapes takes at most 63 calls.
   """
+
   def put(bits):
     encoder.encode(np.ascontiguousarray(bits, np.int32), _BIT)
 
@@ -125,8 +135,10 @@ def _encode_escapes(encoder, above: np.ndarray, distance: np.ndarray) -> None:
 
 
 def _decode_escapes(
-    decoder, num_escapes: int, smallest: int, largest: int) -> np.ndarray:
+  decoder, num_escapes: int, smallest: int, largest: int
+) -> np.ndarray:
   """The inverse of _encode_escapes: symbols, int64 [num_escapes]."""
+
   def get(num_bits):
     return decoder.decode(_BIT, int(num_bits))
 
@@ -145,7 +157,8 @@ def _decode_escapes(
   limits = np.iinfo(np.int32)
   if values.min() < limits.min or values.max() > limits.max:
     raise bitstream.BitstreamError(
-        'damaged payload: it holds a symbol that is not an int32')
+      'damaged payload: it holds a symbol that is not an int32'
+    )
   return values
 
 
@@ -182,7 +195,7 @@ def _to_little_endian(digits: bytes) -> bytes:
   whole = len(digits) - len(digits) % _WORD_BYTES
   words = np.frombuffer(digits + bytes(lacking), '>u4')
   data = words.astype('<u4').tobytes()
-  return data[:whole] + data[whole + lacking:]
+  return data[:whole] + data[whole + lacking :]
 
 
 def _to_words(payload: bytes) -> np.ndarray:

@@ -40,6 +40,7 @@ _INT32 = np.iinfo(np.int32)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tables:
   """The tables of all qualities and channels of one model."""
+
   # All rows, one after the other: quality outer, channel inner.
   counts: np.ndarray  # uint16 [sum of length]
   # The smallest symbol of each row.
@@ -49,38 +50,48 @@ class Tables:
 
   def __post_init__(self):
     for name, dtype, ndim in (
-        ('counts', np.uint16, 1), ('first', np.int32, 2),
-        ('length', np.int32, 2)):
+      ('counts', np.uint16, 1),
+      ('first', np.int32, 2),
+      ('length', np.int32, 2),
+    ):
       array = np.asarray(getattr(self, name))
       if array.dtype != dtype or array.ndim != ndim:
         raise ValueError(
-            f'{name} must be {np.dtype(dtype)} with {ndim} axes, not '
-            f'{array.dtype} of shape {array.shape}')
+          f'{name} must be {np.dtype(dtype)} with {ndim} axes, not '
+          f'{array.dtype} of shape {array.shape}'
+        )
       array = array.copy()
       array.setflags(write=False)
       object.__setattr__(self, name, array)
     if self.first.shape != self.length.shape or not self.length.size:
-      raise ValueError('first and length must both be [qualities, channels] '
-                       f'and not empty, not {self.first.shape} and '
-                       f'{self.length.shape}')
+      raise ValueError(
+        'first and length must both be [qualities, channels] '
+        f'and not empty, not {self.first.shape} and '
+        f'{self.length.shape}'
+      )
     if self.length.min() < 2 or self.length.max() > MAX_LENGTH + 1:
       raise ValueError(
-          f'a row must have 2 to {MAX_LENGTH + 1} counts, escape included, '
-          f'not {self.length.min()} or {self.length.max()}')
+        f'a row must have 2 to {MAX_LENGTH + 1} counts, escape included, '
+        f'not {self.length.min()} or {self.length.max()}'
+      )
     if self.length.sum(dtype=np.int64) != self.counts.size:
       raise ValueError(
-          f'length promises {self.length.sum(dtype=np.int64)} counts, there '
-          f'are {self.counts.size}')
+        f'length promises {self.length.sum(dtype=np.int64)} counts, there '
+        f'are {self.counts.size}'
+      )
     if self.counts.min() < 1:
-      raise ValueError('every count must be at least 1: count '
-                       f'{int(self.counts.argmin())} is 0')
+      raise ValueError(
+        'every count must be at least 1: count '
+        f'{int(self.counts.argmin())} is 0'
+      )
     sums = np.add.reduceat(self.counts, self._offsets, dtype=np.int64)
     if (sums != TOTAL).any():
       row = int((sums != TOTAL).argmax())
       raise ValueError(
-          f'the counts of a row must sum to {TOTAL}: those of quality index '
-          f'{row // self.num_channels}, channel {row % self.num_channels} sum '
-          f'to {sums[row]}')
+        f'the counts of a row must sum to {TOTAL}: those of quality index '
+        f'{row // self.num_channels}, channel {row % self.num_channels} sum '
+        f'to {sums[row]}'
+      )
     last = self.first.astype(np.int64) + self.length - 2
     if last.max() > _INT32.max:
       raise ValueError(f'the largest symbol, {last.max()}, is not an int32')
@@ -111,9 +122,10 @@ class Tables:
     self.check_quality_index(quality_index)
     if not 0 <= channel < self.num_channels:
       raise ValueError(
-          f'channel must be 0 to {self.num_channels - 1}, not {channel}')
+        f'channel must be 0 to {self.num_channels - 1}, not {channel}'
+      )
     start = self._offsets[quality_index * self.num_channels + channel]
-    counts = self.counts[start:start + self.length[quality_index, channel]]
+    counts = self.counts[start : start + self.length[quality_index, channel]]
     return int(self.first[quality_index, channel]), counts.astype(np.int64)
 
   def ideal_bits(self, symbols: np.ndarray, quality_index: int) -> float:
@@ -145,16 +157,22 @@ class Tables:
     return float(self._minimum_bits[quality_index])
 
   def check_symbols(self, symbols: np.ndarray) -> None:
-    if symbols.dtype != np.int32 or symbols.ndim != 2 or (
-        symbols.shape[0] != self.num_channels):
+    if (
+      symbols.dtype != np.int32
+      or symbols.ndim != 2
+      or (symbols.shape[0] != self.num_channels)
+    ):
       raise ValueError(
-          f'symbols must be int32 [{self.num_channels}, positions], not '
-          f'{symbols.dtype} {list(symbols.shape)}')
+        f'symbols must be int32 [{self.num_channels}, positions], not '
+        f'{symbols.dtype} {list(symbols.shape)}'
+      )
 
   def check_quality_index(self, quality_index: int) -> None:
     if not 0 <= quality_index < self.num_qualities:
-      raise ValueError(f'quality_index must be 0 to {self.num_qualities - 1}, '
-                       f'not {quality_index}')
+      raise ValueError(
+        f'quality_index must be 0 to {self.num_qualities - 1}, '
+        f'not {quality_index}'
+      )
 
   def to_arrays(self) -> dict[str, np.ndarray]:
     return {'counts': self.counts, 'first': self.first, 'length': self.length}
@@ -165,12 +183,12 @@ class Tables:
     names = {field.name for field in dataclasses.fields(cls)}
     if set(arrays) != names:
       raise ValueError(
-          f'tables are made of {sorted(names)}, not {sorted(arrays)}')
+        f'tables are made of {sorted(names)}, not {sorted(arrays)}'
+      )
     return cls(**arrays)
 
 
-def from_pmfs(
-    pmfs: Sequence[np.ndarray], first: Sequence[int]) -> Tables:
+def from_pmfs(pmfs: Sequence[np.ndarray], first: Sequence[int]) -> Tables:
   """Quantises probabilities to the integer tables nearest in code length.
 
   Args:
@@ -183,20 +201,24 @@ def from_pmfs(
     that sum to 2**PRECISION, for the symbols kept (see TRIM_MASS).
   """
   if len(pmfs) != len(first) or not pmfs:
-    raise ValueError('one first symbol is needed for each pmf, and at least '
-                     f'one: {len(pmfs)} pmfs, {len(first)} first symbols')
+    raise ValueError(
+      'one first symbol is needed for each pmf, and at least '
+      f'one: {len(pmfs)} pmfs, {len(first)} first symbols'
+    )
   pmfs = [np.asarray(pmf, np.float64) for pmf in pmfs]
   counts, firsts, lengths = [], [], []
   for q, pmf in enumerate(pmfs):
-    if pmf.ndim != 2 or not pmf.size or (
-        pmf.shape[1] != pmfs[0].shape[1]):
-      raise ValueError(f'pmf {q} must be [symbols, channels], as many channels '
-                       f'as pmf 0, not {pmf.shape}')
+    if pmf.ndim != 2 or not pmf.size or (pmf.shape[1] != pmfs[0].shape[1]):
+      raise ValueError(
+        f'pmf {q} must be [symbols, channels], as many channels '
+        f'as pmf 0, not {pmf.shape}'
+      )
     # Written so that NaN fails it too. The slack is for densities in float32.
     if not (pmf.min() >= 0 and pmf.sum(axis=0).max() <= 1 + 1e-3):
       raise ValueError(
-          f'pmf {q} must be non-negative and sum to at most 1 in each channel: '
-          f'least value {pmf.min()}, largest sum {pmf.sum(axis=0).max()}')
+        f'pmf {q} must be non-negative and sum to at most 1 in each channel: '
+        f'least value {pmf.min()}, largest sum {pmf.sum(axis=0).max()}'
+      )
     pmf = pmf.T
     kept = pmf >= TRIM_MASS
     kept[np.arange(len(pmf)), pmf.argmax(axis=1)] = True
@@ -204,8 +226,9 @@ def from_pmfs(
     end = pmf.shape[1] - kept[:, ::-1].argmax(axis=1)
     if (end - begin).max() > MAX_LENGTH:
       raise ValueError(
-          f'pmf {q}, channel {(end - begin).argmax()} spreads over '
-          f'{(end - begin).max()} symbols; at most {MAX_LENGTH} fit')
+        f'pmf {q}, channel {(end - begin).argmax()} spreads over '
+        f'{(end - begin).max()} symbols; at most {MAX_LENGTH} fit'
+      )
     k = np.arange(pmf.shape[1])
     inside = (k >= begin[:, None]) & (k < end[:, None])
     mass = np.where(inside, pmf, 0.0)
@@ -220,13 +243,15 @@ def from_pmfs(
   if firsts.min() < _INT32.min or firsts.max() > _INT32.max:
     raise ValueError(f'symbols must be int32: first is {list(first)}')
   return Tables(
-      np.concatenate(counts).astype(np.uint16), firsts.astype(np.int32),
-      np.stack(lengths).astype(np.int32))
+    np.concatenate(counts).astype(np.uint16),
+    firsts.astype(np.int32),
+    np.stack(lengths).astype(np.int32),
+  )
 
 
 def split_escapes(
-    values: np.ndarray, first: int,
-    length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  values: np.ndarray, first: int, length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Splits the symbols of one channel into what is coded.
 
   Args:
@@ -273,6 +298,7 @@ def _quantize(mass: np.ndarray, used: np.ndarray) -> np.ndarray:
   Returns:
     int64 [channels, symbols]: at least 1 where used, 0 elsewhere.
   """
+
   def rounded(scale):
     counts = np.maximum(np.rint(mass * scale[:, None]), 1) * used
     return counts.astype(np.int64)
@@ -289,11 +315,14 @@ def _quantize(mass: np.ndarray, used: np.ndarray) -> np.ndarray:
   # move and its reverse compare equal to the last bit, so none is undone.
   n = np.arange(1, TOTAL + 1)
   saving = np.concatenate([[0.0], np.log2(1 + 1 / n)])
+
   def gains(counts, mass, used):
     return np.where(used, mass * saving[counts], -np.inf)
+
   def losses(counts, mass):
     return np.where(
-        counts > 1, mass * saving[np.maximum(counts - 1, 0)], np.inf)
+      counts > 1, mass * saving[np.maximum(counts - 1, 0)], np.inf
+    )
 
   gain, loss = gains(counts, mass, used), losses(counts, mass)
   missing = TOTAL - counts.sum(axis=1)

@@ -14,7 +14,8 @@ from gdc.codec import bitstream
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden'
 HEADER = bitstream.Header(
-    width=768, height=512, quality_index=32, digest=b'abcd')
+  width=768, height=512, quality_index=32, digest=b'abcd'
+)
 SIDES = st.integers(1, bitstream.MAX_SIDE)
 
 
@@ -24,8 +25,13 @@ def seal(body):
 
 
 @settings(max_examples=200, deadline=None)
-@given(SIDES, SIDES, st.integers(0, 255), st.binary(min_size=4, max_size=4),
-       st.binary(max_size=40))
+@given(
+  SIDES,
+  SIDES,
+  st.integers(0, 255),
+  st.binary(min_size=4, max_size=4),
+  st.binary(max_size=40),
+)
 def test_round_trip(width, height, quality_index, digest, payload):
   header = bitstream.Header(width, height, quality_index, digest)
   data = bitstream.pack(header, payload)
@@ -46,8 +52,14 @@ def test_golden_bytes():
 
 
 def test_overhead_of_common_and_extreme_sizes():
-  for side, overhead in ((1, 16), (127, 16), (128, 18), (16383, 18),
-                         (16384, 20), (bitstream.MAX_SIDE, 22)):
+  for side, overhead in (
+    (1, 16),
+    (127, 16),
+    (128, 18),
+    (16383, 18),
+    (16384, 20),
+    (bitstream.MAX_SIDE, 22),
+  ):
     header = bitstream.Header(side, side, 0, b'abcd')
     assert len(bitstream.pack(header, b'')) == overhead
 
@@ -56,7 +68,9 @@ GOOD = bitstream.pack(HEADER, b'payload')
 BODY = GOOD[:-4]
 
 
-@pytest.mark.parametrize('data, message', [
+@pytest.mark.parametrize(
+  'data, message',
+  [
     (b'', 'empty'),
     (b'\xff\xd8\xff\xe0 a JPEG file', r"not a gdc file: starts with b'\\xff"),
     (b'GIF89a', "not a gdc file: starts with b'GIF'"),
@@ -71,13 +85,18 @@ BODY = GOOD[:-4]
     (seal(b'GDC\1\0' + b'\0\5' + BODY[9:]), 'width is 0'),
     (seal(b'GDC\1\0' + b'\5\0' + BODY[9:]), 'height is 0'),
     (seal(b'GDC\1\0' + b'\x85\0\5' + BODY[9:]), 'width is padded'),
-    (seal(b'GDC\1\0' + b'\xff\xff\xff\xff\1\5' + BODY[9:]),
-     'width does not end within 4'),
+    (
+      seal(b'GDC\1\0' + b'\xff\xff\xff\xff\1\5' + BODY[9:]),
+      'width does not end within 4',
+    ),
     (seal(b'GDC\1\0' + b'\x81\x80\1\x81\x80\1' + b'abcd'), 'too large'),
     (seal(b'GDC\1\0' + b'\x81\1\x81\1' + b'qabc'), 'ends within the header'),
-    (seal(b'GDC\1\0' + b'\xff\xff\xff\x7f\xff\xff\xff\x7f' + BODY[9:]),
-     'too large: 268435455 x 268435455'),
-])
+    (
+      seal(b'GDC\1\0' + b'\xff\xff\xff\x7f\xff\xff\xff\x7f' + BODY[9:]),
+      'too large: 268435455 x 268435455',
+    ),
+  ],
+)
 def test_what_is_wrong_is_said(data, message):
   with pytest.raises(bitstream.BitstreamError, match=message):
     bitstream.unpack(data)
@@ -114,13 +133,16 @@ def test_every_flipped_bit_and_every_truncation_is_found():
       bitstream.unpack(GOOD[:length])
 
 
-@pytest.mark.parametrize('change, message', [
+@pytest.mark.parametrize(
+  'change, message',
+  [
     ({'width': 0}, 'width must be 1 to 268435455, not 0'),
     ({'height': 2**28}, 'height must be 1 to 268435455, not 268435456'),
     ({'quality_index': 256}, 'quality_index must be 0 to 255, not 256'),
     ({'digest': b'abc'}, 'digest must be 4 bytes, not 3'),
     ({'flags': 1}, 'flags 0x01 are not defined'),
-])
+  ],
+)
 def test_pack_refuses_what_cannot_be_read(change, message):
   fields = {'width': 1, 'height': 1, 'quality_index': 0, 'digest': b'abcd'}
   with pytest.raises(ValueError, match=message):
@@ -139,7 +161,9 @@ def test_quality_round_trips_and_names_its_range():
 
 
 def test_the_error_is_public_and_needs_no_jax():
-  code = ('import sys, gdc.codec, gdc.codec.range_coder; '
-          'assert issubclass(gdc.codec.BitstreamError, ValueError); '
-          'assert "jax" not in sys.modules, "jax was imported"')
+  code = (
+    'import sys, gdc.codec, gdc.codec.range_coder; '
+    'assert issubclass(gdc.codec.BitstreamError, ValueError); '
+    'assert "jax" not in sys.modules, "jax was imported"'
+  )
   subprocess.run([sys.executable, '-c', code], check=True, timeout=60)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gdc.codec import bitstream, range_coder, tables
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden'
-INT32 = st.integers(-2**31, 2**31 - 1)
+INT32 = st.integers(-(2**31), 2**31 - 1)
 
 
 def golden_tables():
@@ -25,9 +25,10 @@ def golden_tables():
 def make_tables(*rows):
   """One quality; a row is (first, counts)."""
   return tables.Tables(
-      np.concatenate([counts for _, counts in rows]).astype(np.uint16),
-      np.array([[first for first, _ in rows]], np.int32),
-      np.array([[len(counts) for _, counts in rows]], np.int32))
+    np.concatenate([counts for _, counts in rows]).astype(np.uint16),
+    np.array([[first for first, _ in rows]], np.int32),
+    np.array([[len(counts) for _, counts in rows]], np.int32),
+  )
 
 
 def draw(rng, model, quality_index, num_positions):
@@ -36,7 +37,8 @@ def draw(rng, model, quality_index, num_positions):
   for channel in range(model.num_channels):
     first, counts = model.row(quality_index, channel)
     index = np.repeat(np.arange(len(counts)), counts)[
-        rng.integers(0, 2**16, num_positions)]
+      rng.integers(0, 2**16, num_positions)
+    ]
     symbols[channel] = np.minimum(index + first, 2**31 - 1)
   return symbols
 
@@ -46,11 +48,15 @@ def decode_by_the_document(payload, model, quality_index, num_positions):
   lacking = -len(payload) % 4
   whole = len(payload) // 4 * 4
   data = payload[:whole] + bytes(lacking) + payload[whole:]
-  words = [int.from_bytes(data[k:k + 4], 'little')
-           for k in range(0, len(data), 4)]
+  words = [
+    int.from_bytes(data[k : k + 4], 'little') for k in range(0, len(data), 4)
+  ]
   following = iter(words + [0] * (8 * num_positions * model.num_channels + 9))
-  state = {'lower': 0, 'range': 2**64 - 1,
-           'point': next(following) << 32 | next(following)}
+  state = {
+    'lower': 0,
+    'range': 2**64 - 1,
+    'point': next(following) << 32 | next(following),
+  }
 
   def get(counts):
     scale = state['range'] >> 24
@@ -87,16 +93,18 @@ def decode_by_the_document(payload, model, quality_index, num_positions):
           distance[k] = 2 * distance[k] + get([32768, 32768])
     values = [first + i for i in index]
     for k in escapes:
-      values[k] = (first + len(counts) - 2 + distance[k] if above[k]
-                   else first - distance[k])
+      values[k] = (
+        first + len(counts) - 2 + distance[k]
+        if above[k]
+        else first - distance[k]
+      )
     result.append(values)
   return np.array(result, np.int64).reshape(model.num_channels, num_positions)
 
 
 def assert_round_trip(symbols, model, quality_index=0):
   payload = range_coder.encode(symbols, model, quality_index)
-  decoded = range_coder.decode(
-      payload, model, quality_index, symbols.shape[1])
+  decoded = range_coder.decode(payload, model, quality_index, symbols.shape[1])
   assert decoded.dtype == np.int32
   np.testing.assert_array_equal(decoded, symbols)
   return payload
@@ -108,9 +116,11 @@ def test_golden_bytes():
   payload = (GOLDEN / 'payload.bin').read_bytes()
   assert range_coder.encode(symbols, model, 1) == payload
   np.testing.assert_array_equal(
-      range_coder.decode(payload, model, 1, symbols.shape[1]), symbols)
+    range_coder.decode(payload, model, 1, symbols.shape[1]), symbols
+  )
   np.testing.assert_array_equal(
-      decode_by_the_document(payload, model, 1, symbols.shape[1]), symbols)
+    decode_by_the_document(payload, model, 1, symbols.shape[1]), symbols
+  )
 
 
 def test_golden_files_are_what_their_script_makes():
@@ -119,7 +129,8 @@ def test_golden_files_are_what_their_script_makes():
   for name, array in golden_tables().to_arrays().items():
     np.testing.assert_array_equal(model.to_arrays()[name], array)
   np.testing.assert_array_equal(
-      made['make_symbols'](model), np.load(GOLDEN / 'symbols.npy'))
+    made['make_symbols'](model), np.load(GOLDEN / 'symbols.npy')
+  )
 
 
 def test_file_is_as_long_as_the_tables_promise():
@@ -143,10 +154,13 @@ def test_intervals_are_exact():
   model = make_tables((0, counts))
   scale = (2**64 - 1) >> 24
   for k, begin in enumerate(np.cumsum(counts)[:-2].tolist()):
-    for point, symbol in ((256 * begin * scale, k + 1),
-                          (256 * begin * scale - 1, k)):
-      payload = (point >> 32).to_bytes(4, 'little') + (
-          point % 2**32).to_bytes(4, 'little')
+    for point, symbol in (
+      (256 * begin * scale, k + 1),
+      (256 * begin * scale - 1, k),
+    ):
+      payload = (point >> 32).to_bytes(4, 'little') + (point % 2**32).to_bytes(
+        4, 'little'
+      )
       assert range_coder.decode(payload, model, 0, 1) == symbol
 
 
@@ -156,12 +170,20 @@ def test_any_int32_round_trips(data):
   model = golden_tables()
   num_positions = data.draw(st.integers(0, 9))
   near = st.integers(-310, 310)
-  symbols = np.array(data.draw(st.lists(
-      st.one_of(near, INT32), min_size=5 * num_positions,
-      max_size=5 * num_positions)), np.int32).reshape(5, num_positions)
+  symbols = np.array(
+    data.draw(
+      st.lists(
+        st.one_of(near, INT32),
+        min_size=5 * num_positions,
+        max_size=5 * num_positions,
+      )
+    ),
+    np.int32,
+  ).reshape(5, num_positions)
   payload = assert_round_trip(symbols, model, 1)
   np.testing.assert_array_equal(
-      decode_by_the_document(payload, model, 1, num_positions), symbols)
+    decode_by_the_document(payload, model, 1, num_positions), symbols
+  )
   # Each escaped bit is paid for, and the end takes at most a byte.
   assert 8 * len(payload) <= model.ideal_bits(symbols, 1) * 1.001 + 8
 
@@ -173,8 +195,10 @@ def test_shortest_end_survives_carries():
   model = make_tables((0, [13107, 26214, 20000, 6214, 1]))
   rng = np.random.default_rng(2)
   messages = [
-      range_coder.decode(rng.bytes(4) + rest, model, 0, 100)
-      for rest in (b'\xff' * 40, bytes(40)) for _ in range(20)]
+    range_coder.decode(rng.bytes(4) + rest, model, 0, 100)
+    for rest in (b'\xff' * 40, bytes(40))
+    for _ in range(20)
+  ]
   messages += [draw(rng, model, 0, 100) for _ in range(40)]
   for symbols in messages:
     for count in range(100):
@@ -183,16 +207,25 @@ def test_shortest_end_survives_carries():
       assert 8 * len(payload) <= ideal + 8.1
 
 
-@pytest.mark.parametrize('counts', [
-    [65535, 1], [1, 65535], [1, 65534, 1], [32768, 32768], [1] * 600 + [64936],
-    [64936] + [1] * 600])
+@pytest.mark.parametrize(
+  'counts',
+  [
+    [65535, 1],
+    [1, 65535],
+    [1, 65534, 1],
+    [32768, 32768],
+    [1] * 600 + [64936],
+    [64936] + [1] * 600,
+  ],
+)
 def test_extreme_rows(counts):
   model = make_tables((-5, counts), (5, counts))
   rng = np.random.default_rng(3)
   for num_positions in (1, 2, 1000):
     assert_round_trip(draw(rng, model, 0, num_positions), model)
     assert_round_trip(
-        rng.integers(-50, 650, [2, num_positions]).astype(np.int32), model)
+      rng.integers(-50, 650, [2, num_positions]).astype(np.int32), model
+    )
 
 
 def test_an_empty_channel_costs_nothing():
@@ -229,10 +262,12 @@ def test_absurd_sizes_are_refused_before_anything_is_allocated():
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 300), st.integers(-1, 2))
 def test_random_payloads_never_fail_otherwise(
-    payload, num_positions, quality_index):
+  payload, num_positions, quality_index
+):
   try:
     symbols = range_coder.decode(
-        payload, golden_tables(), quality_index, num_positions)
+      payload, golden_tables(), quality_index, num_positions
+    )
   except bitstream.BitstreamError:
     return
   assert symbols.shape == (5, num_positions) and symbols.dtype == np.int32
@@ -257,7 +292,7 @@ def test_damaged_payloads_never_fail_otherwise(place, change, cut):
 
 
 def test_hostile_payloads_are_refused():
-  model = make_tables((-2**31, [1, 65535]))
+  model = make_tables((-(2**31), [1, 65535]))
   with pytest.raises(bitstream.BitstreamError, match='not an int32'):
     range_coder.decode(b'\x40', model, 0, 1)
   model = make_tables((2**31 - 2, [1, 65535]))

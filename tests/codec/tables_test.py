@@ -14,9 +14,11 @@ def laplacian_pmf(scales, reach):
   """Masses of integers -reach..reach: float64 [symbols, channels]."""
   x = np.arange(-reach, reach + 1)[:, None]
   scales = np.asarray(scales, np.float64)
+
   def cdf(x):
     tail = np.exp(-np.abs(x) / scales) / 2
     return np.where(x < 0, tail, 1 - tail)
+
   return cdf(x + 0.5) - cdf(x - 0.5)
 
 
@@ -34,9 +36,10 @@ def least_bits(mass):
 
 def valid_arrays():
   return {
-      'counts': np.array([65535, 1, 1, 65000, 535, 1, 65535], np.uint16),
-      'first': np.array([[0, -3, 5]], np.int32),
-      'length': np.array([[2, 3, 2]], np.int32)}
+    'counts': np.array([65535, 1, 1, 65000, 535, 1, 65535], np.uint16),
+    'first': np.array([[0, -3, 5]], np.int32),
+    'length': np.array([[2, 3, 2]], np.int32),
+  }
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -48,15 +51,18 @@ def test_counts_have_the_least_expected_length(seed):
     pmf = laplacian_pmf([30.0], 400)
   made = tables.from_pmfs([pmf], [-3])
   first, counts = made.row(0, 0)
-  kept = pmf[first + 3:first + 3 + len(counts) - 1, 0]
+  kept = pmf[first + 3 : first + 3 + len(counts) - 1, 0]
   mass = np.append(kept, 1 - kept.sum())
   bits = -(mass * np.log2(counts / tables.TOTAL)).sum()
   np.testing.assert_allclose(bits, least_bits(mass), rtol=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(0.01, 80), min_size=1, max_size=5),
-       st.integers(0, 300), st.integers(-2**31, 2**31 - 700))
+@given(
+  st.lists(st.floats(0.01, 80), min_size=1, max_size=5),
+  st.integers(0, 300),
+  st.integers(-(2**31), 2**31 - 700),
+)
 def test_rows_are_valid_for_any_density(scales, reach, first):
   pmf = laplacian_pmf(scales, reach)
   made = tables.from_pmfs([pmf, pmf[reach:]], [first, first + reach])
@@ -93,7 +99,7 @@ def test_a_model_of_real_size_takes_seconds():
   _, counts = tables.from_pmfs([pmf], [-300]).row(0, 0)
   entropy = -(pmf * np.log2(np.maximum(pmf, 1e-300))).sum()
   half = len(counts) // 2 - 1
-  kept = pmf[300 - half:301 + half, 0]
+  kept = pmf[300 - half : 301 + half, 0]
   bits = -(kept * np.log2(counts[:-1] / 2**16)).sum()
   assert entropy - 1e-3 < bits < entropy + 1e-3
 
@@ -101,13 +107,24 @@ def test_a_model_of_real_size_takes_seconds():
 def test_ideal_bits_adds_up():
   made = tables.Tables.from_arrays(valid_arrays())
   symbols = np.array([[0, 0], [-3, -2], [5, 5]], np.int32)
-  expected = -(2 * np.log2(65535 / 65536) + np.log2(1 / 65536)
-               + np.log2(65000 / 65536) + 2 * np.log2(1 / 65536))
+  expected = -(
+    2 * np.log2(65535 / 65536)
+    + np.log2(1 / 65536)
+    + np.log2(65000 / 65536)
+    + 2 * np.log2(1 / 65536)
+  )
   assert made.ideal_bits(symbols, 0) == pytest.approx(expected, abs=1e-9)
   # Escapes: -4 is 1 away (side, end), 3 is 5 away (side, 2 + end, 2).
   symbols[1] = [-4, 3]
-  expected = -(2 * np.log2(65535 / 65536) + 2 * np.log2(535 / 65536)
-               + 2 * np.log2(1 / 65536)) + 2 + 6
+  expected = (
+    -(
+      2 * np.log2(65535 / 65536)
+      + 2 * np.log2(535 / 65536)
+      + 2 * np.log2(1 / 65536)
+    )
+    + 2
+    + 6
+  )
   assert made.ideal_bits(symbols, 0) == pytest.approx(expected, abs=1e-9)
 
 
@@ -128,7 +145,9 @@ def test_arrays_round_trip_and_are_frozen():
       array[...] = 0
 
 
-@pytest.mark.parametrize('name, value, message', [
+@pytest.mark.parametrize(
+  'name, value, message',
+  [
     ('counts', [65535, 1, 1, 65000, 536, 1, 65535], 'channel 1 sum to 65537'),
     ('counts', [65535, 1, 1, 65000, 535, 1], '7 counts, there are 6'),
     ('counts', [65535, 1, 1, 65000, 535, 0, 0], 'count 5 is 0'),
@@ -137,7 +156,8 @@ def test_arrays_round_trip_and_are_frozen():
     ('length', [[2, 5]], 'not empty'),
     ('first', [[0, 2**31 - 1, 0]], 'not an int32'),
     ('first', [0, 1, 2], '2 axes'),
-])
+  ],
+)
 def test_bad_arrays_are_named(name, value, message):
   arrays = valid_arrays()
   arrays[name] = np.array(value, arrays[name].dtype)
@@ -150,19 +170,23 @@ def test_wrong_dtypes_and_names_are_named():
   for dtype in (np.float32, np.int64):
     with pytest.raises(ValueError, match='counts must be uint16'):
       tables.Tables.from_arrays(
-          arrays | {'counts': arrays['counts'].astype(dtype)})
+        arrays | {'counts': arrays['counts'].astype(dtype)}
+      )
   del arrays['first']
   with pytest.raises(ValueError, match=r"not \['counts', 'length'\]"):
     tables.Tables.from_arrays(arrays)
 
 
-@pytest.mark.parametrize('pmf, message', [
+@pytest.mark.parametrize(
+  'pmf, message',
+  [
     (np.array([[0.5], [np.nan]]), 'nan'),
     (np.array([[0.5], [-0.1]]), 'non-negative'),
     (np.array([[0.5], [0.6]]), 'at most 1'),
     (np.array([0.5, 0.5]), r'\[symbols, channels\]'),
     (np.full([2**15 + 1, 1], 2.0**-16), 'at most 32768 fit'),
-])
+  ],
+)
 def test_bad_pmfs_are_named(pmf, message):
   with pytest.raises(ValueError, match=message):
     tables.from_pmfs([pmf], [0])

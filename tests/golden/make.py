@@ -16,8 +16,8 @@ HERE = pathlib.Path(__file__).parent
 QUALITY_INDEX = 1
 NUM_POSITIONS = 35
 HEADER = bitstream.Header(
-    width=100, height=300, quality_index=QUALITY_INDEX,
-    digest=b'\x01\x02\xfe\xff')
+  width=100, height=300, quality_index=QUALITY_INDEX, digest=b'\x01\x02\xfe\xff'
+)
 
 
 def make_tables() -> tables.Tables:
@@ -26,17 +26,18 @@ def make_tables() -> tables.Tables:
   wide = [1 + k % 200 for k in range(600)]
   wide.append(65536 - sum(wide))
   rows = [
-      (0, [65535, 1]),  # an empty channel
-      (-4, steep),
-      (7, [1, 65535]),  # almost everything escapes
-      (-300, wide),
-      (2**31 - 2, [30000, 30000, 5536]),  # up to the largest int32
+    (0, [65535, 1]),  # an empty channel
+    (-4, steep),
+    (7, [1, 65535]),  # almost everything escapes
+    (-300, wide),
+    (2**31 - 2, [30000, 30000, 5536]),  # up to the largest int32
   ]
   rows += [(first - 1, counts) for first, counts in rows]
   return tables.Tables(
-      counts=np.concatenate([counts for _, counts in rows]).astype(np.uint16),
-      first=np.array([first for first, _ in rows], np.int32).reshape(2, 5),
-      length=np.array([len(c) for _, c in rows], np.int32).reshape(2, 5))
+    counts=np.concatenate([counts for _, counts in rows]).astype(np.uint16),
+    first=np.array([first for first, _ in rows], np.int32).reshape(2, 5),
+    length=np.array([len(c) for _, c in rows], np.int32).reshape(2, 5),
+  )
 
 
 def make_symbols(golden: tables.Tables) -> np.ndarray:
@@ -50,10 +51,10 @@ def make_symbols(golden: tables.Tables) -> np.ndarray:
       state = (1664525 * state + 1013904223) % 2**32
       k = int(np.searchsorted(ends, state >> 16, side='right'))
       if k == len(counts) - 1:
-        symbols[channel, position] = first - 1 - (state & 0xffff)
+        symbols[channel, position] = first - 1 - (state & 0xFFFF)
       else:
         symbols[channel, position] = first + k
-  symbols[0, 0], symbols[0, 1] = 2**31 - 1, -2**31
+  symbols[0, 0], symbols[0, 1] = 2**31 - 1, -(2**31)
   return symbols
 
 
