@@ -146,9 +146,12 @@ def test_fields_are_set_by_flags(monkeypatch):
 def test_unknown_sampler_or_space_is_refused_early(tiny_bundle):
   config = diffusion.get_config('tiny')
   config.sampling.sampler = 'euler'
-  spec = stages.build(config, tiny_bundle).spec
   with pytest.raises(ValueError, match='sampler for diffusion must be'):
-    bundle.add_decoder(tiny_bundle, 'diffusion', spec, {})
+    stages.build(config, tiny_bundle)
+  config = diffusion.get_config('tiny')
+  config.diffusion.loss_space = 'rgb'
+  with pytest.raises(ValueError, match="loss_space must be.*not 'rgb'"):
+    stages.build(config, tiny_bundle)
 
 
 def test_every_field_says_what_it_is():

@@ -35,11 +35,12 @@ def read_bundle(name: str) -> bundle.Bundle:
 def copy_files(source, target):
   """Copies every file below a folder; either may be of a bucket."""
   source, target = epath.Path(source), epath.Path(target)
-  for path in source.rglob('*'):
-    if path.is_file():
-      to = target / path.relative_to(source)
-      to.parent.mkdir(parents=True, exist_ok=True)
-      to.write_bytes(path.read_bytes())
+  target.mkdir(parents=True, exist_ok=True)
+  for path in source.iterdir():
+    if path.is_dir():
+      copy_files(path, target / path.name)
+    else:
+      (target / path.name).write_bytes(path.read_bytes())
 
 
 def read_parameters(name: str, stage: str):

@@ -102,7 +102,7 @@ def test_gradient_reaches_every_parameter():
   # At initialisation the zero kernel of the output hides all the others.
   first = grad(initial_params())['params']
   last = first.pop('Dense_5')
-  assert last['kernel'].shape[-1] == 2 * 2 * 3
+  assert last['kernel'].shape[-1] == 2 * 2 * 6  # a gain and an offset each
   assert np.all(last['kernel'] != 0) and np.all(last['bias'] != 0)
   assert all(np.all(g == 0) for g in jax.tree.leaves(first))
   for path, g in jax.tree_util.tree_leaves_with_path(grad(random_params())):
