@@ -6,6 +6,7 @@ picture made from them is floating point: between kinds of machines a pixel may
 differ by a grey level, and what a score decoder paints, from noise drawn from a
 seed, by more.
 """
+import functools
 import os
 
 import jax
@@ -250,6 +251,7 @@ def _in_float32(function):
   Accelerators would otherwise multiply in bfloat16 or TF32, and the same file
   would give visibly different pictures on different machines.
   """
+  @functools.wraps(function)
   def wrapped(*arguments):
     with jax.default_matmul_precision('highest'):
       return function(*arguments)
