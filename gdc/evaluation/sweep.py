@@ -283,7 +283,7 @@ def _result(name, description, meta, rows, qualities, measures, warm_up):
       + ('compilation excluded' if warm_up else 'first calls included'),
       'versions': _versions(),
       'machine': {
-        'platform': platform.platform(),
+        'platform': f'{platform.system()} {platform.machine()}',
         'processor': platform.processor() or platform.machine(),
         'cpus': os.cpu_count(),
         'devices': [device.device_kind for device in jax.devices()],
