@@ -2,9 +2,8 @@
 
 What is exact: the latents. They are integers, coded with integer tables that
 were frozen at export, so every machine reads the same ones from a file. The
-picture made from them is floating point: between kinds of machines a pixel may
-differ by a grey level, and what a score decoder paints, from noise drawn from a
-seed, by more.
+picture made from them is floating point and need not be the same on another
+kind of machine; by how much it differs has not been measured.
 """
 import functools
 import os
@@ -248,8 +247,8 @@ def _check_image(image) -> np.ndarray:
 def _in_float32(function):
   """Traces with full float32 products.
 
-  Accelerators would otherwise multiply in bfloat16 or TF32, and the same file
-  would give visibly different pictures on different machines.
+  Accelerators would otherwise multiply in bfloat16 or TF32, which rounds far
+  more coarsely than a CPU does.
   """
   @functools.wraps(function)
   def wrapped(*arguments):

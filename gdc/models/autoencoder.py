@@ -45,8 +45,9 @@ def _by_variance(frequency: np.ndarray, colour: np.ndarray) -> np.ndarray:
   """Order of coefficients by the variance that a natural image gives them.
 
   The spectrum falls as 1/frequency^2; the opponent colours hold about a sixth
-  of the brightness' variance (the shares were chosen on photographs, for the
-  least error of the truncated transform).
+  of the brightness' variance. The shares lie between the two best of four
+  sets that were compared by the error of the truncated transform on
+  photographs (docs/training.md); they were not themselves compared.
   """
   share = np.array([1.0, 0.2, 0.13])[colour]
   return np.argsort(-share / (0.5 + frequency**2), kind='stable')

@@ -43,12 +43,12 @@ def interpolate(r_0, r_1, t):
 def velocity(output, r_t, t):
   """The velocity that a network's output stands for.
 
-  v = output / (1 - t) - r_t. An output of zero is nearly the autoencoder's
-  own picture (one Euler step from t = 0 gives it exactly), so an unfinished
-  network does no harm; and an output of -t r_t takes all noise out of a place
-  that has nothing to mend. The division makes what is left to do the unit, as
-  in predicting the image (Li & He 2025, arXiv 2511.13720), bounded there and
-  here at 1 - t >= 0.05.
+  v = output / (1 - t) - r_t. With an output of zero, one Euler step from t = 0
+  gives exactly the autoencoder's own picture, and more steps leave less than
+  exp(-1) of the source noise in it; an output of -t r_t takes all noise out of
+  a place that has nothing to mend. The division makes what is left to do the
+  unit, as in predicting the image (Li & He 2025, arXiv 2511.13720); it is
+  bounded at 1 - t >= 0.05.
 
   Args:
     output: [b, ...] of the network.
