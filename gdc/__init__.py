@@ -12,14 +12,15 @@ __version__ = '0.1.0'
 __all__ = ['codec', 'load']
 
 
-def load(name_or_path: str = 'lean'):
+def load(name_or_path: str = 'lean', score_decoders: bool = True):
   """Loads a codec: a bundle in the box by name, or a bundle folder by path.
 
   Args:
     name_or_path: 'lean', or the path of a folder that training exported.
+    score_decoders: whether to load them too; compressing needs none.
 
   Returns:
     gdc.codec.codec.Codec, with compress and decompress.
   """
   from gdc.codec import codec as codec_module  # imports jax
-  return codec_module.load(name_or_path)
+  return codec_module.load(name_or_path, score_decoders)

@@ -16,7 +16,7 @@ from absl import app, flags
 from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
-from gdc.codec import codec
+from gdc.codec import programs
 from gdc.evaluation import heldout
 from gdc.training import export, loop, runs
 
@@ -41,7 +41,7 @@ def main(argv):
   # On a single host; on a pod, no other failure may pass as one.
   with contextlib.suppress(ValueError):
     jax.distributed.initialize()
-  codec.keep_compiled_programs()
+  programs.keep()
   config, workdir = _CONFIG.value, _WORKDIR.value
   if _MODE.value == 'train':
     loop.train(config, workdir)

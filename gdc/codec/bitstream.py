@@ -4,12 +4,13 @@ The layout, byte by byte, is in docs/bitstream.md. This module knows sizes,
 versions and checks; what the payload means is range_coder's business.
 
 Two invariants. Whatever the bytes, `unpack` returns or raises BitstreamError,
-in time linear in their number. And the container adds at most OVERHEAD bytes
-to the payload, at any size of the picture.
+in time and memory linear in their number. And the container adds at most
+OVERHEAD bytes to the payload at any size of up to MAX_PIXELS, besides what an
+ICC profile and an alpha plane take.
 
 The checksum has a second use: the score decoders draw noise, and the CRC of a
 file is their default seed, so that the same file always gives the same picture
-without spending a byte on it.
+without spending a byte on it. A file may name another default seed.
 """
 
 import dataclasses
@@ -17,11 +18,19 @@ import math
 import struct
 import zlib
 
+import numpy as np
+
 MAGIC = b'GDC'
 VERSION = 1
-# Every bit of the flags byte that this version understands: none as yet.
-KNOWN_FLAGS = 0
+# The bits of the flags byte; all others are unknown to this version.
+SEED_FLAG = 1
+ICC_FLAG = 2
+GREY_FLAG = 4
+ALPHA_FLAG = 8
+KNOWN_FLAGS = SEED_FLAG | ICC_FLAG | GREY_FLAG | ALPHA_FLAG
 DIGEST_BYTES = 4
+# Inflated: what a few kilobytes of a file can ask for at most.
+MAX_ICC_BYTES = 2**22
 # A side is written in one to four groups of seven bits.
 MAX_SIDE = 2**28 - 1
 MAX_PIXELS = 2**28
@@ -30,7 +39,10 @@ OVERHEAD = 24
 QUALITY_STEPS = 16
 
 _CRC_BYTES = 4
+_SEED_BYTES = 4
 _MAX_VARINT_BYTES = 4
+# An alpha plane of MAX_PIXELS that does not deflate is longer than MAX_SIDE.
+_MAX_LENGTH_BYTES = 5
 # Magic, version, flags, two sides of one byte, quality, digest, checksum.
 _MIN_BYTES = len(MAGIC) + 1 + 1 + 2 + 1 + DIGEST_BYTES + _CRC_BYTES
 
@@ -47,7 +59,23 @@ class Header:
   height: int  # in pixels, 1 to MAX_SIDE
   quality_index: int  # 0 to 255, see QUALITY_STEPS
   digest: bytes  # the first DIGEST_BYTES bytes of the model's digest
-  flags: int = 0  # no flag is defined in version 1
+  # The default seed of the score decoders, 0 to 2**32 - 1; None: the CRC.
+  seed: int | None = None
+  # The profile of the picture's colour samples, inflated; b'': sRGB.
+  icc: bytes = dataclasses.field(default=b'', repr=False)
+  grey: bool = False  # the decoded picture is grey
+  # width * height bytes in raster order, 255 opaque; None: no alpha.
+  alpha: bytes | None = dataclasses.field(default=None, repr=False)
+
+  @property
+  def flags(self) -> int:
+    """The flags byte: which of the optional fields there are."""
+    return (
+      SEED_FLAG * (self.seed is not None)
+      | ICC_FLAG * bool(self.icc)
+      | GREY_FLAG * bool(self.grey)
+      | ALPHA_FLAG * (self.alpha is not None)
+    )
 
 
 def pack(header: Header, payload: bytes) -> bytes:
@@ -63,22 +91,37 @@ def pack(header: Header, payload: bytes) -> bytes:
     raise ValueError(
       f'digest must be {DIGEST_BYTES} bytes, not {len(header.digest)}'
     )
-  if header.flags & ~KNOWN_FLAGS:
+  if header.seed is not None and not 0 <= header.seed < 2**32:
+    raise ValueError(f'seed must be 0 to 2^32 - 1, not {header.seed}')
+  if len(header.icc) > MAX_ICC_BYTES:
     raise ValueError(
-      f'flags {header.flags:#04x} are not defined in version '
-      f'{VERSION}, only {KNOWN_FLAGS:#04x}'
+      f'icc must be at most {MAX_ICC_BYTES} bytes, not {len(header.icc)}'
     )
-  body = b''.join(
-    [
-      MAGIC,
-      bytes([VERSION, header.flags]),
-      _varint(header.width),
-      _varint(header.height),
-      bytes([header.quality_index]),
-      bytes(header.digest),
-      bytes(payload),
-    ]
-  )
+  pixels = header.width * header.height
+  if header.alpha is not None and len(header.alpha) != pixels:
+    raise ValueError(
+      f'alpha must be {pixels} bytes for {header.width} x {header.height} '
+      f'pixels, not {len(header.alpha)}'
+    )
+  parts = [
+    MAGIC,
+    bytes([VERSION, header.flags]),
+    _varint(header.width),
+    _varint(header.height),
+    bytes([header.quality_index]),
+    bytes(header.digest),
+  ]
+  if header.seed is not None:
+    parts.append(struct.pack('<I', header.seed))
+  if header.icc:
+    parts += _deflate(header.icc)
+  if header.alpha is not None:
+    plane = np.frombuffer(header.alpha, np.uint8)
+    plane = plane.reshape(header.height, header.width)
+    # Modulo 256, as uint8 is.
+    difference = np.diff(plane, axis=0, prepend=np.uint8(0))
+    parts += _deflate(difference.tobytes())
+  body = b''.join([*parts, bytes(payload)])
   return body + struct.pack('<I', zlib.crc32(body))
 
 
@@ -137,17 +180,36 @@ def unpack(
       f'too large: {width} x {height} pixels are more than the limit of '
       f'{max_pixels}'
     )
-  rest = body[position:]
-  if len(rest) < 1 + DIGEST_BYTES:
-    raise BitstreamError('malformed: it ends within the header')
+  fixed, position = _read_bytes(body, position, 1 + DIGEST_BYTES, 'header')
+  seed, icc, alpha = None, b'', None
+  if flags & SEED_FLAG:
+    field, position = _read_bytes(body, position, _SEED_BYTES, 'seed')
+    (seed,) = struct.unpack('<I', field)
+  if flags & ICC_FLAG:
+    icc, position = _read_deflated(body, position, MAX_ICC_BYTES, 'ICC profile')
+    if not icc:
+      raise BitstreamError('malformed: its ICC profile is empty')
+  if flags & ALPHA_FLAG:
+    pixels = width * height
+    field, position = _read_deflated(body, position, pixels, 'alpha plane')
+    if len(field) < pixels:
+      raise BitstreamError(
+        f'malformed: its alpha plane has {len(field)} bytes for {width} x '
+        f'{height} pixels'
+      )
+    plane = np.frombuffer(field, np.uint8).reshape(height, width)
+    alpha = np.add.accumulate(plane, axis=0, dtype=np.uint8).tobytes()
   header = Header(
     width=width,
     height=height,
-    quality_index=rest[0],
-    digest=rest[1 : 1 + DIGEST_BYTES],
-    flags=flags,
+    quality_index=fixed[0],
+    digest=fixed[1:],
+    seed=seed,
+    icc=icc,
+    grey=bool(flags & GREY_FLAG),
+    alpha=alpha,
   )
-  return header, rest[1 + DIGEST_BYTES :], crc
+  return header, body[position:], crc
 
 
 def quality_to_index(quality: float, num_qualities: int) -> int:
@@ -172,10 +234,12 @@ def _varint(value: int) -> bytes:
   return bytes(groups + [value])
 
 
-def _read_varint(data: bytes, position: int, name: str) -> tuple[int, int]:
-  """Reads a side: (value, position after it)."""
+def _read_varint(
+  data: bytes, position: int, name: str, max_bytes: int = _MAX_VARINT_BYTES
+) -> tuple[int, int]:
+  """Reads a number from 1 up: (value, position after it)."""
   value = 0
-  for k, byte in enumerate(data[position : position + _MAX_VARINT_BYTES]):
+  for k, byte in enumerate(data[position : position + max_bytes]):
     value |= (byte & 127) << 7 * k
     if byte < 128:
       # One number, one spelling: a last group of zero is only zero itself.
@@ -185,5 +249,57 @@ def _read_varint(data: bytes, position: int, name: str) -> tuple[int, int]:
         )
       return value, position + k + 1
   raise BitstreamError(
-    f'malformed: its {name} does not end within {_MAX_VARINT_BYTES} bytes'
+    f'malformed: its {name} does not end within {max_bytes} bytes'
   )
+
+
+def _read_bytes(
+  data: bytes, position: int, length: int, name: str
+) -> tuple[bytes, int]:
+  """Reads a field of known length: (field, position after it)."""
+  end = position + length
+  if end > len(data):
+    raise BitstreamError(
+      f'malformed: it ends within the {name}: {length} bytes are due, '
+      f'{len(data) - position} are left'
+    )
+  return data[position:end], end
+
+
+def _deflate(field: bytes) -> list[bytes]:
+  """A field of any length: the length of its zlib stream, and that."""
+  stream = zlib.compress(field, 9)
+  return [_varint(len(stream)), stream]
+
+
+def _read_deflated(
+  data: bytes, position: int, max_bytes: int, name: str
+) -> tuple[bytes, int]:
+  """The inverse of _deflate: (field, position after it).
+
+  The memory it takes grows with what was inflated, and stops growing with the
+  first byte above max_bytes.
+  """
+  length, position = _read_varint(
+    data, position, f'length of the {name}', _MAX_LENGTH_BYTES
+  )
+  stream, position = _read_bytes(data, position, length, name)
+  inflater = zlib.decompressobj()
+  try:
+    field = inflater.decompress(stream, max_bytes + 1)
+  except zlib.error as error:
+    raise BitstreamError(
+      f'malformed: its {name} is not a zlib stream ({error})'
+    ) from error
+  if len(field) > max_bytes:
+    raise BitstreamError(
+      f'malformed: its {name} inflates to more than {max_bytes} bytes'
+    )
+  if not inflater.eof:
+    raise BitstreamError(f'malformed: the zlib stream of its {name} is cut off')
+  if inflater.unused_data:
+    raise BitstreamError(
+      f'malformed: {len(inflater.unused_data)} bytes follow the zlib stream '
+      f'of its {name}'
+    )
+  return field, position

@@ -11,8 +11,12 @@ made with a bundle stays decodable when a decoder is added or trained on.
 Weights are float16, except for what scales or counts (gains, prior, RMSE),
 and float32 once loaded. Exporting rounds them, and the tables are made from
 the rounded ones, so that a saved bundle is the one in memory.
+
+The networks' code is imported when a network is built: a codec whose programs
+are compiled already (programs.py) does without it.
 """
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -21,12 +25,10 @@ import shutil
 import tempfile
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
 from gdc.codec import bitstream, decoders, tables
-from gdc.models import autoencoder, entropy, layers, score_net
 
 FORMAT = 1
 PRETRAINED = pathlib.Path(__file__).parents[1] / 'pretrained'
@@ -58,7 +60,7 @@ class Bundle:
     default_factory=dict
   )
 
-  @property
+  @functools.cached_property
   def digest(self) -> str:
     """SHA-256 of what the bits mean: autoencoder and tables, 64 hex digits."""
     return _digest(self.autoencoder_spec, {
@@ -77,16 +79,32 @@ def _fields(spec, *, without=()):
   }
 
 
-def build_autoencoder(spec, dtype=jnp.float32) -> autoencoder.Autoencoder:
-  """The Linen module that a record describes."""
-  return autoencoder.Autoencoder(**_fields(spec), dtype=dtype)
+def build_autoencoder(spec, dtype=np.float32):
+  """The models.autoencoder.Autoencoder that a record describes.
+
+  Raises:
+    BundleError: the record has fields that it does not know.
+  """
+  from gdc.models import autoencoder
+  try:
+    return autoencoder.Autoencoder(**_fields(spec), dtype=dtype)
+  except TypeError as e:
+    raise BundleError(f'Not the record of an autoencoder: {e}') from e
 
 
-def build_score_net(spec, dtype=jnp.float32) -> score_net.ScoreNet:
-  """The Linen module that a decoder's record describes."""
-  return score_net.ScoreNet(
-    **_fields(spec, without=_PROCESS_FIELDS), dtype=dtype
-  )
+def build_score_net(spec, dtype=np.float32):
+  """The models.score_net.ScoreNet that a decoder's record describes.
+
+  Raises:
+    BundleError: the record has fields that it does not know.
+  """
+  from gdc.models import score_net
+  try:
+    return score_net.ScoreNet(
+      **_fields(spec, without=_PROCESS_FIELDS), dtype=dtype
+    )
+  except TypeError as e:
+    raise BundleError(f'Not the record of a score network: {e}') from e
 
 
 # --- Export -----------------------------------------------------------------
@@ -118,6 +136,7 @@ def add_decoder(bundle: Bundle, process: str, spec: dict, params) -> Bundle:
 
 
 def _make_tables(params, num_levels: int) -> tables.Tables:
+  from gdc.models import entropy, layers
   count = (num_levels - 1) * bitstream.QUALITY_STEPS + 1
   quality = 1 + np.arange(count) / bitstream.QUALITY_STEPS
   weights = np.asarray(layers.level_weights(quality, num_levels))
@@ -199,8 +218,17 @@ def find(name_or_path) -> pathlib.Path:
   )
 
 
-def load(name_or_path) -> Bundle:
-  """Reads a bundle and checks it against its digest."""
+def load(name_or_path, score_decoders: bool = True) -> Bundle:
+  """Reads a bundle and checks it against its digests.
+
+  Args:
+    name_or_path: see find.
+    score_decoders: whether to read them too; the autoencoder alone is read in
+      half the time.
+
+  Raises:
+    BundleError: it is missing, damaged or of another format.
+  """
   folder = find(name_or_path)
   try:
     record = json.loads((folder / 'bundle.json').read_text())
@@ -209,33 +237,38 @@ def load(name_or_path) -> Bundle:
         f'{folder} has bundle format {record["format"]}; this version of gdc '
         f'reads format {FORMAT}.'
       )
-    arrays = safetensors.numpy.load_file(folder / 'autoencoder.safetensors')
+    parts = ['autoencoder', *(record['decoders'] if score_decoders else ())]
+    arrays = {}
+    for part in parts:
+      arrays[part] = safetensors.numpy.load_file(folder / f'{part}.safetensors')
+      if part == 'autoencoder':
+        spec, expected = record['autoencoder'], record['digest']
+      else:
+        spec = record['decoders'][part]
+        expected = record['decoder_digests'][part]
+        decoders.validate(part, spec)
+      digest = _digest(spec, arrays[part])
+      if digest != expected:
+        raise BundleError(
+          f'{folder} is damaged: the digest of its {part} is {digest[:8]}, '
+          f'bundle.json says {str(expected)[:8]}.'
+        )
+    weights = arrays.pop('autoencoder')
     table_arrays = {
-      k.removeprefix('tables/'): arrays.pop(k)
-      for k in list(arrays) if k.startswith('tables/')
+      k.removeprefix('tables/'): weights.pop(k)
+      for k in list(weights) if k.startswith('tables/')
     }
     bundle = Bundle(
       record['name'],
       record['autoencoder'],
-      _widen(_unflatten(arrays)),
+      _widen(_unflatten(weights)),
       tables.Tables.from_arrays(table_arrays),
       {
-        process: (spec, _widen(_unflatten(safetensors.numpy.load_file(
-          folder / f'{process}.safetensors'
-        ))))
-        for process, spec in record['decoders'].items()
+        process: (record['decoders'][process], _widen(_unflatten(flat)))
+        for process, flat in arrays.items()
       },
     )
-    build_autoencoder(bundle.autoencoder_spec)
-    for process, (spec, _) in bundle.decoders.items():
-      decoders.validate(process, spec)
-      build_score_net(spec)
-    found = {'autoencoder': bundle.digest} | {
-      process: _digest(spec, _flatten(_narrow(params)))
-      for process, (spec, params) in bundle.decoders.items()
-    }
-    expected = {'autoencoder': record['digest']}
-    expected |= record.get('decoder_digests', {})
+    vars(bundle)['digest'] = record['digest']  # checked above: cached
   except BundleError:
     raise
   except (
@@ -243,12 +276,6 @@ def load(name_or_path) -> Bundle:
     safetensors.SafetensorError,
   ) as e:
     raise BundleError(f'{folder} is not a readable bundle: {e}') from e
-  for part, digest in found.items():
-    if digest != expected.get(part):
-      raise BundleError(
-        f'{folder} is damaged: the digest of its {part} is {digest[:8]}, '
-        f'bundle.json says {str(expected.get(part))[:8]}.'
-      )
   return bundle
 
 

@@ -4,16 +4,23 @@ What is exact: the latents. They are integers, coded with integer tables that
 were frozen at export, so every machine reads the same ones from a file. The
 picture made from them is floating point and need not be the same on another
 kind of machine; by how much it differs has not been measured.
+
+The networks, which see pictures of any size tile by tile, are in networks.py.
 """
 import functools
-import os
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from gdc.codec import bitstream, bundle, decoders, range_coder
-from gdc.models import autoencoder
+from gdc.codec import (
+  bitstream,
+  bundle,
+  networks,
+  range_coder,
+  rate_control,
+)
+
+STRIDE = networks.STRIDE
+MAX_STEPS = 10_000
 
 
 class Codec:
@@ -25,73 +32,168 @@ class Codec:
     decoders: names that decompress takes; 'mse' is the autoencoder alone.
   """
 
-  def __init__(self, model: bundle.Bundle):
+  def __init__(self, model: bundle.Bundle, **tiles):
+    """Takes a bundle; compiles nothing yet.
+
+    Args:
+      model: see bundle.load.
+      **tiles: sizes of tiles and blocks, see networks.Networks.
+    """
     self.bundle = model
     self.name = model.name
     self.digest = model.digest
     self.decoders = ('mse', *model.decoders)
-    self._autoencoder = bundle.build_autoencoder(model.autoencoder_spec)
-    self._params = jax.device_put(model.autoencoder_params)
-    self._nets = {
-      process: (spec, bundle.build_score_net(spec), jax.device_put(params))
-      for process, (spec, params) in model.decoders.items()
-    }
-    self._encode = jax.jit(_in_float32(self._encode_fn))
-    self._decode = jax.jit(_in_float32(self._decode_fn))
-    self._sample = jax.jit(_in_float32(self._sample_fn), static_argnums=0)
+    self._networks = networks.Networks(model, **tiles)
 
   # --- Compression ----------------------------------------------------------
 
-  def compress(self, image: np.ndarray, quality: float = 3.0) -> bytes:
+  def compress(
+    self,
+    image: np.ndarray,
+    quality: float = 3.0,
+    *,
+    target_bytes: int | None = None,
+    target_bpp: float | None = None,
+    min_psnr: float | None = None,
+    seed: int | None = None,
+    icc: bytes = b'',
+  ) -> bytes:
     """Compresses a picture.
 
     Args:
-      image: uint8 [height, width, 3], sRGB, any size from 1x1 up.
-      quality: 1 (smallest file) to 6 (best picture); rounded to 1/16.
+      image: uint8 [height, width, channels], any size from 1x1 up; grey, grey
+        and alpha, RGB, or RGB and alpha. Alpha is kept without loss.
+      quality: 1 (smallest file) to 6 (best picture); rounded to 1/16. Not
+        looked at if there is one of the next three.
+      target_bytes: the best file of at most so many bytes.
+      target_bpp: the same in bits per pixel of the picture.
+      min_psnr: the smallest file whose picture, of decoder 'mse', has at least
+        so many dB over all colour samples.
+      seed: the default seed of the score decoders, 0 to 2^32 - 1, in place of
+        the file's checksum; four more bytes.
+      icc: profile of the colour samples; b'' is sRGB. It is stored.
 
     Returns:
       The file, as docs/bitstream.md describes it.
 
     Raises:
-      ValueError: wrong type or shape, or quality out of range.
+      ValueError: wrong type or shape, or a value out of range.
+      RateError: a ValueError; no quality of the model meets the target.
     """
-    image = _check_image(image)
+    _check_image(image)
     tables = self.bundle.tables
-    index = bitstream.quality_to_index(quality, tables.num_qualities)
-    latents = self.encode(image, bitstream.index_to_quality(index))
+    targets = {
+      'target_bytes': target_bytes, 'target_bpp': target_bpp,
+      'min_psnr': min_psnr,
+    }
+    given = [name for name, value in targets.items() if value is not None]
+    if len(given) > 1:
+      raise ValueError(f'Only one of {" and ".join(given)} can be met.')
+    for name in given:
+      if not 0 < targets[name] < float('inf'):
+        raise ValueError(f'{name} must be above 0, not {targets[name]}.')
+    if seed is not None:
+      _check_seed(seed)
     height, width = image.shape[:2]
-    header = bitstream.Header(
-      width=width,
-      height=height,
-      quality_index=index,
-      digest=bytes.fromhex(self.digest[:8]),
+    header = functools.partial(
+      bitstream.Header, width, height, digest=bytes.fromhex(self.digest[:8]),
+      seed=seed, icc=icc, grey=image.shape[2] < 3, alpha=_alpha(image),
     )
-    symbols = latents.reshape(-1, latents.shape[-1]).T
-    payload = range_coder.encode(symbols, tables, index)
-    return bitstream.pack(header, payload)
+    if target_bpp is not None:
+      target_bytes = int(target_bpp * height * width / 8)
+    # All that is not payload; the same at every quality.
+    overhead = 0 if target_bytes is None else len(
+      bitstream.pack(header(quality_index=0), b'')
+    )
+    if target_bytes is not None:
+      positions = -(-height // STRIDE) * -(-width // STRIDE)
+      index = rate_control.guess_index(
+        tables, 8 * (target_bytes - overhead), positions
+      )
+    elif min_psnr is not None:
+      index = self._guess_index(min_psnr)
+    else:
+      index = bitstream.quality_to_index(quality, tables.num_qualities)
+    features = self._networks.analyse(
+      image, bitstream.index_to_quality(index)
+    )
+
+    def symbols(i):
+      return self._quantise(features, bitstream.index_to_quality(i))
+
+    def payload(i):
+      return range_coder.encode(symbols(i), tables, i)
+
+    if target_bytes is not None:
+      index = rate_control.largest_within(
+        lambda i: overhead + len(payload(i)), tables.num_qualities,
+        target_bytes,
+      )
+    elif min_psnr is not None:
+      index = rate_control.smallest_above(
+        lambda i: self._psnr(image, symbols(i), header(quality_index=i)),
+        tables.num_qualities, min_psnr,
+      )
+    return bitstream.pack(header(quality_index=index), payload(index))
 
   def encode(self, image: np.ndarray, quality: float) -> np.ndarray:
     """The integer latents of a picture.
 
     Args:
-      image: uint8 [height, width, 3].
+      image: uint8 [height, width, 1 to 4].
       quality: a multiple of 1/16.
 
     Returns:
       int32 [ceil(height / 16), ceil(width / 16), channels].
     """
-    padding = [(0, -n % autoencoder.STRIDE) for n in image.shape[:2]]
-    padded = np.pad(image, (*padding, (0, 0)), mode='edge')
-    y = self._encode(self._params, padded[None], np.float32([quality]))
-    return np.asarray(y)[0]
+    features = self._networks.analyse(image, quality)
+    symbols = self._quantise(features, quality)
+    return np.moveaxis(symbols.reshape(-1, *features.shape[:2]), 0, -1)
 
-  def _encode_fn(self, params, image, quality):
-    x = image.astype(jnp.float32) / 127.5 - 1
-    y = self._autoencoder.apply({'params': params}, x, quality, method='encode')
-    # Far beyond any table; keeps what a broken input gives within int32.
-    return jnp.round(jnp.clip(jnp.nan_to_num(y), -2**20, 2**20)).astype(
-      jnp.int32
+  def _quantise(self, features, quality) -> np.ndarray:
+    """Features [rows, columns, channels] -> int32 [channels, positions]."""
+    gain = np.exp(self._at_quality('log_gain', quality))
+    rows, columns, channels = features.shape
+    symbols = np.empty([channels, rows, columns], np.int32)
+    for row in range(rows):
+      y = np.rint(features[row] * gain)
+      # Far beyond any table; keeps what a broken model gives within int32.
+      y = np.clip(np.nan_to_num(y), -2**20, 2**20)
+      symbols[:, row] = y.T
+    return symbols.reshape(channels, -1)
+
+  def _at_quality(self, name: str, quality: float) -> np.ndarray:
+    """A parameter table of the autoencoder at a quality; on the host."""
+    table = self.bundle.autoencoder_params[name]
+    levels = np.arange(1, len(table) + 1, dtype=np.float32)
+    weights = np.maximum(0, 1 - np.abs(np.float32(quality) - levels))
+    return weights @ table
+
+  def _guess_index(self, psnr: float) -> int:
+    """The quality index at which a typical picture has this PSNR."""
+    qualities = [
+      bitstream.index_to_quality(i)
+      for i in range(self.bundle.tables.num_qualities)
+    ]
+    # Images are in [-1, 1]: a peak of 2.
+    typical = [
+      20 * np.log10(2) - 20 / np.log(10) * self._at_quality('log_rmse', q)
+      for q in qualities
+    ]
+    return int(np.abs(np.array(typical) - psnr).argmin())
+
+  def _psnr(self, image, symbols, header) -> float:
+    """PSNR in dB of the picture of 'mse', over all colour samples."""
+    quality = bitstream.index_to_quality(header.quality_index)
+    picture = self._networks.synthesise(_grid(symbols, header), quality)
+    decoded = _finish(picture[:header.height, :header.width], header)
+    colours = image.shape[2] - (header.alpha is not None)
+    total = sum(
+      np.square(a[:, :colours].astype(np.int32) - b[:, :colours]).sum()
+      for a, b in zip(image, decoded, strict=True)
     )
+    mse = total / (header.height * header.width * colours)
+    return float(10 * np.log10(255**2 / mse)) if mse else float('inf')
 
   # --- Decompression --------------------------------------------------------
 
@@ -101,6 +203,7 @@ class Codec:
     decoder: str = 'flow',
     steps: int | None = None,
     seed: int | None = None,
+    realism: float = 1.0,
   ) -> np.ndarray:
     """Decompresses a file.
 
@@ -109,35 +212,34 @@ class Codec:
       decoder: 'mse', the autoencoder alone (closest in PSNR), or 'flow' or
         'diffusion', which make its output realistic.
       steps: sampling steps of a score decoder; None takes the model's own.
-      seed: of a score decoder's noise; None takes the file's checksum, so
-        that a file always gives the same picture.
+      seed: of a score decoder's noise; None takes the file's, so that a file
+        always gives the same picture.
+      realism: from 0, the picture of 'mse', to 1, that of the score decoder;
+        between them decoders.mix.
 
     Returns:
-      uint8 [height, width, 3].
+      uint8 [height, width, channels], as many as were compressed.
 
     Raises:
       BitstreamError: the file is damaged, or of another model or version.
-      ValueError: the model has no such decoder, or steps is not positive.
+      ValueError: the model has no such decoder, or a value is out of range.
     """
-    self._check_decoder(decoder, steps, seed)
-    latents, header, checksum = self.read(data)
-    quality = np.float32([bitstream.index_to_quality(header.quality_index)])
-    x_hat = self._decode(self._params, latents[None], quality)
-    if decoder != 'mse':
-      spec, net, params = self._nets[decoder]
-      h, w = x_hat.shape[1:3]
-      padding = ((0, 0), (0, -h % net.stride), (0, -w % net.stride), (0, 0))
-      x_hat = jnp.pad(x_hat, padding, mode='edge')
-      x_hat = self._sample(
-        decoder,
-        {'net': params, 'autoencoder': self._params},
-        x_hat,
-        quality,
-        jax.random.key(checksum if seed is None else seed),
-        np.int32(spec['sampling']['steps'] if steps is None else steps),
+    self._check_decoder(decoder, steps, seed, realism)
+    latents, header, own_seed = self.read(data)
+    quality = bitstream.index_to_quality(header.quality_index)
+    if decoder == 'mse' or realism == 0:
+      picture = self._networks.synthesise(latents, quality, np.uint8)
+    else:
+      x_hat = self._networks.synthesise(latents, quality, np.float32)
+      del latents
+      if steps is None:
+        steps = self.bundle.decoders[decoder][0]['sampling']['steps']
+      rmse = float(np.exp(self._at_quality('log_rmse', quality)))
+      picture = self._networks.sample(
+        decoder, x_hat, quality, rmse, steps,
+        own_seed if seed is None else seed, realism,
       )
-    picture = np.asarray(_to_uint8(x_hat))[0]
-    return np.ascontiguousarray(picture[:header.height, :header.width])
+    return _finish(picture[:header.height, :header.width], header)
 
   def read(self, data: bytes):
     """Reads a file down to its latents, which are exact.
@@ -145,7 +247,7 @@ class Codec:
     Returns:
       latents: int32 [ceil(height / 16), ceil(width / 16), channels].
       header: bitstream.Header.
-      checksum: the file's CRC-32.
+      seed: of the score decoders, unless another is asked for.
 
     Raises:
       BitstreamError: see decompress.
@@ -157,17 +259,15 @@ class Codec:
         f'This file was made with model {header.digest.hex()}; the loaded '
         f'model {self.name!r} is {expected}.'
       )
-    rows, columns = (
-      -(-n // autoencoder.STRIDE) for n in (header.height, header.width)
-    )
+    rows, columns = _grid_size(header)
     symbols = range_coder.decode(
       payload,
       self.bundle.tables,
       header.quality_index,
       rows * columns,
     )
-    latents = np.ascontiguousarray(symbols.T).reshape(rows, columns, -1)
-    return latents, header, checksum
+    seed = checksum if header.seed is None else header.seed
+    return _grid(symbols, header), header, seed
 
   def ideal_bits(self, data: bytes) -> float:
     """The length of a file's latents under the tables, without a container.
@@ -176,88 +276,81 @@ class Codec:
       BitstreamError: see decompress.
     """
     latents, header, _ = self.read(data)
-    symbols = latents.reshape(-1, latents.shape[-1]).T
+    symbols = np.moveaxis(latents, -1, 0).reshape(latents.shape[-1], -1)
     return self.bundle.tables.ideal_bits(symbols, header.quality_index)
 
-  def _decode_fn(self, params, latents, quality):
-    x_hat = self._autoencoder.apply(
-      {'params': params}, latents.astype(jnp.float32), quality,
-      method='decode',
-    )
-    return jnp.clip(x_hat, -1, 1)
-
-  def _sample_fn(self, process, params, x_hat, quality, key, steps):
-    spec, net, _ = self._nets[process]
-    rmse = self._autoencoder.apply(
-      {'params': params['autoencoder']}, quality, method='rmse'
-    )
-    return decoders.sample(
-      process, spec, net, params['net'], x_hat, quality, rmse, key, steps
-    )
-
-  def _check_decoder(self, decoder, steps, seed):
+  def _check_decoder(self, decoder, steps, seed, realism):
     if decoder not in self.decoders:
       raise ValueError(
         f'Model {self.name!r} has no decoder {decoder!r}; it has '
         f'{", ".join(self.decoders)}.'
       )
-    if steps is not None and not 1 <= steps <= 10_000:
-      raise ValueError(f'steps must be from 1 to 10000, not {steps}.')
-    if seed is not None and not 0 <= seed < 2**32:
-      raise ValueError(f'seed must be from 0 to 2^32 - 1, not {seed}.')
+    if steps is not None and not 1 <= steps <= MAX_STEPS:
+      raise ValueError(f'steps must be from 1 to {MAX_STEPS}, not {steps}.')
+    if seed is not None:
+      _check_seed(seed)
+    if not 0 <= realism <= 1:
+      raise ValueError(f'realism must be from 0 to 1, not {realism}.')
 
 
-def load(name_or_path='lean') -> Codec:
-  """Loads a codec: a bundle in the box by name, or a bundle folder by path."""
-  return Codec(bundle.load(name_or_path))
+def load(name_or_path='lean', score_decoders: bool = True) -> Codec:
+  """Loads a codec: a bundle in the box by name, or a bundle folder by path.
 
-
-def keep_compiled_programs():
-  """Keeps XLA's compiled programs on disk between runs of the commands.
-
-  In JAX_COMPILATION_CACHE_DIR if that is set, else in the user's cache.
+  Args:
+    name_or_path: see bundle.find.
+    score_decoders: whether to load them too; without, the only decoder is
+      'mse', and loading takes half the time.
   """
-  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
-    cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    if cache.startswith('~'):
-      return  # a user without a home
-    jax.config.update(
-      'jax_compilation_cache_dir', os.path.join(cache, 'gdc', 'xla')
-    )
-    jax.config.update('jax_compilation_cache_max_size', 1 << 30)
+  return Codec(bundle.load(name_or_path, score_decoders))
 
 
-def _check_image(image) -> np.ndarray:
-  image = np.asarray(image)
-  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+def _check_image(image):
+  if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or (
+    image.ndim != 3 or not 1 <= image.shape[2] <= 4
+  ):
     raise ValueError(
-      'An image is uint8 [height, width, 3], not '
-      f'{image.dtype} {list(image.shape)}.'
+      'An image is uint8 [height, width, 1 to 4 channels], not '
+      f'{getattr(image, "dtype", type(image).__name__)} '
+      f'{list(np.shape(image))}.'
     )
-  if 0 in image.shape:
+  height, width = image.shape[:2]
+  if not height or not width:
     raise ValueError(f'An image needs at least one pixel, not {image.shape}.')
-  if image.shape[0] * image.shape[1] > bitstream.MAX_PIXELS:
+  if height * width > bitstream.MAX_PIXELS:
     raise ValueError(
       f'An image has at most {bitstream.MAX_PIXELS} pixels, not '
-      f'{image.shape[1]} x {image.shape[0]}.'
+      f'{width} x {height}.'
     )
-  return image
 
 
-def _in_float32(function):
-  """Traces with full float32 products.
-
-  Accelerators would otherwise multiply in bfloat16 or TF32, which rounds far
-  more coarsely than a CPU does.
-  """
-  @functools.wraps(function)
-  def wrapped(*arguments):
-    with jax.default_matmul_precision('highest'):
-      return function(*arguments)
-  return wrapped
+def _check_seed(seed):
+  if not 0 <= seed < 2**32:
+    raise ValueError(f'seed must be from 0 to 2^32 - 1, not {seed}.')
 
 
-@jax.jit
-def _to_uint8(x):
-  """[-1, 1] -> uint8, rounded."""
-  return jnp.round(jnp.clip((x + 1) * 127.5, 0, 255)).astype(jnp.uint8)
+def _grid_size(header) -> tuple[int, int]:
+  """Rows and columns of a picture's latents."""
+  return -(-header.height // STRIDE), -(-header.width // STRIDE)
+
+
+def _grid(symbols, header) -> np.ndarray:
+  """[channels, positions] -> a view of them, [rows, columns, channels]."""
+  return np.moveaxis(symbols.reshape(-1, *_grid_size(header)), 0, -1)
+
+
+def _alpha(image) -> bytes | None:
+  return image[:, :, -1].tobytes() if image.shape[2] in (2, 4) else None
+
+
+def _finish(picture, header) -> np.ndarray:
+  """RGB [height, width, 3] -> the channels that the header asks for."""
+  planes = [picture]
+  if header.grey:
+    total = picture.sum(axis=2, dtype=np.uint16, keepdims=True)
+    planes = [((total + 1) // 3).astype(np.uint8)]
+  if header.alpha is not None:
+    plane = np.frombuffer(header.alpha, np.uint8)
+    planes.append(plane.reshape(header.height, header.width, 1))
+  if len(planes) == 1:
+    return np.ascontiguousarray(planes[0])
+  return np.concatenate(planes, axis=2)

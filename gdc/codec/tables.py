@@ -111,6 +111,13 @@ class Tables:
     return np.concatenate([[0], ends[:-1]])
 
   @functools.cached_property
+  def _entropy_bits(self) -> np.ndarray:
+    """float64 [qualities]."""
+    share = self.counts / TOTAL
+    bits = np.add.reduceat(-share * np.log2(share), self._offsets)
+    return bits.reshape(self.first.shape).sum(axis=1)
+
+  @functools.cached_property
   def _minimum_bits(self) -> np.ndarray:
     """float64 [qualities]."""
     largest = np.maximum.reduceat(self.counts, self._offsets)
@@ -155,6 +162,14 @@ class Tables:
     """
     self.check_quality_index(quality_index)
     return float(self._minimum_bits[quality_index])
+
+  def entropy_bits(self, quality_index: int) -> float:
+    """The bits that one position, all channels, takes on average.
+
+    On the average of what the tables were made for; escape codes are left out.
+    """
+    self.check_quality_index(quality_index)
+    return float(self._entropy_bits[quality_index])
 
   def check_symbols(self, symbols: np.ndarray) -> None:
     if (

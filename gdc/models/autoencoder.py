@@ -253,6 +253,21 @@ class Autoencoder(nn.Module):
   initial_gain: float = 1.5  # gain of level 1; doubles every two levels
   dtype: jnp.dtype = jnp.float32
 
+  @property
+  def analysis_reach(self) -> int:
+    """How far, in pixels, a latent sees; see layers.reach."""
+    if self.transforms == 'lean':
+      return layers.reach([(16, self.depths[1]), (8, self.depths[0])])
+    # Attention 3, bottlenecks 1 each, the next finer convolution 2.
+    return layers.reach([(16, 3), (8, 2 + 3), (4, 2 + 6), (2, 2 + 3), (1, 2)])
+
+  @property
+  def synthesis_reach(self) -> int:
+    """How far, in pixels, a pixel sees into the latents; see layers.reach."""
+    if self.transforms == 'lean':
+      return layers.reach([(8, self.depths[0]), (16, self.depths[1])])
+    return layers.reach([(2, 2 + 3), (4, 2 + 6), (8, 2 + 3), (16, 2 + 3)])
+
   def setup(self):
     if self.transforms == 'lean':
       shape = {'widths': self.widths, 'depths': self.depths}
@@ -287,11 +302,14 @@ class Autoencoder(nn.Module):
     """[b] qualities in [1, num_levels] -> [b, num_levels]."""
     return layers.level_weights(quality, self.num_levels)
 
+  def features(self, image: jax.Array, quality: jax.Array) -> jax.Array:
+    """Image [b, h, w, 3] in [-1, 1], quality [b] -> latents before gains."""
+    return self.analysis(image, self.level_weights(quality))
+
   def encode(self, image: jax.Array, quality: jax.Array) -> jax.Array:
     """Image [b, h, w, 3] in [-1, 1], quality [b] -> latents, real-valued."""
-    weights = self.level_weights(quality)
-    gain = jnp.exp(weights @ self.log_gain)
-    return self.analysis(image, weights) * gain[:, None, None]
+    gain = jnp.exp(self.level_weights(quality) @ self.log_gain)
+    return self.features(image, quality) * gain[:, None, None]
 
   def decode(self, y: jax.Array, quality: jax.Array) -> jax.Array:
     """Latents [b, h, w, c], quality [b] -> image, not clipped."""

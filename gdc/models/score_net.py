@@ -43,6 +43,12 @@ class ScoreNet(nn.Module):
     """Sides of the input must be multiples of this."""
     return self.patch * 2 ** (len(self.widths) - 1)
 
+  @property
+  def reach(self) -> int:
+    """How far the network looks, see layers.reach."""
+    down = [(self.patch * 2**i, d) for i, d in enumerate(self.depths)]
+    return layers.reach([*down, *reversed(down[:-1])])
+
   @nn.compact
   def __call__(
     self,

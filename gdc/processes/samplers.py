@@ -1,9 +1,12 @@
 """Samplers: they integrate what a network predicts from noise to image.
 
-Each takes the number of steps as a traced integer and loops with
-lax.fori_loop, so one compiled program serves every step count. `predict` is
-given as a function of state and time; no sampler knows of networks.
+Each is one step, and a loop over it with lax.fori_loop. The number of steps
+is a traced integer, so one compiled program serves every step count. `predict`
+is given as a function of state and time; no sampler knows of networks. The
+steps stand alone because a large picture is taken through them tile by tile.
 """
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -30,23 +33,29 @@ def euler(predict, z, steps, warp: float = 1.0):
   Returns:
     [b, ...] the state at t = 1.
   """
-  def step(i, z):
-    t, t_next = grid(i, steps, warp), grid(i + 1, steps, warp)
-    return z + (t_next - t) * predict(z, jnp.full(z.shape[:1], t))
+  step = functools.partial(euler_step, predict, steps=steps, warp=warp)
+  return jax.lax.fori_loop(0, steps, lambda i, z: step(z, i), z)
 
-  return jax.lax.fori_loop(0, steps, step, z)
+
+def euler_step(predict, z, i, steps, warp: float = 1.0):
+  """Step i of euler."""
+  t, t_next = grid(i, steps, warp), grid(i + 1, steps, warp)
+  return z + (t_next - t) * predict(z, jnp.full(z.shape[:1], t))
 
 
 def heun(predict, z, steps, warp: float = 1.0):
   """As euler, by the explicit trapezoid: second order, two evaluations."""
-  def step(i, z):
-    t, t_next = grid(i, steps, warp), grid(i + 1, steps, warp)
-    h = t_next - t
-    first = predict(z, jnp.full(z.shape[:1], t))
-    second = predict(z + h * first, jnp.full(z.shape[:1], t_next))
-    return z + h / 2 * (first + second)
+  step = functools.partial(heun_step, predict, steps=steps, warp=warp)
+  return jax.lax.fori_loop(0, steps, lambda i, z: step(z, i), z)
 
-  return jax.lax.fori_loop(0, steps, step, z)
+
+def heun_step(predict, z, i, steps, warp: float = 1.0):
+  """Step i of heun."""
+  t, t_next = grid(i, steps, warp), grid(i + 1, steps, warp)
+  h = t_next - t
+  first = predict(z, jnp.full(z.shape[:1], t))
+  second = predict(z + h * first, jnp.full(z.shape[:1], t_next))
+  return z + h / 2 * (first + second)
 
 
 def _pair(i, steps, start, log_snr_fn, batch):
@@ -81,26 +90,35 @@ def ddpm(
     [b, ...] the predicted image of the last step.
   """
   def step(i, carry):
-    z, _ = carry
-    log_snr_t, log_snr_s = _pair(i, steps, start, log_snr_fn, z.shape[0])
-    x = diffusion.x_from_v(z, predict_v(z, log_snr_t), log_snr_t)
-    x = x if clip is None else jnp.clip(x, -clip, clip)
-    alpha_t, sigma_t = schedules.alpha_sigma(log_snr_t)
-    alpha_s, sigma_s = schedules.alpha_sigma(log_snr_s)
-    # 1 - SNR_t / SNR_s: the share of sigma_t^2 that the step from s to t adds.
-    added = -jnp.expm1(log_snr_t - log_snr_s)
-    weight_z = alpha_t / alpha_s * sigma_s**2 / sigma_t**2
-    log_variance = (
-      gamma * jnp.log(added * sigma_t**2)
-      + (1 - gamma) * jnp.log(added * sigma_s**2)
+    return ddpm_step(
+      predict_v, carry[0], i, steps, log_snr_fn, noise_fn, gamma, start, clip
     )
-    on_z, on_x, on_noise = (
-      schedules.per_example(a, z)
-      for a in (weight_z, alpha_s * added, jnp.exp(0.5 * log_variance))
-    )
-    return on_z * z + on_x * x + on_noise * noise_fn(i), x
 
   return jax.lax.fori_loop(0, steps, step, (z, jnp.zeros_like(z)))[1]
+
+
+def ddpm_step(
+  predict_v, z, i, steps, log_snr_fn, noise_fn, gamma: float = 0.0,
+  start: float = 1.0, clip: float | None = 1.0,
+):
+  """Step i of ddpm: the next state, and the predicted image."""
+  log_snr_t, log_snr_s = _pair(i, steps, start, log_snr_fn, z.shape[0])
+  x = diffusion.x_from_v(z, predict_v(z, log_snr_t), log_snr_t)
+  x = x if clip is None else jnp.clip(x, -clip, clip)
+  alpha_t, sigma_t = schedules.alpha_sigma(log_snr_t)
+  alpha_s, sigma_s = schedules.alpha_sigma(log_snr_s)
+  # 1 - SNR_t / SNR_s: the share of sigma_t^2 that the step from s to t adds.
+  added = -jnp.expm1(log_snr_t - log_snr_s)
+  weight_z = alpha_t / alpha_s * sigma_s**2 / sigma_t**2
+  log_variance = (
+    gamma * jnp.log(added * sigma_t**2)
+    + (1 - gamma) * jnp.log(added * sigma_s**2)
+  )
+  on_z, on_x, on_noise = (
+    schedules.per_example(a, z)
+    for a in (weight_z, alpha_s * added, jnp.exp(0.5 * log_variance))
+  )
+  return on_z * z + on_x * x + on_noise * noise_fn(i), x
 
 
 def ddim(
@@ -112,17 +130,24 @@ def ddim(
   Arguments and result as for ddpm.
   """
   def step(i, carry):
-    z, _ = carry
-    log_snr_t, log_snr_s = _pair(i, steps, start, log_snr_fn, z.shape[0])
-    x = diffusion.x_from_v(z, predict_v(z, log_snr_t), log_snr_t)
-    x = x if clip is None else jnp.clip(x, -clip, clip)
-    alpha_t, sigma_t = schedules.alpha_sigma(log_snr_t)
-    eps = (z - schedules.per_example(alpha_t, z) * x) / (
-      schedules.per_example(sigma_t, z)
-    )
-    return diffusion.diffuse(x, eps, log_snr_s), x
+    return ddim_step(predict_v, carry[0], i, steps, log_snr_fn, start, clip)
 
   return jax.lax.fori_loop(0, steps, step, (z, jnp.zeros_like(z)))[1]
+
+
+def ddim_step(
+  predict_v, z, i, steps, log_snr_fn, start: float = 1.0,
+  clip: float | None = 1.0,
+):
+  """Step i of ddim: the next state, and the predicted image."""
+  log_snr_t, log_snr_s = _pair(i, steps, start, log_snr_fn, z.shape[0])
+  x = diffusion.x_from_v(z, predict_v(z, log_snr_t), log_snr_t)
+  x = x if clip is None else jnp.clip(x, -clip, clip)
+  alpha_t, sigma_t = schedules.alpha_sigma(log_snr_t)
+  eps = (z - schedules.per_example(alpha_t, z) * x) / (
+    schedules.per_example(sigma_t, z)
+  )
+  return diffusion.diffuse(x, eps, log_snr_s), x
 
 
 def start_state(x_hat, noise, log_snr_fn, start: float = 1.0):

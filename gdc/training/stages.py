@@ -6,6 +6,7 @@ autoencoder has coded; the frozen parameters are an argument of the loss.
 Rates are summed over latents and divided by image pixels here, and only here.
 """
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -210,10 +211,12 @@ def _score_stage(config, autoencoder: bundle.Bundle) -> Stage:
     quality = jnp.full(images.shape[:1], (1 + num_levels) / 2)
     x_hat = coded(frozen, images, quality)
     rmse = coder.apply({'params': frozen}, quality, method='rmse')
-    decoded = decoders.sample(
-      process, spec, net, params, x_hat, quality, rmse,
-      jax.random.key(0), spec['sampling']['steps'],
+    decoder = decoders.Decoder(
+      process, spec, functools.partial(net.apply, {'params': params}),
+      jax.random.key(0),
     )
+    steps = spec['sampling']['steps']
+    decoded = decoders.sample(decoder, x_hat, quality, rmse, steps)
     return {'original': images, 'autoencoder': x_hat, process: decoded}
 
   return Stage(

@@ -6,6 +6,7 @@ Integers only, so that any machine makes the same tables and symbols. Run it
 for a new version of the format, never to make a failing test pass.
 """
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -18,6 +19,9 @@ NUM_POSITIONS = 35
 HEADER = bitstream.Header(
   width=100, height=300, quality_index=QUALITY_INDEX, digest=b'\x01\x02\xfe\xff'
 )
+# Every optional field; the payload is that of HEADER.
+SEED = 0xFEDCBA98
+NUM_ICC_BYTES = 600
 
 
 def make_tables() -> tables.Tables:
@@ -58,6 +62,19 @@ def make_symbols(golden: tables.Tables) -> np.ndarray:
   return symbols
 
 
+def make_optional_header() -> bitstream.Header:
+  """HEADER with all of the optional fields."""
+  icc = bytes(k * k % 251 for k in range(NUM_ICC_BYTES))
+  alpha = bytes(
+    (3 * x * x + 5 * y * y + x * y // 8) % 256
+    for y in range(HEADER.height)
+    for x in range(HEADER.width)
+  )
+  return dataclasses.replace(
+    HEADER, seed=SEED, icc=icc, grey=True, alpha=alpha
+  )
+
+
 def main():
   golden = make_tables()
   symbols = make_symbols(golden)
@@ -66,6 +83,10 @@ def main():
   np.save(HERE / 'symbols.npy', symbols)
   (HERE / 'payload.bin').write_bytes(payload)
   (HERE / 'picture.gdc').write_bytes(bitstream.pack(HEADER, payload))
+  # Another zlib may write other bytes here; they inflate to the same.
+  (HERE / 'optional.gdc').write_bytes(
+    bitstream.pack(make_optional_header(), payload)
+  )
 
 
 if __name__ == '__main__':

@@ -1,0 +1,281 @@
+"""A bundle's networks, run on pictures of any size.
+
+Pictures go through the networks tile by tile (models/tiling.py). Each network
+is compiled once, for its tile; memory is that of a tile beside the picture,
+its latents and, for score decoders, what they decode in float32.
+"""
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gdc.codec import bundle, decoders, programs, tiles
+
+STRIDE = 16  # pixels of a latent position; models.autoencoder.STRIDE
+# Height and width in pixels. Large tiles lose less to their halos; computed in
+# blocks, they cost a small picture little more than a small tile would. The
+# score networks look further than the autoencoder.
+AUTOENCODER_TILE = (768, 768)
+SCORE_TILE = (1024, 1024)
+BLOCK = 256
+
+
+class Networks:
+  """The networks of a bundle; compiles each when it is first needed."""
+
+  def __init__(
+    self,
+    model: bundle.Bundle,
+    autoencoder_tile=AUTOENCODER_TILE,
+    score_tile=SCORE_TILE,
+    block: int | None = BLOCK,
+  ):
+    """Takes a bundle.
+
+    Args:
+      model: see bundle.load.
+      autoencoder_tile: (height, width) of the autoencoder's tiles in pixels.
+      score_tile: of the score networks' tiles.
+      block: side in pixels of the blocks that tiles are computed in, see
+        tiling.evaluate; divides their sides, multiple of all strides. Not
+        used on accelerators, which want large products. None: all at once.
+    """
+    self._bundle = model
+    self._tile = tuple(autoencoder_tile)
+    self._score_tile = tuple(score_tile)
+    on_cpu = jax.default_backend() == 'cpu'
+    self._block = block if on_cpu else None
+    self._programs = {}
+    self._on_device = {}
+
+  def analyse(self, image: np.ndarray, quality: float) -> np.ndarray:
+    """The features of a picture: its latents before gains and rounding.
+
+    Args:
+      image: uint8 [height, width, 1 to 4]; alpha is not looked at.
+      quality: that the analysis is made for.
+
+    Returns:
+      float32 [ceil(height / 16), ceil(width / 16), channels].
+    """
+    size = [-(-n // STRIDE) * STRIDE for n in image.shape[:2]]
+    program = self._autoencoder_program('analyse')
+    channels = self._bundle.tables.num_channels
+    out = np.empty([n // STRIDE for n in size] + [channels], np.float32)
+    for tile in tiles.cover(size, self._tile, program.facts['halo']):
+      y = program.run(
+        self._params('analyse'), _rgb(tile.cut(image)), tile.extent,
+        np.float32([quality]),
+      )
+      tile.paste(y, out, STRIDE)
+    return out
+
+  def synthesise(
+    self, latents: np.ndarray, quality: float, dtype=np.uint8
+  ) -> np.ndarray:
+    """The autoencoder's picture.
+
+    Args:
+      latents: int32 [rows, columns, channels].
+      quality: that they were coded at.
+      dtype: uint8 for pixels, or float32 in [-1, 1].
+
+    Returns:
+      [16 * rows, 16 * columns, 3] of that type.
+    """
+    size = [n * STRIDE for n in latents.shape[:2]]
+    out = np.empty([*size, 3], dtype)
+    kind = 'pixels' if out.dtype == np.uint8 else 'synthesise'
+    program = self._autoencoder_program(kind)
+    for tile in tiles.cover(size, self._tile, program.facts['halo']):
+      x = program.run(
+        self._params('synthesise'), tile.cut(latents, STRIDE), tile.extent,
+        np.float32([quality]),
+      )
+      tile.paste(x, out)
+    return out
+
+  def sample(
+    self, process: str, x_hat: np.ndarray, quality: float, rmse: float,
+    steps: int, seed: int, realism: float,
+  ) -> np.ndarray:
+    """A score decoder's picture.
+
+    Every step goes over all tiles before the next one starts, so each tile
+    finds its neighbours' states around its own.
+
+    Args:
+      process: 'flow' or 'diffusion', of the bundle's.
+      x_hat: float32 [height, width, 3], the autoencoder's picture.
+      quality: that it was coded at.
+      rmse: its expected error, pictures in [-1, 1].
+      steps: of sampling.
+      seed: of the noise, 0 to 2^32 - 1.
+      realism: in [0, 1], see decoders.mix.
+
+    Returns:
+      uint8 [height, width, 3].
+    """
+    program = self._score_program(process)
+    shape, stride = x_hat.shape, program.facts['stride']
+    padding = [(0, -n % stride) for n in shape[:2]]
+    if any(after for _, after in padding):
+      x_hat = np.pad(x_hat, [*padding, (0, 0)], mode='edge')
+    size = x_hat.shape[:2]
+    z = x_hat  # the first step makes its own state and does not look at it
+    for i in range(steps):
+      after = np.empty(
+        x_hat.shape, np.uint8 if i == steps - 1 else np.float32
+      )
+      for tile in tiles.cover(size, self._score_tile, program.facts['halo']):
+        y = program.run(
+          self._params(process), tile.cut(z), tile.cut(x_hat),
+          np.int32(tile.origin), tile.extent, np.float32([quality]),
+          np.float32([rmse]), np.int32([i, steps]), np.uint32(seed),
+          np.float32(realism),
+        )
+        tile.paste(y, after)
+      z = after
+    return z[:shape[0], :shape[1]]
+
+  # --- Programs and their parameters ----------------------------------------
+
+  def _params(self, part: str):
+    """The parameters that the programs of a part take, on the device."""
+    if part not in self._on_device:
+      if part in self._bundle.decoders:
+        params = self._bundle.decoders[part][1]
+      else:
+        other = {'analyse': 'synthesis', 'synthesise': 'analysis'}[part]
+        params = {
+          k: v for k, v in self._bundle.autoencoder_params.items()
+          if k not in (other, 'prior')
+        }
+      self._on_device[part] = jax.device_put(params)
+    return self._on_device[part]
+
+  def _autoencoder_program(self, kind: str) -> programs.Program:
+    if kind not in self._programs:
+      height, width = self._tile
+      if kind == 'analyse':
+        part, tile = kind, _array(np.uint8, height, width, 3)
+      else:
+        part, tile = 'synthesise', _array(
+          np.int32, height // STRIDE, width // STRIDE,
+          self._bundle.tables.num_channels,
+        )
+      spec = self._bundle.autoencoder_spec
+      self._programs[kind] = programs.build(
+        kind,
+        functools.partial(
+          _make_autoencoder, kind, spec, self._tile, self._block
+        ),
+        (self._params(part), tile, _array(np.int32, 2), _array(np.float32, 1)),
+        [spec, self._tile, self._block],
+      )
+    return self._programs[kind]
+
+  def _score_program(self, process: str) -> programs.Program:
+    if process not in self._programs:
+      spec, _ = self._bundle.decoders[process]
+      tile = _array(np.float32, *self._score_tile, 3)
+      self._programs[process] = programs.build(
+        process,
+        functools.partial(
+          _make_score, process, spec, self._score_tile, self._block
+        ),
+        (
+          self._params(process), tile, tile, _array(np.int32, 2),
+          _array(np.int32, 2), _array(np.float32, 1), _array(np.float32, 1),
+          _array(np.int32, 2), _array(np.uint32), _array(np.float32),
+        ),
+        [spec, self._score_tile, self._block],
+      )
+    return self._programs[process]
+
+
+def _array(dtype, *shape):
+  return jax.ShapeDtypeStruct(shape, dtype)
+
+
+# --- What runs on a tile; traced, so the networks are imported here ----------
+
+
+def _make_autoencoder(kind, spec, tile, block):
+  """'analyse', 'synthesise' or 'pixels' on a tile: (function, facts)."""
+  from gdc.models import tiling
+  net = bundle.build_autoencoder(spec)
+  method = 'features' if kind == 'analyse' else 'decode'
+  reach = net.analysis_reach if kind == 'analyse' else net.synthesis_reach
+
+  def run(params, x, extent, quality):
+    x = x.astype(jnp.float32)
+    if kind == 'analyse':
+      x = x / 127.5 - 1
+    y = tiling.evaluate(
+      net, {'params': params}, x[None], quality, tile=tile, extent=extent,
+      block=block, method=method,
+    )[0]
+    if kind == 'analyse':
+      return y
+    y = jnp.clip(y, -1, 1)
+    return _to_uint8(y) if kind == 'pixels' else y
+
+  return _in_float32(run), {'halo': reach}
+
+
+def _make_score(process, spec, tile, block):
+  """One step of a score decoder on a tile: (function, facts).
+
+  The function makes the state at the first step, and of the last one returns
+  the picture, its values from 0 to 255.
+  """
+  from gdc.models import tiling
+  net = bundle.build_score_net(spec)
+
+  def run(
+    params, z, x_hat, origin, extent, quality, rmse, step, seed, realism
+  ):
+    decoder = decoders.Decoder(
+      process, spec,
+      lambda *arguments: tiling.evaluate(
+        net, {'params': params}, *arguments, tile=tile, extent=extent,
+        block=block,
+      ),
+      jax.random.key(seed), origin, extent,
+    )
+    i, steps = step
+    z, x_hat = z[None], x_hat[None]
+    z = jax.lax.cond(i == 0, lambda: decoder.begin(x_hat), lambda: z)
+    z = decoder.advance(z, x_hat, quality, i, steps)
+    picture = decoders.mix(x_hat, decoder.finish(z, x_hat, rmse), realism)
+    picture = _to_uint8(picture).astype(jnp.float32)
+    return jnp.where(i == steps - 1, picture, z)[0]
+
+  halo = net.reach * decoders.evaluations(spec)
+  return _in_float32(run), {'halo': halo, 'stride': net.stride}
+
+
+def _in_float32(function):
+  """Traces with full float32 products.
+
+  Accelerators would otherwise multiply in bfloat16 or TF32, which rounds far
+  more coarsely than a CPU does.
+  """
+  @functools.wraps(function)
+  def wrapped(*arguments):
+    with jax.default_matmul_precision('highest'):
+      return function(*arguments)
+  return wrapped
+
+
+def _to_uint8(x):
+  """[-1, 1] -> uint8, rounded."""
+  return jnp.round(jnp.clip((x + 1) * 127.5, 0, 255)).astype(jnp.uint8)
+
+
+
+def _rgb(tile):
+  """uint8 [h, w, 1 to 4] -> [h, w, 3]: grey is repeated, alpha left out."""
+  return tile[:, :, :3] if tile.shape[2] > 2 else tile[:, :, [0, 0, 0]]
