@@ -1,27 +1,23 @@
 """Door 2: the command `gdc`.
 
-Argument parsing only: whatever imports jax is imported when it is needed, so
-that help and errors in the arguments come at once.
+Arguments only: what the commands do is in `commands`, and whatever imports jax
+is imported when it is needed, so that help and errors in the arguments come at
+once.
 """
 import argparse
-import json
-import os
+import contextlib
+import functools
+import math
 import pathlib
+import re
 import sys
-import tempfile
 
 import gdc
+from gdc import commands, jobs
 
-_PICTURES = '.png .jpg .jpeg .webp .avif .tif .tiff'
-
-
-class CliError(Exception):
-  """What is reported as one line, with exit status 1."""
-
-
-# BitstreamError, BundleError and PictureError are ValueErrors; what jax says
-# where memory runs out is a RuntimeError.
-_ERRORS = (CliError, OSError, ValueError, RuntimeError, ImportError)
+_PICTURES = '.png .jpg .webp .avif .tif .bmp .ppm'
+_FORMATS = ('png', 'jpg', 'webp', 'avif', 'tif', 'bmp', 'ppm')
+_PAGE = 'All of it is described in docs/command_line.md.'
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,13 +27,26 @@ def main(argv: list[str] | None = None) -> int:
   error, the others done. 2: the arguments are. 130: interrupted.
   """
   arguments = _parser().parse_args(argv)
+  if arguments.command in ('compress', 'decompress') and (
+    arguments.output is None and arguments.inputs == [jobs.STREAM]
+  ):
+    arguments.output = jobs.STREAM
+  report = jobs.Report(
+    as_json=getattr(arguments, 'json', False),
+    data_on_stdout=getattr(arguments, 'output', None) == jobs.STREAM,
+  )
   try:
-    return arguments.run(arguments)
+    return arguments.run(arguments, report)
   except KeyboardInterrupt:
     return 130
-  except _ERRORS as e:
-    _report(e)
+  except BrokenPipeError:
+    return 1  # whoever read the output has gone, as `| head` does
+  except jobs.ERRORS as e:
+    report.error(e)
     return 1
+
+
+# --- Commands ---------------------------------------------------------------
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,62 +54,107 @@ def _parser() -> argparse.ArgumentParser:
     prog='gdc',
     description='Generative image compression: small files, decoded by an '
     'autoencoder (mse) or made realistic by a score-based decoder.',
+    epilog=_PAGE,
   )
   parser.add_argument('--version', action='version', version=gdc.__version__)
-  commands = parser.add_subparsers(
+  adders = parser.add_subparsers(
     dest='command', metavar='COMMAND', required=True
   )
 
-  compress = commands.add_parser(
-    'compress', help='pictures to .gdc files',
-    description='Compresses pictures to .gdc files.',
-  )
-  _add_files(compress, 'a .gdc file; a folder where there are several inputs')
-  compress.add_argument(
-    '-q', '--quality', type=float, default=3.0,
-    help='from 1 (smallest) to 6 (best); default 3',
-  )
-  compress.set_defaults(run=_compress)
+  def add(name, run, help, description):
+    command = adders.add_parser(
+      name, help=help, description=description, epilog=_PAGE
+    )
+    command.set_defaults(run=run)
+    return command
 
-  decompress = commands.add_parser(
-    'decompress', help='.gdc files to pictures',
-    description='Decompresses .gdc files to pictures.',
+  compress = add(
+    'compress', commands.compress, 'pictures to .gdc files',
+    'Compresses pictures, and all pictures below folders, to .gdc files.',
+  )
+  _add_files(
+    compress,
+    'a .gdc file; a folder where there are several inputs; - for standard '
+    'output',
+  )
+  _add_rate(compress)
+  compress.add_argument(
+    '--srgb', action='store_true',
+    help='convert colours of another profile to sRGB instead of keeping both',
+  )
+  compress.add_argument(
+    '--seed', type=_seed, metavar='N',
+    help="stored: of a score decoder's noise in place of the file's checksum",
+  )
+  _add_model(compress)
+
+  decompress = add(
+    'decompress', commands.decompress, '.gdc files to pictures',
+    'Decompresses .gdc files, and all below folders, to pictures.',
   )
   _add_files(
     decompress,
-    f'a picture ({_PICTURES}); a folder (of .png) where there are several '
-    'inputs',
+    f'a picture ({_PICTURES}); a folder where there are several inputs; - for '
+    'standard output',
   )
   decompress.add_argument(
-    '--decoder', default=None, choices=('mse', 'flow', 'diffusion'),
+    '--format', choices=_FORMATS, metavar='NAME',
+    help=f'of outputs without a name: {", ".join(_FORMATS)}; default png',
+  )
+  decompress.add_argument(
+    '--decoder', choices=('mse', 'flow', 'diffusion'),
     help='mse is the autoencoder alone; default: flow if the model has it',
   )
   decompress.add_argument(
-    '--steps', type=int, default=None,
+    '--steps', type=_steps, metavar='N',
     help="sampling steps of a score decoder; default: the model's",
   )
   decompress.add_argument(
-    '--seed', type=int, default=None,
-    help="of a score decoder's noise; default: the file's checksum",
+    '--seed', type=_seed, metavar='N',
+    help="of a score decoder's noise; default: the file's",
   )
-  decompress.set_defaults(run=_decompress)
+  decompress.add_argument(
+    '--realism', type=_realism, default=1.0, metavar='R',
+    help='from 0, the picture of mse, to 1, that of the score decoder; '
+    'default 1',
+  )
+  _add_model(decompress)
 
-  info = commands.add_parser(
-    'info', help='what a .gdc file holds',
-    description='Prints what a .gdc file holds.',
+  info = add(
+    'info', commands.info, 'what .gdc files hold',
+    'Prints what .gdc files hold.',
   )
-  info.add_argument('input', metavar='FILE', type=pathlib.Path)
-  info.add_argument('--json', action='store_true', help='as JSON')
   info.add_argument(
-    '--model', default='lean', metavar='NAME_OR_PATH',
-    help='of the ideal length, if it is the model of the file; default lean',
+    'inputs', metavar='FILE', nargs='+',
+    help='a .gdc file; - for standard input',
   )
-  info.set_defaults(run=_info)
+  _add_json(info)
+  _add_model(info, ', of the ideal length, if it is that of the file')
 
-  evaluate = commands.add_parser(
-    'eval', help='rate and distortion on a folder of pictures',
-    description='Measures codecs on a folder of pictures, on real files, and '
-    "writes a results file per codec in CompressAI's format.",
+  compare = add(
+    'compare', commands.compare, 'a picture through every codec, on one page',
+    'Makes a page of a picture: through this codec, JPEG, WebP and AVIF at the '
+    'same number of bytes.',
+  )
+  compare.add_argument('input', metavar='IN', help='a picture')
+  compare.add_argument(
+    '-o', '--output', metavar='OUT',
+    help=f'a picture ({_PICTURES}); default: IN-compare.png beside it',
+  )
+  compare.add_argument(
+    '--force', action='store_true', help='overwrite an existing output'
+  )
+  compare.add_argument(
+    '--crop', type=_box, metavar='LEFT,TOP,RIGHT,BOTTOM',
+    help='the detail that is enlarged, in pixels; default: the busiest',
+  )
+  _add_rate(compare)
+  _add_model(compare)
+
+  evaluate = add(
+    'eval', commands.evaluate, 'rate and distortion on a folder of pictures',
+    'Measures codecs on a folder of pictures, on real files, and writes a '
+    "results file per codec in CompressAI's format.",
   )
   evaluate.add_argument('folder', metavar='FOLDER', type=pathlib.Path)
   evaluate.add_argument(
@@ -108,236 +162,131 @@ def _parser() -> argparse.ArgumentParser:
     help='gdc:DECODER[@STEPS], jpeg, webp, avif; default %(default)s',
   )
   evaluate.add_argument(
-    '--qualities', default='1,2,3,4,5,6', metavar='LIST',
+    '--qualities', type=_qualities, default='1,2,3,4,5,6', metavar='LIST',
     help='of the gdc codecs; default %(default)s',
   )
   evaluate.add_argument(
     '--out', required=True, metavar='FOLDER', type=pathlib.Path,
     help='of the results files',
   )
-  evaluate.add_argument(
-    '--model', default='lean', metavar='NAME_OR_PATH',
-    help='a model in the box, or a bundle folder; default lean',
+  _add_model(evaluate)
+
+  completion = add(
+    'completion', functools.partial(commands.completion, parser),
+    'a script that lets a shell complete arguments',
+    'Prints a script for a shell; to use it in bash: '
+    'eval "$(gdc completion bash)"',
   )
-  evaluate.set_defaults(run=_eval)
+  completion.add_argument('shell', choices=('bash', 'zsh', 'tcsh'))
   return parser
 
 
 def _add_files(parser, output_help):
-  parser.add_argument('inputs', metavar='IN', nargs='+', type=pathlib.Path)
   parser.add_argument(
-    '-o', '--output', metavar='OUT', type=pathlib.Path, default=None,
-    help=f'{output_help}; default: beside each input',
+    'inputs', metavar='IN', nargs='+',
+    help='files and folders, or - for standard input',
   )
   parser.add_argument(
-    '--model', default='lean', metavar='NAME_OR_PATH',
-    help='a model in the box, or a bundle folder; default lean',
+    '-o', '--output', metavar='OUT',
+    help=f'{output_help}; default: beside each input, or standard output',
   )
   parser.add_argument(
     '--force', action='store_true', help='overwrite existing outputs'
   )
+  _add_json(parser)
 
 
-# --- Commands ---------------------------------------------------------------
-
-
-def _compress(arguments):
-  from gdc.data import pictures
-  pairs = _outputs(arguments, '.gdc')
-  for source, _ in pairs:
-    if source.suffix.lower() == '.gdc':
-      raise CliError(f'{source} is compressed already.')
-  codec = _load(arguments.model)
-
-  def compress(source, target):
-    image, notices = pictures.read(source)
-    for notice in notices:
-      print(f'gdc: {source}: {notice}.', file=sys.stderr)
-    data = codec.compress(image, arguments.quality)
-    _write(target, data)
-    height, width = image.shape[:2]
-    print(
-      f'{target}  {width} x {height}, {len(data):,} bytes, '
-      f'{8 * len(data) / (width * height):.3f} bpp'
-    )
-
-  return _each(pairs, compress)
-
-
-def _decompress(arguments):
-  from gdc.data import pictures
-  pairs = _outputs(arguments, '.png')
-  for _, target in pairs:
-    if target.suffix.lower() not in pictures.suffixes():
-      raise CliError(
-        f'{target}: the output needs the ending of a picture ({_PICTURES}).'
-      )
-  codec = _load(arguments.model)
-  decoder = arguments.decoder or (
-    'flow' if 'flow' in codec.decoders else 'mse'
+def _add_json(parser):
+  parser.add_argument(
+    '--json', action='store_true', help='print a JSON object per input'
   )
 
-  def decompress(source, target):
-    try:
-      image = codec.decompress(
-        source.read_bytes(), decoder, arguments.steps, arguments.seed
-      )
-    except gdc.codec.BitstreamError as e:
-      raise CliError(f'{source}: {e}') from e
-    _write(target, pictures.encode(image, target.suffix))
-    height, width = image.shape[:2]
-    print(f'{target}  {width} x {height}, decoder {decoder}')
 
-  return _each(pairs, decompress)
-
-
-def _info(arguments):
-  from gdc.codec import bitstream
-  data = arguments.input.read_bytes()
-  try:
-    header, payload, checksum = bitstream.unpack(data)
-  except gdc.codec.BitstreamError as e:
-    raise CliError(f'{arguments.input}: {e}') from e
-  record = {
-    'file': str(arguments.input),
-    'version': bitstream.VERSION,
-    'width': header.width,
-    'height': header.height,
-    'quality': bitstream.index_to_quality(header.quality_index),
-    'model_digest': header.digest.hex(),
-    'bytes': len(data),
-    'header_bytes': len(data) - len(payload),
-    'payload_bytes': len(payload),
-    'bpp': 8 * len(data) / (header.width * header.height),
-    'seed': checksum,
-  }
-  codec = _load(arguments.model)
-  if codec.digest.startswith(record['model_digest']):
-    record['model'] = codec.name
-    record['ideal_bytes'] = codec.ideal_bits(data) / 8
-  if arguments.json:
-    print(json.dumps(record, indent=2))
-  else:
-    for name, value in record.items():
-      shown = f'{value:.4f}' if isinstance(value, float) else value
-      print(f'{name:14} {shown}')
-  return 0
-
-
-def _eval(arguments):
-  from gdc.data import sources
-  try:
-    qualities = [float(q) for q in arguments.qualities.split(',')]
-  except ValueError as e:
-    raise CliError(f'--qualities are numbers and commas: {e}') from e
-  names = arguments.codecs.split(',')
-  try:
-    import tqdm
-
-    from gdc.evaluation import compare, report
-    for name in names:
-      compare.parse(name)
-  except ModuleNotFoundError as e:
-    raise CliError(f"{e}; install the extra: pip install 'gdc[eval]'") from e
-  files = sources.folder(arguments.folder)
-  images = [(p.stem, files[i]['image']) for i, p in enumerate(files.paths)]
-  codec = _load(arguments.model)
-  with tqdm.tqdm(unit='row') as bar:
-    rows, results = compare.run(
-      codec, images, names, qualities, arguments.out,
-      on_row=lambda row: bar.update(),
-    )
-  print(report.format_table(rows))
-  if 'jpeg' in results:
-    print()
-    print(report.format_table(compare.bd_rates(results)))
-  return 0
-
-
-# --- Files ------------------------------------------------------------------
-
-
-def _load(model: str):
-  """Loads a codec, with compiled programs kept between runs."""
-  from gdc.codec import codec
-  codec.keep_compiled_programs()
-  return gdc.load(model)
-
-
-def _outputs(arguments, suffix) -> list[tuple[pathlib.Path, pathlib.Path]]:
-  """Pairs of input and output, checked before any work is done."""
-  inputs, output = arguments.inputs, arguments.output
-  for source in inputs:
-    if not source.is_file():
-      raise CliError(f'{source}: no such file.')
-  if output is None:
-    pairs = [(s, s.with_suffix(suffix)) for s in inputs]
-  elif len(inputs) > 1 or output.is_dir():
-    if output.exists() and not output.is_dir():
-      raise CliError(
-        f'{output} is a file; {len(inputs)} inputs need a folder.'
-      )
-    pairs = [(s, output / s.with_suffix(suffix).name) for s in inputs]
-  else:
-    pairs = [(inputs[0], output)]
-  targets = [t.absolute() for _, t in pairs]
-  for (source, target), absolute in zip(pairs, targets, strict=True):
-    if targets.count(absolute) > 1:
-      raise CliError(f'Several inputs would be written to {target}.')
-    if absolute == source.absolute():
-      raise CliError(f'{source} would be its own output.')
-    if target.exists() and not target.is_file():
-      raise CliError(f'{target} is not a file that can be replaced.')
-    if target.exists() and not arguments.force:
-      raise CliError(f'{target} exists; --force overwrites it.')
-  return pairs
-
-
-def _each(pairs, work) -> int:
-  """Does the work for every pair; one that fails does not stop the rest."""
-  failed = 0
-  for source, target in _progress(pairs):
-    try:
-      work(source, target)
-    except _ERRORS as e:
-      _report(e)
-      failed += 1
-  if failed and len(pairs) > 1:
-    print(f'gdc: {failed} of {len(pairs)} failed.', file=sys.stderr)
-  return int(failed > 0)
-
-
-def _report(error: Exception):
-  """One line on standard error, with the notes that the error gathered."""
-  notes = ' '.join(getattr(error, '__notes__', []))
-  print(' '.join(f'gdc: {error} {notes}'.split()), file=sys.stderr)
-
-
-def _write(target: pathlib.Path, data: bytes):
-  """Writes a file whole or not at all; a link is followed."""
-  target = target.resolve()
-  target.parent.mkdir(parents=True, exist_ok=True)
-  handle, temporary = tempfile.mkstemp(
-    prefix=f'.{target.name}-', dir=target.parent
+def _add_model(parser, help=''):
+  parser.add_argument(
+    '--model', default='lean', metavar='NAME_OR_PATH',
+    help=f'a model in the box, or a bundle folder{help}; default lean',
   )
-  try:
-    with os.fdopen(handle, 'wb') as f:
-      f.write(data)
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(temporary, 0o666 & ~umask)
-    os.replace(temporary, target)
-  except BaseException:
-    os.unlink(temporary)
-    raise
 
 
-def _progress(pairs):
-  """The pairs, with a progress bar where there are several."""
-  if len(pairs) == 1:
-    return pairs
-  import tqdm
-  return tqdm.tqdm(pairs, unit='picture')
+def _add_rate(parser):
+  rate = parser.add_mutually_exclusive_group()
+  rate.add_argument(
+    '-q', '--quality', type=_quality, default=3.0, metavar='Q',
+    help='from 1 (smallest) to 6 (best), continuous; default 3',
+  )
+  rate.add_argument(
+    '--target-bpp', type=_positive, metavar='BPP',
+    help='the best file of at most so many bits per pixel',
+  )
+  rate.add_argument(
+    '--target-bytes', type=_bytes, metavar='SIZE',
+    help='the best file of at most so many bytes: 50000, 50k, 1.5M, 64KiB',
+  )
+  rate.add_argument(
+    '--min-psnr', type=_positive, metavar='DB',
+    help='the smallest file whose picture (of mse) has at least so many dB',
+  )
+
+
+# --- Values -----------------------------------------------------------------
+
+
+def _between(low, high, kind, noun):
+  """A parser of numbers from low to high; NaN is none of them."""
+  def parse(text):
+    with contextlib.suppress(ValueError):
+      if low <= kind(text) <= high:
+        return kind(text)
+    raise argparse.ArgumentTypeError(
+      f'{noun} from {low} to {high} is expected, not {text!r}'
+    )
+  return parse
+
+
+_quality = _between(1, 6, float, 'a number')
+_realism = _between(0, 1, float, 'a number')
+_steps = _between(1, 10_000, int, 'a whole number')
+_seed = _between(0, 2**32 - 1, int, 'a whole number')
+
+
+def _positive(text: str) -> float:
+  with contextlib.suppress(ValueError):
+    if 0 < float(text) < math.inf:
+      return float(text)
+  raise argparse.ArgumentTypeError(
+    f'a number above 0 is expected, not {text!r}'
+  )
+
+
+def _bytes(text: str) -> int:
+  """50000, 50k, 1.5M, 64KiB -> bytes."""
+  match = re.fullmatch(r'(\d+\.?\d*|\.\d+) ?([kmg]?)(i?)(b?)', text.lower())
+  if match:
+    number, unit, binary, _ = match.groups()
+    power = ' kmg'.index(unit or ' ')
+    size = int(float(number) * (1024 if binary else 1000) ** power)
+    if size and (unit or not binary):
+      return size
+  raise argparse.ArgumentTypeError(
+    'a number of bytes above 0 is expected, such as 50000, 50k, 1.5M or '
+    f'64KiB, not {text!r}'
+  )
+
+
+def _qualities(text: str) -> list[float]:
+  return [_quality(q) for q in text.split(',')]
+
+
+def _box(text: str) -> tuple[int, ...]:
+  parts = text.split(',')
+  with contextlib.suppress(ValueError):
+    left, top, right, bottom = map(int, parts)
+    if 0 <= left < right and 0 <= top < bottom:
+      return left, top, right, bottom
+  raise argparse.ArgumentTypeError(
+    f'LEFT,TOP,RIGHT,BOTTOM in pixels are expected, not {text!r}'
+  )
 
 
 if __name__ == '__main__':

@@ -81,7 +81,10 @@ MAY_IMPORT = {
   'gdc.evaluation': ['gdc.codec', 'gdc.data'],
   'gdc.pretrained': [],
   'gdc.main': ['gdc.training', 'gdc.evaluation', 'gdc.codec', 'gdc.data'],
-  'gdc.cli': ['gdc.training', 'gdc.evaluation', 'gdc.codec', 'gdc.data'],
+  'gdc.cli': ['gdc.commands', 'gdc.jobs'],
+  'gdc.commands': ['gdc.jobs', 'gdc.evaluation', 'gdc.codec', 'gdc.data'],
+  'gdc.jobs': [],
+  'gdc.pillow': ['gdc.codec', 'gdc.data'],
 }
 
 
@@ -133,6 +136,7 @@ def test_coder_needs_no_jax(name):
   ('optax', ['gdc.training.state']),
   ('constriction', ['gdc.codec.range_coder']),
   ('safetensors', ['gdc.codec.bundle']),
+  ('shtab', ['gdc.commands']),
   ('ml_collections', [
     'gdc.main', 'gdc.training.loop', 'gdc.training.runs',
     'gdc.training.stages',

@@ -57,7 +57,7 @@ class Files:
     index = int(index)
     if index in self._cache:
       return {'image': self._cache[index]}
-    image, _ = pictures.read(self.paths[index])
+    image, _ = pictures.read_rgb(self.paths[index])
     if image.nbytes <= self._cache_left:
       self._cache_left -= image.nbytes
       self._cache[index] = image

@@ -1,9 +1,16 @@
-"""Picture files as people have them."""
+"""Picture files as people have them; profiles are in profiles_test."""
+import io
+import os
+import struct
+import threading
+import warnings
+import zlib
+
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageOps, PngImagePlugin
 
-from gdc.data import pictures
+from gdc.data import pictures, readers
 
 RED = (200, 30, 40)
 
@@ -14,88 +21,373 @@ def _save(tmp_path, image, name='a.png', **options):
   return path
 
 
-@pytest.mark.parametrize('mode', ['L', 'P', 'CMYK', 'RGBA', 'LA', '1', 'RGB'])
-def test_every_mode_becomes_rgb(tmp_path, mode):
-  image = Image.new('RGB', (5, 3), 'white').convert(mode)
+def _noise(*shape, seed=0):
+  return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def _png(width, height, depth, colour_type, rows, chunks=()):
+  """The bytes of a PNG that Pillow itself does not write."""
+  def chunk(name, data):
+    body = name + data
+    return struct.pack('>I', len(data)) + body + struct.pack(
+      '>I', zlib.crc32(body)
+    )
+
+  header = struct.pack('>IIBBBBB', width, height, depth, colour_type, 0, 0, 0)
+  return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + b''.join(
+    chunk(*c) for c in chunks
+  ) + chunk(b'IDAT', zlib.compress(b''.join(b'\0' + r for r in rows))) + chunk(
+    b'IEND', b''
+  )
+
+
+# --- Modes ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('mode,channels', [
+  ('1', 1), ('L', 1), ('LA', 2), ('P', 3), ('RGB', 3), ('RGBA', 4), ('CMYK', 3),
+])
+def test_every_mode_becomes_one_of_four(tmp_path, mode, channels):
+  image = Image.new('RGB', (5, 3), 'white')
+  if 'A' in mode:
+    image.putalpha(77)
   name = 'a.tif' if mode == 'CMYK' else 'a.png'
-  pixels, _ = pictures.read(_save(tmp_path, image, name))
-  assert pixels.dtype == np.uint8
-  np.testing.assert_array_equal(pixels, np.full((3, 5, 3), 255))
+  picture = pictures.read(_save(tmp_path, image.convert(mode), name))
+  assert picture.pixels.dtype == np.uint8
+  assert picture.pixels.flags.c_contiguous
+  expected = np.full((3, 5, channels), 255)
+  if 'A' in mode:
+    expected[..., -1] = 77
+  np.testing.assert_array_equal(picture.pixels, expected)
+  seen, _ = pictures.read_rgb(tmp_path / name)
+  np.testing.assert_array_equal(seen, np.full((3, 5, 3), 255))
 
 
-def test_transparency_is_laid_on_white_and_said(tmp_path):
-  path = _save(tmp_path, Image.new('RGBA', (2, 2), (*RED, 0)))
-  pixels, notices = pictures.read(path)
-  assert (pixels == 255).all()
+@pytest.mark.parametrize('mode,channels', [('LA', 1), ('RGBA', 3)])
+def test_alpha_is_kept_unless_all_is_opaque(tmp_path, mode, channels):
+  alpha = np.full((4, 6), 255, np.uint8)
+  colours = _noise(4, 6, channels)
+  for value, expected in ((255, channels), (254, channels + 1)):
+    alpha[2, 3] = value
+    pixels = np.dstack([colours, alpha])
+    picture = pictures.read(_save(tmp_path, Image.fromarray(pixels)))
+    assert not picture.notices
+    np.testing.assert_array_equal(picture.pixels, pixels[..., :expected])
+
+
+def test_transparency_of_palettes_and_of_one_colour(tmp_path):
+  image = Image.new('P', (2, 1))
+  image.putpalette([*RED, 1, 2, 3])
+  image.putpixel((1, 0), 1)
+  path = _save(tmp_path, image, transparency=bytes([9, 255]))
+  expected = [[[*RED, 9], [1, 2, 3, 255]]]
+  assert pictures.read(path).pixels.tolist() == expected
+  colours = image.convert('RGB')
+  path = _save(tmp_path, colours, transparency=RED)
+  expected = [[[*RED, 0], [1, 2, 3, 255]]]
+  assert pictures.read(path).pixels.tolist() == expected
+  grey = Image.fromarray(np.array([[7, 8]], np.uint8))
+  path = _save(tmp_path, grey, transparency=8)
+  assert pictures.read(path).pixels.tolist() == [[[7, 255], [8, 0]]]
+
+
+def test_transparency_is_laid_on_white_in_rgb_and_said(tmp_path):
+  alphas = (0, 255, 128, 127, 3)
+  pixels = np.array([[[*RED, a] for a in alphas]], np.uint8)
+  path = _save(tmp_path, Image.fromarray(pixels))
+  seen, notices = pictures.read_rgb(path)
   assert 'transparency' in notices[0]
-
-
-def test_sixteen_bits_are_scaled(tmp_path):
-  image = Image.fromarray(np.array([[0, 257, 30000, 65535]], np.uint16))
-  pixels, notices = pictures.read(_save(tmp_path, image))
-  assert pixels[0, :, 0].tolist() == [0, 1, 117, 255]
-  assert '16 bits' in notices[0]
-
-
-def test_floating_point_pixels_are_refused_with_advice(tmp_path):
-  path = _save(tmp_path, Image.new('F', (2, 2)), 'a.tif')
-  with pytest.raises(pictures.PictureError, match='F pixels.*8 or 16 bits'):
-    pictures.read(path)
-
-
-def test_colours_of_another_profile_become_srgb(tmp_path):
-  # A profile whose primaries are those of XYZ: far from sRGB.
-  profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('XYZ')).tobytes()
-  srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
-  image = Image.new('RGB', (2, 2), RED)
-  same, notices = pictures.read(
-    _save(tmp_path, image, 'srgb.png', icc_profile=srgb)
-  )
-  assert not notices
-  assert np.abs(same.astype(int) - RED).max() <= 1
-  other, notices = pictures.read(
-    _save(tmp_path, image, 'xyz.png', icc_profile=profile)
-  )
-  assert notices or np.abs(other.astype(int) - RED).max() > 1
-  broken, notices = pictures.read(
-    _save(tmp_path, image, 'broken.png', icc_profile=b'no profile')
-  )
-  assert 'colour profile' in notices[0]
-  np.testing.assert_array_equal(broken[0, 0], RED)
+  expected = [[round(255 + (c - 255) * a / 255) for c in RED] for a in alphas]
+  assert seen.tolist() == [expected]
 
 
 def test_only_the_first_frame_is_taken_and_that_is_said(tmp_path):
   frames = [Image.new('RGB', (4, 4), c) for c in ('red', 'blue')]
-  path = tmp_path / 'a.webp'
-  frames[0].save(
-    path, save_all=True, append_images=frames[1:], lossless=True
-  )
-  pixels, notices = pictures.read(path)
-  assert pixels[0, 0].tolist() == [255, 0, 0]
-  assert 'first of 2' in notices[0]
+  for name in ('a.webp', 'a.tif', 'a.gif', 'a.mpo', 'a.png'):
+    options = {'lossless': True} if name == 'a.webp' else {}
+    path = tmp_path / name
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+    picture = pictures.read(path)
+    assert np.abs(picture.pixels[0, 0].astype(int) - [255, 0, 0]).max() < 3
+    assert picture.notices == ['only the first of 2 frames is taken'], name
+
+
+# --- Orientation ------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', ['a.png', 'a.webp', 'a.tif', 'a.avif'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_every_orientation(tmp_path, name, orientation):
+  image = Image.fromarray(_noise(4, 6, 3)).resize((24, 16))
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  options = {'lossless': True} if name == 'a.webp' else {}
+  path = _save(tmp_path, image, name, exif=exif, **options)
+  with Image.open(path) as opened:
+    expected = np.asarray(ImageOps.exif_transpose(opened))
+  np.testing.assert_array_equal(pictures.read(path).pixels, expected)
+  assert expected.shape[:2] == ((16, 24) if orientation < 5 else (24, 16))
+
+
+def test_orientation_is_right_across_bands(tmp_path, monkeypatch):
+  monkeypatch.setattr(pictures, '_BAND_PIXELS', 50)
+  image = Image.fromarray(_noise(31, 17, 4))
+  for orientation in range(1, 9):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = _save(tmp_path, image, exif=exif)
+    with Image.open(path) as opened:
+      expected = np.asarray(ImageOps.exif_transpose(opened))
+    np.testing.assert_array_equal(pictures.read(path).pixels, expected)
+
+
+def test_damaged_metadata_do_not_spoil_a_picture(tmp_path):
+  image = Image.fromarray(_noise(4, 6, 3))
+  for exif in (b'Exif\0\0garbage', b'Exif\0\0II*\0\xff\xff\xff\xff'):
+    path = _save(tmp_path, image, exif=exif)
+    np.testing.assert_array_equal(pictures.read(path).pixels, image)
+  exif = Image.Exif()
+  exif[0x0112] = 99
+  path = _save(tmp_path, image, exif=exif)
+  np.testing.assert_array_equal(pictures.read(path).pixels, image)
+
+
+# --- More than 8 bits -------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', ['a.png', 'a.tif'])
+def test_sixteen_bits_of_grey_are_scaled(tmp_path, name):
+  image = Image.fromarray(np.array([[0, 257, 30000, 65535]], np.uint16))
+  picture = pictures.read(_save(tmp_path, image, name))
+  assert picture.pixels[..., 0].tolist() == [[0, 1, 117, 255]]
+  assert picture.notices == ['16 bits per channel become 8']
+
+
+def test_white_is_zero_in_some_tiffs(tmp_path):
+  image = Image.fromarray(np.array([[0, 65535]], np.uint16))
+  path = _save(tmp_path, image, 'a.tif', tiffinfo={262: 0})
+  assert pictures.read(path).pixels[..., 0].tolist() == [[255, 0]]
+
+
+def test_sixteen_bits_with_a_transparent_grey(tmp_path):
+  row = np.array([257, 258, 65535], '>u2').tobytes()
+  data = _png(3, 1, 16, 0, [row], [(b'tRNS', b'\x01\x02')])
+  picture = pictures.read(io.BytesIO(data))
+  assert picture.pixels.tolist() == [[[1, 255], [1, 0], [255, 255]]]
+
+
+def test_a_transparent_colour_of_sixteen_bits_is_left_out_and_that_is_said():
+  row = np.array([257, 258, 259], '>u2').tobytes()
+  data = _png(1, 1, 16, 2, [row], [(b'tRNS', row)])
+  picture = pictures.read(io.BytesIO(data))
+  assert picture.pixels.tolist() == [[[1, 1, 1]]]
+  assert picture.notices[1] == 'its transparent colour is not kept'
+
+
+@pytest.mark.parametrize('colour_type,channels', [(2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_of_colour_are_noticed(colour_type, channels):
+  """Pillow narrows them without a word."""
+  row = np.array([range(1000, 1000 + 2 * channels)], '>u2').tobytes()
+  picture = pictures.read(io.BytesIO(_png(2, 1, 16, colour_type, [row])))
+  assert picture.notices == ['16 bits per channel become 8']
+  assert picture.pixels.shape == (1, 2, channels)
+  assert (np.abs(picture.pixels.astype(int) - 4) <= 1).all()
+
+
+def test_sixteen_bits_of_other_formats():
+  row = np.array([1000, 30000, 65535], '>u2').tobytes()
+  for magic, shape in ((b'P6 1 1', (1, 1, 3)), (b'P5 3 1', (1, 3, 1))):
+    picture = pictures.read(io.BytesIO(magic + b' 65535\n' + row))
+    assert picture.notices == ['16 bits per channel become 8']
+    np.testing.assert_array_equal(
+      picture.pixels, np.reshape([4, 117, 255], shape)
+    )
+  ten = np.array([0, 512, 1023], '>u2').tobytes()
+  picture = pictures.read(io.BytesIO(b'P5 3 1 1023\n' + ten))
+  assert picture.pixels.ravel().tolist() == [0, 128, 255]
+  tiff = io.BytesIO()
+  Image.new('RGB', (2, 1), RED).save(tiff, 'TIFF')
+  data = bytearray(tiff.getvalue())
+  # BitsPerSample 8, 8, 8 -> 16, 16, 16, of a picture half as wide.
+  data = data.replace(b'\x08\0\x08\0\x08\0', b'\x10\0\x10\0\x10\0')
+  data = data.replace(b'\x00\x01\x04\0\x01\0\0\0\x02\0\0\0',
+                      b'\x00\x01\x04\0\x01\0\0\0\x01\0\0\0')
+  picture = pictures.read(io.BytesIO(bytes(data)))
+  assert picture.notices == ['16 bits per channel become 8']
+  assert picture.pixels.shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize('flags,bits', [(0, 8), (0x40, 10), (0x60, 12)])
+def test_bits_of_avif_are_read_from_its_header(flags, bits):
+  class Opened:
+    format = 'AVIF'
+  head = b'\0\0\0 ftypavif' + b'av1C\x81\x00' + bytes([flags | 0x0c]) + b'\0'
+  assert readers._bits_per_channel(Opened, io.BytesIO(head)) == bits
+  assert readers._bits_per_channel(Opened, io.BytesIO(head[:12])) == 8
+
+
+def test_floating_point_pixels_are_refused_with_advice(tmp_path):
+  for mode in ('F', 'I'):
+    path = _save(tmp_path, Image.new(mode, (2, 2)), 'a.tif')
+    with pytest.raises(
+      pictures.PictureError, match=f'{mode} pixels.*8 or 16 bits'
+    ):
+      pictures.read(path)
+
+
+# --- Limits and errors ------------------------------------------------------
+
+
+def test_large_pictures_are_read_and_larger_ones_refused(monkeypatch):
+  """By Pillow's limit, which is lower, one is a warning, one an error."""
+  data = io.BytesIO()
+  Image.new('L', (100, 100)).save(data, 'PNG')
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 2000)
+  assert pictures.read(data).pixels.shape == (100, 100, 1)
+  assert Image.MAX_IMAGE_PIXELS == 2000
+  monkeypatch.setattr(readers, 'MAX_PIXELS', 9999)
+  with pytest.raises(pictures.PictureError, match='more than 9,999 pixels'):
+    pictures.read(data)
+  assert Image.MAX_IMAGE_PIXELS == 2000
+  monkeypatch.setattr(readers, 'MAX_PIXELS', 10_000)
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter('always')
+    pictures.read(data)
+  assert not caught
+
+
+def test_the_limit_is_that_of_the_format_and_nothing_is_decoded():
+  for side, message in ((16_385, 'more than 268,435,456'), (16_384, 'damaged')):
+    with pytest.raises(pictures.PictureError, match=message):
+      pictures.read(io.BytesIO(_png(16_384, side, 8, 0, [b''])))
+
+
+def test_limits_of_pillow_come_back_after_many_threads():
+  before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+  data = io.BytesIO()
+  Image.fromarray(_noise(200, 200)).save(data, 'PNG')
+  filters = list(warnings.filters)
+  with readers._our_limits():
+    pictures.read(data)  # in another thread, meanwhile
+    assert readers.MAX_PIXELS // 2 == Image.MAX_IMAGE_PIXELS
+  threads = [
+    threading.Thread(
+      target=lambda: pictures.read(io.BytesIO(data.getvalue()))
+    ) for _ in range(8)
+  ]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert before == (Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK)
+  assert warnings.filters == filters
 
 
 def test_what_is_not_a_picture(tmp_path):
   path = tmp_path / 'a.png'
   path.write_bytes(b'text')
-  with pytest.raises(pictures.PictureError, match='a.png'):
+  with pytest.raises(pictures.PictureError, match='a.png is not a picture of'):
     pictures.read(path)
   with pytest.raises(FileNotFoundError):
     pictures.read(tmp_path / 'missing.png')
   cut = _save(tmp_path, Image.effect_noise((64, 64), 50), 'cut.png')
   cut.write_bytes(cut.read_bytes()[:500])
-  with pytest.raises(pictures.PictureError, match='cut.png'):
+  with pytest.raises(pictures.PictureError, match='cut.png is a damaged'):
     pictures.read(cut)
 
 
-@pytest.mark.parametrize('suffix', ['.png', '.webp', '.TIF', '.bmp', '.ppm'])
-def test_lossless_formats_are_lossless(tmp_path, suffix):
-  image = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
+@pytest.mark.parametrize(
+  'name', ['PNG', 'JPEG', 'WEBP', 'AVIF', 'GIF', 'BMP', 'PPM']
+)
+def test_damage_is_one_kind_of_error(name):
+  data = io.BytesIO()
+  Image.fromarray(_noise(20, 30, 3)).save(data, name)
+  rng = np.random.default_rng(0)
+  for cut in (False, True):
+    for _ in range(40):
+      damaged = np.frombuffer(data.getvalue(), np.uint8).copy()
+      damaged[rng.integers(0, min(len(damaged), 200), 3)] = rng.integers(256)
+      if cut:
+        damaged = damaged[:rng.integers(len(damaged))]
+      try:
+        pixels = pictures.read(io.BytesIO(damaged.tobytes())).pixels
+        assert pixels.dtype == np.uint8
+      except pictures.PictureError:
+        pass
+
+
+def test_a_stream_that_cannot_seek(tmp_path):
+  pixels = _noise(5, 4, 3)
+  data = pictures.encode(pixels, '.png')
+  reader, writer = os.pipe()
+  with open(writer, 'wb') as f:
+    f.write(data)
+  with open(reader, 'rb') as f:
+    np.testing.assert_array_equal(pictures.read(f).pixels, pixels)
+
+
+# --- Writing ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+@pytest.mark.parametrize('suffix', ['.png', '.webp', '.TIF'])
+def test_lossless_formats_are_lossless(tmp_path, suffix, channels):
+  pixels = _noise(7, 9, channels)
   path = tmp_path / f'a{suffix}'
-  path.write_bytes(pictures.encode(image, suffix))
-  np.testing.assert_array_equal(pictures.read(path)[0], image)
+  path.write_bytes(pictures.encode(pixels, suffix))
+  read = pictures.read(path).pixels
+  if suffix == '.webp' and channels < 3:  # it has no grey
+    pixels = np.concatenate([pixels[..., :1]] * 2 + [pixels], -1)
+  np.testing.assert_array_equal(read, pixels)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('suffix', ['.bmp', '.ppm'])
+def test_old_formats_are_lossless_too(suffix, channels):
+  pixels = _noise(7, 9, channels)
+  read = pictures.read(io.BytesIO(pictures.encode(pixels, suffix))).pixels
+  np.testing.assert_array_equal(read, pixels)
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+@pytest.mark.parametrize('suffix', ['.jpg', '.avif'])
+def test_lossy_formats_are_close(suffix, channels):
+  pixels = np.full((16, 16, channels), 180, np.uint8)
+  read = pictures.read(io.BytesIO(pictures.encode(pixels, suffix))).pixels
+  expected = pictures.fit(pixels, suffix).pixels
+  if suffix == '.avif' and channels == 2:
+    expected = expected[..., [0, 0, 0, 1]]
+  assert read.shape == expected.shape
+  assert np.abs(read.astype(int) - expected).max() <= 3
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.bmp', '.ppm'])
+def test_formats_without_transparency_get_white(suffix):
+  for channels in (2, 4):
+    pixels = np.zeros((8, 8, channels), np.uint8)
+    fitted = pictures.fit(pixels, suffix)
+    assert 'no transparency; it is laid on white' in fitted.notices[0]
+    assert (fitted.pixels == 255).all()
+    assert fitted.pixels.shape == (8, 8, channels - 1)
+    read = pictures.read(io.BytesIO(pictures.encode(pixels, suffix)))
+    np.testing.assert_array_equal(read.pixels, fitted.pixels)
+  assert not pictures.fit(pixels, '.png').notices
 
 
 def test_unknown_endings_are_named():
-  with pytest.raises(pictures.PictureError, match="'.xyz'"):
-    pictures.encode(np.zeros((1, 1, 3), np.uint8), '.xyz')
+  for act in (pictures.encode, pictures.fit):
+    with pytest.raises(pictures.PictureError, match="'.xyz'"):
+      act(np.zeros((1, 1, 3), np.uint8), '.xyz')
+
+
+def test_sizes_that_a_format_cannot_hold_are_named():
+  wide = np.zeros((1, 20_000, 3), np.uint8)
+  with pytest.raises(pictures.PictureError, match='20000 x 1 .* WEBP'):
+    pictures.encode(wide, '.webp')
+
+
+def test_endings():
+  assert {'.png', '.jpg', '.jpeg', '.webp', '.avif', '.tif', '.tiff'} <= set(
+    pictures.suffixes()
+  ) <= set(pictures.read_suffixes())
+  assert '.gdc' not in pictures.suffixes()

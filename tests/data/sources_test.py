@@ -157,9 +157,9 @@ def test_cache_is_bounded(tmp_path, monkeypatch):
   source = sources.Files(sorted(tmp_path.glob('*.png')), cache_bytes=2 * one)
   first = [source[i]['image'] for i in range(3)]
   read = []
-  decode = sources.pictures.read
+  decode = sources.pictures.read_rgb
   monkeypatch.setattr(
-    sources.pictures, 'read', lambda p: read.append(p.name) or decode(p)
+    sources.pictures, 'read_rgb', lambda p: read.append(p.name) or decode(p)
   )
   again = [source[i]['image'] for i in range(3)]
   assert read == ['2.png']

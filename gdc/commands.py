@@ -1,0 +1,303 @@
+"""What the commands of `gdc` do, once their arguments are understood.
+
+Each takes the arguments and a Report, and returns the exit status. Whatever
+imports jax, numpy or Pillow is imported when it is needed.
+"""
+import pathlib
+import sys
+
+import gdc
+from gdc import jobs
+
+CliError = jobs.CliError
+
+
+def compress(arguments, report: jobs.Report) -> int:
+  """Pictures to .gdc files."""
+  from gdc.codec import bitstream
+  from gdc.data import pictures
+  for name in arguments.inputs:
+    if name.lower().endswith('.gdc') and not pathlib.Path(name).is_dir():
+      raise CliError(f'{name} is compressed already.')
+  todo, skipped = jobs.plan(
+    arguments.inputs, arguments.output, pictures.read_suffixes(), '.gdc',
+    arguments.force,
+  )
+  _say_skipped(report, skipped, 'no picture by their names')
+  codec = _load(arguments.model, score_decoders=False)
+
+  def work(job):
+    picture = pictures.read(_source(job), srgb=arguments.srgb)
+    data = codec.compress(
+      picture.pixels, arguments.quality, **_targets(arguments),
+      seed=arguments.seed, icc=picture.icc,
+    )
+    jobs.write(job.target, data)
+    height, width, channels = picture.pixels.shape
+    header = bitstream.unpack(data)[0]
+    record = {
+      'input': job.source_name,
+      'output': job.target_name,
+      'width': width,
+      'height': height,
+      'channels': channels,
+      'bytes': len(data),
+      'bpp': 8 * len(data) / (width * height),
+      'quality': bitstream.index_to_quality(header.quality_index),
+      'seed': header.seed,
+      'icc_bytes': len(header.icc),
+      'model': codec.name,
+      'model_digest': header.digest.hex(),
+      'notices': picture.notices,
+    }
+    return (
+      f'{job.target_name}  {width} x {height}, {len(data):,} bytes, '
+      f'{record["bpp"]:.3f} bpp, quality {record["quality"]:g}'
+    ), record
+
+  return report.each(todo, work)
+
+
+def decompress(arguments, report: jobs.Report) -> int:
+  """.gdc files to pictures."""
+  from gdc.codec import bitstream
+  from gdc.data import pictures
+  suffix = f'.{arguments.format or "png"}'
+  todo, skipped = jobs.plan(
+    arguments.inputs, arguments.output, ['.gdc'], suffix, arguments.force
+  )
+  for job in todo:
+    _check_format(job, arguments.format)
+  _say_skipped(report, skipped, 'no .gdc by their names')
+  codec = _load(arguments.model, arguments.decoder != 'mse')
+  decoder = arguments.decoder or (
+    'flow' if 'flow' in codec.decoders else 'mse'
+  )
+  steps = arguments.steps
+  if steps is None and decoder in codec.bundle.decoders:
+    steps = codec.bundle.decoders[decoder][0]['sampling']['steps']
+
+  def work(job):
+    data = _read(job)
+    header, _, checksum = bitstream.unpack(data)
+    own_seed = checksum if header.seed is None else header.seed
+    icc, header = header.icc, None  # an alpha plane may be large
+    pixels = codec.decompress(
+      data, decoder, arguments.steps, arguments.seed, arguments.realism
+    )
+    height, width, channels = pixels.shape
+    ending = suffix if job.target is None else job.target.suffix
+    fitted = pictures.fit(pixels, ending, icc)
+    jobs.write(job.target, pictures.encode(fitted.pixels, ending, fitted.icc))
+    score = decoder != 'mse'
+    return f'{job.target_name}  {width} x {height}, decoder {decoder}', {
+      'input': job.source_name,
+      'output': job.target_name,
+      'width': width,
+      'height': height,
+      'channels': channels,
+      'decoder': decoder,
+      'steps': steps if score else None,
+      'seed': _first(arguments.seed, own_seed) if score else None,
+      'realism': arguments.realism if score else None,
+      'icc_bytes': len(fitted.icc),
+      'model': codec.name,
+      'notices': fitted.notices,
+    }
+
+  return report.each(todo, work)
+
+
+def info(arguments, report: jobs.Report) -> int:
+  """What .gdc files hold."""
+  from gdc.codec import bitstream
+  todo = [
+    jobs.Job(None if name == jobs.STREAM else pathlib.Path(name), None)
+    for name in arguments.inputs
+  ]
+  codec = _load(arguments.model, score_decoders=False)
+
+  def work(job):
+    data = _read(job)
+    header, payload, checksum = bitstream.unpack(data)
+    known = codec.digest.startswith(header.digest.hex())
+    record = {
+      'input': job.source_name,
+      'version': bitstream.VERSION,
+      'flags': header.flags,
+      'width': header.width,
+      'height': header.height,
+      'channels': (1 if header.grey else 3) + (header.alpha is not None),
+      'grey': header.grey,
+      'alpha': header.alpha is not None,
+      'icc_bytes': len(header.icc),
+      'quality': bitstream.index_to_quality(header.quality_index),
+      'seed': _first(header.seed, checksum),
+      'seed_stored': header.seed is not None,
+      'model_digest': header.digest.hex(),
+      'model': codec.name if known else None,
+      'bytes': len(data),
+      'bpp': 8 * len(data) / (header.width * header.height),
+      'payload_bytes': len(payload),
+      'header_bytes': len(data) - len(payload),
+      'ideal_bytes': codec.ideal_bits(data) / 8 if known else None,
+    }
+    return _table(record), record
+
+  return report.each(todo, work)
+
+
+def _table(record: dict) -> str:
+  shown = {
+    'seed_stored': lambda v: 'yes' if v else 'no, it is the checksum',
+    'icc_bytes': lambda v: v or 'none, sRGB',
+    'flags': lambda v: f'{v:#04x}',
+    'grey': lambda v: 'yes' if v else 'no',
+    'alpha': lambda v: 'yes' if v else 'no',
+    'model': lambda v: v or 'another than --model',
+    'ideal_bytes': lambda v: 'not known: of another model' if v is None else (
+      f'{v:.1f}'
+    ),
+    'bpp': lambda v: f'{v:.4f}',
+    'quality': lambda v: f'{v:g}',
+  }
+  return '\n'.join(
+    f'{name:14} {shown.get(name, str)(value)}'
+    for name, value in record.items()
+  )
+
+
+def compare(arguments, report: jobs.Report) -> int:
+  """A picture beside itself through every codec, at the same bytes."""
+  import numpy as np
+
+  from gdc.codec import bitstream
+  from gdc.data import pictures
+  source = pathlib.Path(arguments.input)
+  target = source.with_name(f'{source.stem}-compare.png')
+  if arguments.output is not None:
+    target = pathlib.Path(arguments.output)
+  job = jobs.Job(source, target)
+  jobs.check([job], arguments.force)
+  _check_format(job, None)
+  from gdc.evaluation import showcase
+  image, notices = pictures.read_rgb(source)
+  codec = _load(arguments.model)
+  quality, targets = arguments.quality, _targets(arguments)
+  if targets:
+    header = bitstream.unpack(codec.compress(image, **targets))[0]
+    quality = bitstream.index_to_quality(header.quality_index)
+  page = showcase.make(codec, image, quality, arguments.crop)
+  jobs.write(
+    target, pictures.encode(np.asarray(page.convert('RGB')), target.suffix)
+  )
+  report.result(
+    f'{target}  {page.width} x {page.height}, quality {quality:g}',
+    {'input': str(source), 'notices': notices},
+  )
+  return 0
+
+
+def evaluate(arguments, report: jobs.Report) -> int:
+  """Rate and distortion of codecs on a folder of pictures."""
+  del report
+  from gdc.data import sources
+  names = arguments.codecs.split(',')
+  try:
+    import tqdm
+
+    from gdc.evaluation import compare as codecs
+    from gdc.evaluation import report as tables
+    for name in names:
+      codecs.parse(name)
+  except ModuleNotFoundError as e:
+    raise CliError(f"{e}; install the extra: pip install 'gdc[eval]'") from e
+  files = sources.folder(arguments.folder)
+  images = [(p.stem, files[i]['image']) for i, p in enumerate(files.paths)]
+  codec = _load(arguments.model)
+  with tqdm.tqdm(unit='row') as bar:
+    rows, results = codecs.run(
+      codec, images, names, arguments.qualities, arguments.out,
+      on_row=lambda row: bar.update(),
+    )
+  print(tables.format_table(rows))
+  if 'jpeg' in results:
+    print()
+    print(tables.format_table(codecs.bd_rates(results)))
+  return 0
+
+
+def completion(parser, arguments, report: jobs.Report) -> int:
+  """A script for a shell that completes the arguments of gdc."""
+  del report
+  import argparse
+
+  import shtab
+
+  def mark(parser):
+    for action in parser._actions:
+      if isinstance(action, argparse._SubParsersAction):
+        for child in action.choices.values():
+          mark(child)
+      elif action.dest in ('inputs', 'input', 'output', 'model'):
+        action.complete = shtab.FILE
+      elif action.dest in ('folder', 'out'):
+        action.complete = shtab.DIRECTORY
+
+  mark(parser)
+  print(shtab.complete(parser, arguments.shell))
+  return 0
+
+
+# --- What they share --------------------------------------------------------
+
+
+def _load(model: str, score_decoders: bool = True):
+  """Loads a codec, with compiled programs kept between runs."""
+  from gdc.codec import programs
+  programs.keep()
+  return gdc.load(model, score_decoders)
+
+
+def _targets(arguments) -> dict:
+  """The argument of Codec.compress that stands in place of its quality."""
+  targets = {
+    name: getattr(arguments, name)
+    for name in ('target_bytes', 'target_bpp', 'min_psnr')
+  }
+  return {name: value for name, value in targets.items() if value is not None}
+
+
+def _source(job: jobs.Job):
+  return sys.stdin.buffer if job.source is None else job.source
+
+
+def _read(job: jobs.Job) -> bytes:
+  if job.source is None:
+    return sys.stdin.buffer.read()
+  return job.source.read_bytes()
+
+
+def _check_format(job: jobs.Job, name: str | None):
+  """Whether an output's name is one of a picture, and of --format."""
+  from gdc.data import pictures
+  if job.target is None:
+    return
+  suffix = job.target.suffix.lower()
+  if suffix not in pictures.suffixes():
+    raise CliError(
+      f'{job.target}: the output needs the ending of a picture: .png .jpg '
+      '.webp .avif .tif .bmp .ppm.'
+    )
+  if name and pictures.format_of(suffix) != pictures.format_of(f'.{name}'):
+    raise CliError(f'{job.target} is not of --format {name}; leave one out.')
+
+
+def _say_skipped(report, skipped: int, why: str):
+  if skipped:
+    files = 'file' if skipped == 1 else 'files'
+    report.notice(f'{skipped} {files} skipped: {why}.')
+
+
+def _first(value, default):
+  return default if value is None else value

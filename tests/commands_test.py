@@ -1,0 +1,475 @@
+"""The commands of gdc: files in, files out, one line for what is wrong."""
+import contextlib
+import io
+import json
+import pathlib
+import re
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+import gdc
+from gdc import cli, commands
+from gdc.codec import bitstream, programs
+
+PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'command_line.md'
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _cache(tmp_path_factory):
+  """Programs are kept in a folder of these tests, jax's where they were."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('GDC_CACHE_DIR', str(tmp_path_factory.mktemp('cache')))
+    patch.setenv(
+      'JAX_COMPILATION_CACHE_DIR', jax.config.jax_compilation_cache_dir
+    )
+    patch.setattr(programs, '_folder', programs._folder)
+    yield
+
+
+@pytest.fixture(autouse=True)
+def _load_once(codec, tiny_bundle_path, monkeypatch):
+  """The tiny model is loaded, and its programs built, once for all tests."""
+  load = gdc.load
+
+  def load_once(model, score_decoders=True):
+    if model == str(tiny_bundle_path):
+      return codec
+    return load(model, score_decoders)
+  monkeypatch.setattr(gdc, 'load', load_once)
+
+
+@pytest.fixture(scope='module')
+def codec(tiny_bundle_path):
+  return gdc.load(str(tiny_bundle_path))
+
+
+@pytest.fixture
+def model(tiny_bundle_path):
+  return ['--model', str(tiny_bundle_path)]
+
+
+def noise(*shape):
+  return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+@pytest.fixture
+def photo(tmp_path):
+  path = tmp_path / 'photo.png'
+  Image.fromarray(noise(21, 34, 3)).save(path)
+  return path
+
+
+@pytest.fixture(scope='session')
+def profile():
+  """An ICC profile that is not sRGB: red and green have changed places."""
+  icc = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+  return icc.replace(b'rXYZ', b'....').replace(b'gXYZ', b'rXYZ').replace(
+    b'....', b'gXYZ'
+  )
+
+
+def run(*arguments):
+  return cli.main([str(a) for a in arguments])
+
+
+def records(capsys):
+  """What a command printed as JSON Lines."""
+  return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+# --- Files in, files out ----------------------------------------------------
+
+
+def test_there_and_back(photo, model, codec, tmp_path, capsys):
+  out, back = tmp_path / 'a.gdc', tmp_path / 'b.png'
+  assert run('compress', photo, '-o', out, '--quality', 4, *model) == 0
+  assert capsys.readouterr().out == (
+    f'{out}  34 x 21, {out.stat().st_size:,} bytes, '
+    f'{8 * out.stat().st_size / 34 / 21:.3f} bpp, quality 4\n'
+  )
+  data = out.read_bytes()
+  for flags, arguments in (
+    (['--decoder', 'mse'], {'decoder': 'mse'}),
+    (['--decoder', 'flow', '--steps', 2, '--realism', 0.25],
+     {'decoder': 'flow', 'steps': 2, 'realism': 0.25}),
+    (['--decoder', 'diffusion', '--steps', 2, '--seed', 7],
+     {'decoder': 'diffusion', 'steps': 2, 'seed': 7}),
+    ([], {}),
+  ):
+    assert run('decompress', out, '-o', back, '--force', *flags, *model) == 0
+    np.testing.assert_array_equal(
+      np.asarray(Image.open(back)), codec.decompress(data, **arguments)
+    )
+
+
+def test_default_outputs_stand_beside_the_inputs(photo, model):
+  assert run('compress', photo, *model) == 0
+  photo.unlink()
+  assert run('decompress', photo.with_suffix('.gdc'), *model) == 0
+  assert photo.exists()
+
+
+def test_folders_and_files(photo, model, tmp_path, capsys):
+  (tmp_path / 'in' / 'sub').mkdir(parents=True)
+  photo.rename(tmp_path / 'in' / 'sub' / 'photo.png')
+  (tmp_path / 'in' / 'notes.txt').write_text('no picture')
+  other = tmp_path / 'other.jpg'
+  Image.new('RGB', (9, 5), 'red').save(other)
+  out, back = tmp_path / 'out', tmp_path / 'back'
+  assert run('compress', tmp_path / 'in', other, '-o', out, *model) == 0
+  assert '1 file skipped: no picture' in capsys.readouterr().err
+  made = sorted(p.relative_to(out).as_posix() for p in out.rglob('*.*'))
+  assert made == ['other.gdc', 'sub/photo.gdc']
+  (out / 'photo.txt').touch()
+  assert run('decompress', out, '-o', back, '--format', 'webp', *model) == 0
+  assert '1 file skipped: no .gdc' in capsys.readouterr().err
+  made = sorted(p.relative_to(back).as_posix() for p in back.rglob('*.*'))
+  assert made == ['other.webp', 'sub/photo.webp']
+
+
+def test_one_bad_input_does_not_stop_the_others(
+  photo, model, tmp_path, capsys
+):
+  bad = tmp_path / 'bad.png'
+  bad.write_bytes(b'nothing')
+  out = tmp_path / 'out'
+  assert run('compress', bad, photo, '-o', out, *model) == 1
+  error = capsys.readouterr().err
+  assert 'bad.png' in error and '1 of 2 failed' in error
+  assert [p.name for p in out.iterdir()] == ['photo.gdc']
+
+
+class _Pipe(io.TextIOWrapper):
+  """Standard input or output that holds bytes."""
+
+  def __init__(self, data=b''):
+    super().__init__(io.BytesIO(data), write_through=True)
+
+
+def test_standard_streams(photo, model, codec, monkeypatch, capsys):
+  def pipe(data, *arguments):
+    out = _Pipe()
+    monkeypatch.setattr(sys, 'stdin', _Pipe(data))
+    with contextlib.redirect_stdout(out):
+      assert run(*arguments, *model) == 0
+    return out.buffer.getvalue()
+
+  expected = codec.compress(noise(21, 34, 3))
+  assert pipe(photo.read_bytes(), 'compress', '-') == expected
+  assert '-  34 x 21' in capsys.readouterr().err
+  assert pipe(b'', 'compress', photo, '-o', '-', '--json') == expected
+  assert json.loads(capsys.readouterr().err)['output'] == '-'
+  for name, kind in (None, 'PNG'), ('jpg', 'JPEG'), ('tif', 'TIFF'):
+    flags = ['--format', name] if name else []
+    back = pipe(expected, 'decompress', '-', '--decoder', 'mse', *flags)
+    assert Image.open(io.BytesIO(back)).format == kind
+  assert pipe(expected, 'info', '-').startswith(b'input          -\n')
+
+
+def test_score_decoders_are_loaded_where_they_are_used(
+  photo, model, tmp_path, monkeypatch
+):
+  asked = []
+
+  def load(name, score_decoders):
+    asked.append((name, score_decoders))
+    raise cli.jobs.CliError('enough')
+  monkeypatch.setattr(gdc, 'load', load)
+  file = tmp_path / 'a.gdc'
+  file.touch()
+  for command in (
+    ['compress', photo], ['info', file], ['decompress', file, '--decoder',
+    'mse'], ['decompress', file], ['decompress', file, '--decoder', 'flow'],
+  ):
+    assert run(*command, *model) == 1
+  assert asked == [(model[1], s) for s in (False, False, False, True, True)]
+
+
+# --- Rates, seeds -----------------------------------------------------------
+
+
+def test_rate_control(photo, model, codec, tmp_path, capsys):
+  out = tmp_path / 'a.gdc'
+
+  def compress(*flags):
+    assert run('compress', photo, '-o', out, '--force', *flags, *model) == 0
+    return out.read_bytes()
+
+  image = noise(21, 34, 3)
+  sizes = [len(codec.compress(image, q)) for q in (1, 6)]
+  between = sum(sizes) // 2
+  assert sizes[0] < len(compress('--target-bytes', between)) <= between
+  assert len(compress('--target-bytes', f'{between / 1000}k')) <= between
+  bpp = 8 * between / 34 / 21
+  assert len(compress('--target-bpp', bpp)) <= between
+  lowest = codec.decompress(codec.compress(image, 1), 'mse')
+  mse = np.square(lowest.astype(float) - image).mean()
+  psnr = 10 * np.log10(255**2 / mse)
+  assert compress('--min-psnr', psnr - 0.01) == codec.compress(
+    image, min_psnr=psnr - 0.01
+  )
+  capsys.readouterr()
+  for flags in (['--target-bytes', 10], ['--min-psnr', 99]):
+    error = _fails(capsys, 'compress', photo, '-o', out, '--force', *flags,
+                   *model)
+    assert 'photo.png: ' in error and 'cannot be met' in error
+
+
+def test_a_seed_is_stored_and_used(photo, model, codec, tmp_path, capsys):
+  out, back = tmp_path / 'a.gdc', tmp_path / 'b.png'
+  assert run('compress', photo, '-o', out, '--seed', 77, *model) == 0
+  capsys.readouterr()
+  assert run('info', out, '--json', *model) == 0
+  record, = records(capsys)
+  assert (record['seed'], record['seed_stored']) == (77, True)
+  for flags, seed in ([], 77), (['--seed', 5], 5):
+    assert run('decompress', out, '-o', back, '--force', '--json', *flags,
+               *model) == 0
+    assert records(capsys)[0]['seed'] == seed
+    np.testing.assert_array_equal(
+      Image.open(back), codec.decompress(out.read_bytes(), seed=seed)
+    )
+
+
+# --- What pictures hold -----------------------------------------------------
+
+
+def test_orientation_alpha_and_grey(model, tmp_path, capsys):
+  exif = Image.Exif()
+  exif[0x0112] = 6  # rotate by 90 degrees
+  Image.new('RGB', (40, 20)).save(tmp_path / 'turned.jpg', exif=exif)
+  Image.fromarray(noise(8, 9)).save(tmp_path / 'grey.png')
+  clear = noise(16, 17, 4)
+  Image.fromarray(clear).save(tmp_path / 'clear.png')
+  out = tmp_path / 'out'
+  assert run('compress', tmp_path, '-o', out, '--json', *model) == 0
+  assert [(r['input'].rpartition('/')[2], r['channels'])
+          for r in records(capsys)] == [
+    ('clear.png', 4), ('grey.png', 1), ('turned.jpg', 3),
+  ]
+  assert run('decompress', out, *model) == 0
+  assert Image.open(out / 'turned.png').size == (20, 40)
+  assert Image.open(out / 'grey.png').mode == 'L'
+  back = np.asarray(Image.open(out / 'clear.png'))
+  np.testing.assert_array_equal(back[..., 3], clear[..., 3])
+  capsys.readouterr()
+  assert run('decompress', out / 'clear.gdc', '--format', 'jpg', *model) == 0
+  assert 'clear.gdc: JPEG holds no transparency' in capsys.readouterr().err
+
+
+def test_profiles(photo, model, codec, profile, tmp_path, capsys):
+  image = noise(21, 34, 3)
+  Image.fromarray(image).save(photo, icc_profile=profile)
+  out, back = tmp_path / 'a.gdc', tmp_path / 'b.png'
+  assert run('compress', photo, '-o', out, *model) == 0
+  assert out.read_bytes() == codec.compress(image, icc=profile)
+  assert run('decompress', out, '-o', back, *model) == 0
+  with Image.open(back) as opened:
+    assert opened.info['icc_profile'] == profile
+  capsys.readouterr()
+  assert run('decompress', out, '-o', tmp_path / 'b.bmp', *model) == 0
+  assert 'a.gdc: BMP holds no colour profile' in capsys.readouterr().err
+  assert run('info', out, '--json', *model) == 0
+  assert records(capsys)[0]['icc_bytes'] == len(profile)
+  assert run('compress', photo, '-o', out, '--srgb', '--force', *model) == 0
+  header, _, _ = bitstream.unpack(out.read_bytes())
+  assert not header.icc
+  assert out.read_bytes() != codec.compress(image)
+
+
+def test_sixteen_bits_are_scaled_and_that_is_said(model, codec, tmp_path,
+                                                  capsys):
+  wide = tmp_path / 'wide.png'
+  Image.fromarray(np.full((16, 16), 128 * 257, np.uint16)).save(wide)
+  assert run('compress', wide, *model) == 0
+  assert '16 bits' in capsys.readouterr().err
+  grey = codec.compress(np.full((16, 16, 1), 128, np.uint8))
+  assert (tmp_path / 'wide.gdc').read_bytes() == grey
+
+
+# --- info, JSON -------------------------------------------------------------
+
+
+def test_info(photo, model, codec, tmp_path, capsys):
+  out = tmp_path / 'a.gdc'
+  run('compress', photo, '-o', out, '--quality', 2.5, *model)
+  capsys.readouterr()
+  assert run('info', out, '--json', *model) == 0
+  record, = records(capsys)
+  size = out.stat().st_size
+  ideal = record.pop('ideal_bytes')
+  assert record == {
+    'input': str(out), 'version': 1, 'flags': 0, 'width': 34, 'height': 21,
+    'channels': 3, 'grey': False, 'alpha': False, 'icc_bytes': 0,
+    'quality': 2.5, 'seed': bitstream.unpack(out.read_bytes())[2],
+    'seed_stored': False, 'model_digest': codec.digest[:8], 'model': 'tiny',
+    'bytes': size, 'bpp': 8 * size / 34 / 21, 'payload_bytes': size - 16,
+    'header_bytes': 16,
+  }
+  assert abs(ideal - record['payload_bytes']) < 10
+  assert run('info', out, out, *model) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert len(lines) == 2 * 19
+  assert lines[18].split() == ['ideal_bytes', f'{ideal:.1f}']
+
+
+def test_info_of_a_file_of_another_model(photo, tmp_path, model, capsys):
+  out = tmp_path / 'a.gdc'
+  run('compress', photo, '-o', out, *model)
+  capsys.readouterr()
+  assert run('info', out, '--json') == 0  # the default model is another one
+  record, = records(capsys)
+  assert record['width'] == 34
+  assert record['model'] is None and record['ideal_bytes'] is None
+  assert run('info', out) == 0
+  assert 'ideal_bytes    not known' in capsys.readouterr().out
+
+
+def test_json_tells_of_errors_too(photo, model, tmp_path, capsys):
+  bad = tmp_path / 'bad.png'
+  bad.write_bytes(b'nothing')
+  out = tmp_path / 'out'
+  assert run('compress', bad, photo, '-o', out, '--json', *model) == 1
+  first, second = records(capsys)
+  assert set(first) == {'input', 'error'} and first['input'] == str(bad)
+  assert second['output'] == str(out / 'photo.gdc')
+  assert run('compress', 'missing', '--json', *model) == 1
+  record, = records(capsys)
+  assert record == {'input': None, 'error': 'missing: no such file or folder.'}
+  assert run('info', bad, '--json', *model) == 1
+  assert 'not a gdc file' in records(capsys)[0]['error']
+
+
+def test_the_page_names_every_field(photo, model, capsys):
+  sections = re.split(r'\n##+ ', PAGE.read_text())
+  run('compress', photo, '--json', *model)
+  file = photo.with_suffix('.gdc')
+  run('decompress', file, '--force', '--json', *model)
+  run('info', file, '--json', *model)
+  for record, command in zip(
+    records(capsys), ('compress', 'decompress', 'info'), strict=True
+  ):
+    section, = (s for s in sections if s.startswith(f'Fields of {command}'))
+    assert re.findall(r'^\| `(\w+)`', section, re.M) == list(record)
+
+
+# --- What is wrong ----------------------------------------------------------
+
+
+def _fails(capsys, *arguments):
+  """Runs a command that fails; returns its one line on standard error."""
+  assert run(*arguments) == 1
+  error = capsys.readouterr().err
+  assert error.startswith('gdc: ') and error.count('\n') == 1
+  return error
+
+
+def test_existing_outputs_are_kept(photo, model, tmp_path, capsys):
+  out = tmp_path / 'a.gdc'
+  out.write_bytes(b'precious')
+  assert '--force' in _fails(capsys, 'compress', photo, '-o', out, *model)
+  assert out.read_bytes() == b'precious'
+  assert run('compress', photo, '-o', out, '--force', *model) == 0
+  assert out.read_bytes() != b'precious'
+
+
+def test_errors_name_what_is_wrong(photo, model, tmp_path, capsys):
+  out = tmp_path / 'a.gdc'
+  missing = tmp_path / 'missing.png'
+  assert 'missing.png' in _fails(capsys, 'compress', missing, '-o', out, *model)
+  text = tmp_path / 'text.png'
+  text.write_text('not a picture')
+  assert 'text.png' in _fails(capsys, 'compress', text, '-o', out, *model)
+  assert "'nowhere'" in _fails(
+    capsys, 'compress', photo, '-o', out, '--model', 'nowhere'
+  )
+  run('compress', photo, '-o', out, *model)
+  capsys.readouterr()
+  assert 'compressed already' in _fails(capsys, 'compress', out, *model)
+  assert '.xyz' in _fails(
+    capsys, 'decompress', out, '-o', tmp_path / 'b.xyz', *model
+  )
+  assert '--format png' in _fails(
+    capsys, 'decompress', out, '-o', 'b.jpg', '--format', 'png', *model
+  )
+  assert 'a.gdc: This file was made with model' in _fails(
+    capsys, 'decompress', out, '-o', tmp_path / 'b.png'
+  )
+
+
+def test_damaged_files_leave_no_output(photo, model, tmp_path, capsys):
+  out, back = tmp_path / 'a.gdc', tmp_path / 'b.png'
+  run('compress', photo, '-o', out, *model)
+  capsys.readouterr()
+  data = bytearray(out.read_bytes())
+  data[len(data) // 2] ^= 16
+  out.write_bytes(data)
+  for command in (
+    ['decompress', out, '-o', back, *model], ['info', out, *model]
+  ):
+    assert 'a.gdc: damaged' in _fails(capsys, *command)
+  assert not back.exists()
+
+
+def test_interruption(photo, model, monkeypatch):
+  def interrupt(*arguments, **options):
+    raise KeyboardInterrupt
+  monkeypatch.setattr(commands, '_load', interrupt)
+  assert run('compress', photo, *model) == 130
+  assert not photo.with_suffix('.gdc').exists()
+
+
+def test_memory_that_runs_out_is_one_line(photo, model, monkeypatch, capsys):
+  def fail(*arguments, **options):
+    raise MemoryError('Unable to allocate 9 TiB')
+  monkeypatch.setattr(type(commands._load(model[1])), 'compress', fail)
+  assert 'photo.png: Unable to allocate' in _fails(
+    capsys, 'compress', photo, *model
+  )
+
+
+# --- The other commands -----------------------------------------------------
+
+
+def test_compare(photo, model, codec, tmp_path, monkeypatch, capsys):
+  from gdc.evaluation import showcase
+  asked = []
+
+  def make(codec, image, quality=3.0, crop=None):
+    asked.append((image, quality, crop))
+    return Image.new('RGB', (5, 4), 'red')
+  monkeypatch.setattr(showcase, 'make', make)
+  assert run('compare', photo, '-q', 2, *model) == 0
+  assert Image.open(tmp_path / 'photo-compare.png').size == (5, 4)
+  np.testing.assert_array_equal(asked[0][0], noise(21, 34, 3))
+  assert asked[0][1:] == (2, None)
+  capsys.readouterr()
+  assert '--force' in _fails(capsys, 'compare', photo, *model)
+  out = tmp_path / 'page.jpg'
+  target = len(codec.compress(noise(21, 34, 3), 4)) + 1
+  assert run('compare', photo, '-o', out, '--crop', '1,2,9,8',
+             '--target-bytes', target, *model) == 0
+  assert Image.open(out).format == 'JPEG'
+  assert abs(asked[1][1] - 4) <= 0.25 and asked[1][2] == (1, 2, 9, 8)
+  assert '.gdc' in _fails(
+    capsys, 'compare', photo, '-o', tmp_path / 'a.gdc', *model
+  )
+
+
+def test_eval(photo, model, monkeypatch, tmp_path, capsys):
+  from gdc.evaluation import compare
+  asked = []
+
+  def sweep(codec, images, names, qualities, out, on_row):
+    asked.append((images[0][0], names, qualities, out))
+    return [{'quality': 1.0}], {}
+  monkeypatch.setattr(compare, 'run', sweep)
+  assert run('eval', tmp_path, '--out', 'out', '--qualities', '1,2.5',
+             '--codecs', 'gdc:mse', *model) == 0
+  assert asked == [('photo', ['gdc:mse'], [1, 2.5], pathlib.Path('out'))]
+  assert 'quality' in capsys.readouterr().out
+  assert run('eval', tmp_path, '--out', 'out', '--codecs', 'gif', *model) == 1

@@ -1,0 +1,265 @@
+"""What goes where, and what is said: without a codec."""
+import io
+import json
+import os
+import pathlib
+import sys
+
+import pytest
+
+from gdc import jobs
+
+PICTURES = ('.png', '.jpg')
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+
+
+def _touch(*names):
+  for name in names:
+    os.makedirs(os.path.dirname(name) or '.', exist_ok=True)
+    with open(name, 'w') as f:
+      f.write(name)
+
+
+def _plan(*inputs, output=None, force=False):
+  """Pairs of names, and the number of files that were skipped."""
+  todo, skipped = jobs.plan(list(inputs), output, PICTURES, '.gdc',
+                            force)
+  return [(j.source_name, j.target_name) for j in todo], skipped
+
+
+def _refused(match, *inputs, **options):
+  with pytest.raises(jobs.CliError, match=match):
+    _plan(*inputs, **options)
+
+
+# --- Names ------------------------------------------------------------------
+
+
+def test_a_file():
+  _touch('a.b.png', 'noending')
+  assert _plan('a.b.png')[0] == [('a.b.png', 'a.b.gdc')]
+  assert _plan('noending')[0] == [('noending', 'noending.gdc')]
+  assert _plan('a.b.png', output='x')[0] == [('a.b.png', 'x')]
+  assert _plan('a.b.png', output='x/')[0] == [('a.b.png', 'x/a.b.gdc')]
+  os.mkdir('y')
+  assert _plan('a.b.png', output='y')[0] == [('a.b.png', 'y/a.b.gdc')]
+
+
+def test_files_need_a_folder():
+  _touch('a.png', 'sub/b.png', 'file')
+  pairs = [('a.png', 'out/a.gdc'), ('sub/b.png', 'out/b.gdc')]
+  assert _plan('a.png', 'sub/b.png', output='out')[0] == pairs
+  _refused('file is a file; 2 inputs need', 'a.png', 'sub/b.png', output='file')
+  # The same input twice is one.
+  assert _plan('a.png', 'a.png')[0] == [('a.png', 'a.gdc')]
+
+
+def test_a_folder_keeps_its_structure():
+  _touch(
+    'in/b.png', 'in/a.JPG', 'in/sub/deep/c.png', 'in/notes.txt', 'in/d.gdc',
+    'in/.hidden.png', 'in/.thumbnails/e.png', 'in/sub/none',
+  )
+  found, skipped = _plan('in', output='out')
+  assert found == [
+    ('in/a.JPG', 'out/a.gdc'), ('in/b.png', 'out/b.gdc'),
+    ('in/sub/deep/c.png', 'out/sub/deep/c.gdc'),
+  ]
+  assert skipped == 3
+  assert _plan('in')[0][2] == ('in/sub/deep/c.png', 'in/sub/deep/c.gdc')
+  os.mkdir('empty')
+  _refused('empty: no file below it ends in .png .jpg', 'empty')
+
+
+def test_a_folder_of_one_still_needs_a_folder():
+  _touch('in/a.png', 'file')
+  assert _plan('in', output='out')[0] == [('in/a.png', 'out/a.gdc')]
+  _refused('need a folder', 'in', output='file')
+  _refused('do not fit into standard output', 'in', output='-')
+
+
+def test_files_and_folders_together():
+  _touch('in/sub/a.png', 'b.png')
+  pairs, _ = _plan('in', 'b.png', output='out')
+  assert pairs == [('in/sub/a.png', 'out/sub/a.gdc'), ('b.png', 'out/b.gdc')]
+
+
+def test_links_to_folders_are_not_followed():
+  _touch('in/a.png')
+  os.symlink('.', 'in/loop')
+  assert len(_plan('in')[0]) == 1
+
+
+def test_folders_that_cannot_be_searched_are_an_error(monkeypatch):
+  _touch('in/a.png', 'in/sub/b.png')
+  scandir = os.scandir
+
+  def refuse(path):
+    if str(path).endswith('sub'):
+      raise PermissionError(13, 'denied', str(path))
+    return scandir(path)
+  monkeypatch.setattr(os, 'scandir', refuse)
+  with pytest.raises(PermissionError, match='sub'):
+    _plan('in')
+
+
+def test_standard_streams():
+  _touch('a.png', 'b.png')
+  assert _plan('-')[0] == [('-', '-')]
+  assert _plan('-', output='x.gdc')[0] == [('-', 'x.gdc')]
+  assert _plan('a.png', output='-')[0] == [('a.png', '-')]
+  _refused('goes with no other', '-', 'a.png')
+  _refused('2 outputs do not fit', 'a.png', 'b.png', output='-')
+  os.mkdir('out')
+  _refused('standard input needs a file', '-', output='out')
+  _touch('./-')
+  assert _plan('./-')[0] == [('-', '-.gdc')]
+
+
+def test_terminals_are_spared(monkeypatch):
+  _touch('a.png')
+  monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
+  _refused('terminal', 'a.png', output='-')
+  _refused('terminal', '-')
+
+
+def test_what_is_refused_before_any_work():
+  _touch('a.png', 'a.jpg', 'old.gdc', 'file')
+  _refused('missing.png: no such file', 'missing.png')
+  _refused('Several inputs.* a.gdc: a.png, a.jpg', 'a.png', 'a.jpg')
+  _refused('Several inputs', '.')
+  _refused('old.gdc exists; --force', 'a.png', output='old.gdc')
+  assert _plan('a.png', output='old.gdc', force=True)[0]
+  _refused('own output', 'a.png', output='a.png', force=True)
+  os.symlink('a.png', 'link')
+  _refused('own output', 'a.png', output='link', force=True)
+  _refused('not a file that can be replaced', 'a.png', output='/dev/null',
+           force=True)
+  _refused('file is not a folder', 'a.png', output='file/sub/a.gdc')
+  assert pathlib.Path('old.gdc').read_text() == 'old.gdc'
+
+
+# --- Writing ----------------------------------------------------------------
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+  target = tmp_path / 'new' / ('long' * 60 + '.gdc')
+  jobs.write(target, b'first')
+  assert target.read_bytes() == b'first'
+  umask = os.umask(0)
+  os.umask(umask)
+  assert target.stat().st_mode & 0o777 == 0o666 & ~umask
+
+  def fail(*arguments):
+    raise OSError('disk full')
+  monkeypatch.setattr(os, 'replace', fail)
+  with pytest.raises(OSError, match='disk full'):
+    jobs.write(target, b'second')
+  assert os.listdir(target.parent) == [target.name]
+  assert target.read_bytes() == b'first'
+
+
+def test_links_are_followed(tmp_path):
+  real, link = tmp_path / 'real', tmp_path / 'link'
+  real.write_bytes(b'old')
+  link.symlink_to(real)
+  jobs.write(link, b'new')
+  assert link.is_symlink() and real.read_bytes() == b'new'
+
+
+def test_standard_output_takes_bytes(capsysbinary):
+  jobs.write(None, b'\0\xff')
+  assert capsysbinary.readouterr().out == b'\0\xff'
+
+
+# --- Words ------------------------------------------------------------------
+
+
+def _jobs(*names):
+  return [jobs.Job(pathlib.Path(n), None) for n in names]
+
+
+def _work(job):
+  if job.source_name == 'bad':
+    raise ValueError('several\nlines')
+  record = {'input': job.source_name, 'notices': ['half is lost']}
+  return f'did {job.source_name}', record
+
+
+def test_words_for_people(capsys):
+  assert jobs.Report().each(_jobs('a', 'bad', 'c'), _work) == 1
+  out, err = capsys.readouterr()
+  assert out == 'did a\ndid c\n'
+  assert err == (
+    'gdc: a: half is lost.\ngdc: bad: several lines\n'
+    'gdc: c: half is lost.\ngdc: 1 of 3 failed.\n'
+  )
+  assert jobs.Report().each(_jobs('a'), _work) == 0
+
+
+def test_words_for_programs(capsys):
+  assert jobs.Report(as_json=True).each(_jobs('a', 'bad'), _work) == 1
+  out, err = capsys.readouterr()
+  assert [json.loads(line) for line in out.splitlines()] == [
+    {'input': 'a', 'notices': ['half is lost']},
+    {'input': 'bad', 'error': 'several lines'},
+  ]
+  assert err == 'gdc: 1 of 2 failed.\n'
+
+
+@pytest.mark.parametrize('as_json', [False, True])
+def test_words_leave_standard_output_to_data(capsys, as_json):
+  report = jobs.Report(as_json, data_on_stdout=True)
+  report.each(_jobs('a'), _work)
+  report.error(ValueError('x'))
+  out, err = capsys.readouterr()
+  assert not out and len(err.splitlines()) == 3 - as_json
+
+
+def test_errors_name_their_input_once(capsys):
+  report = jobs.Report()
+  report.error(ValueError('a.png is bad'), 'a.png')
+  error = MemoryError()
+  error.add_note('some\nadvice')
+  report.error(error, 'b.png')
+  report.error(MemoryError())
+  assert capsys.readouterr().err.splitlines() == [
+    'gdc: a.png is bad', 'gdc: b.png: some advice', 'gdc: MemoryError',
+  ]
+
+
+def test_a_reader_that_has_gone_stops_the_work():
+  done = []
+
+  def work(job):
+    done.append(job)
+    raise BrokenPipeError
+  with pytest.raises(BrokenPipeError):
+    jobs.Report().each(_jobs('a', 'b'), work)
+  assert len(done) == 1
+
+
+def test_names_that_are_no_text_are_printed_all_the_same(capsys):
+  name = os.fsdecode(b'a\xff.png')
+  for names in ([name], [name, name]):
+    assert jobs.Report().each(_jobs(*names), _work) == 0
+  assert set(capsys.readouterr().out.splitlines()) == {r'did a\udcff.png'}
+
+
+class _Terminal(io.StringIO):
+  encoding = 'utf-8'
+
+  def isatty(self):
+    return True
+
+
+def test_several_have_a_progress_bar_on_a_terminal(monkeypatch, capsys):
+  for names, bar in ((['a', 'b'], True), (['a'], False)):
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, 'stderr', terminal)
+    jobs.Report().each(_jobs(*names), _work)
+    assert ('file' in terminal.getvalue()) == bar
+  assert capsys.readouterr().out == 'did a\ndid b\ndid a\n'
