@@ -486,14 +486,14 @@ def test_a_hundred_thousand_damaged_files(subject):
     for _ in range(number):
       sealed = rng.random() < 0.8
       how, data = damage(rng, files, sealed)
-      start = time.perf_counter()
+      start = time.process_time()
       try:
         what = check(model, data)
         assert sealed or what == 'refused'
       except Exception:  # noqa: BLE001 - the very thing that is counted
         what = 'failed'
         failures.append((data.hex(), traceback.format_exc()))
-      slowest = max(slowest, time.perf_counter() - start)
+      slowest = max(slowest, time.process_time() - start)
       for row in ('all', name, how):
         counts[row, sealed][what] += 1
   columns = ('refused', 'read', 'decoded', 'failed')
@@ -502,5 +502,5 @@ def test_a_hundred_thousand_damaged_files(subject):
     checksum = 'recomputed' if sealed else 'left wrong'
     numbers = ''.join(f'{count[column]:10}' for column in columns)
     print(f'{row:10} CRC {checksum} {numbers}')
-  print(f'the slowest file took {1000 * slowest:.0f} ms')
+  print(f'the slowest file took {1000 * slowest:.0f} ms of processor time')
   assert not failures, f'{len(failures)}, the first: {failures[0]}'
