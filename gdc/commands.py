@@ -171,7 +171,6 @@ def compare(arguments, report: jobs.Report) -> int:
   """A picture beside itself through every codec, at the same bytes."""
   import numpy as np
 
-  from gdc.codec import bitstream
   from gdc.data import pictures
   source = pathlib.Path(arguments.input)
   target = source.with_name(f'{source.stem}-compare.png')
@@ -183,16 +182,14 @@ def compare(arguments, report: jobs.Report) -> int:
   from gdc.evaluation import showcase
   image, notices = pictures.read_rgb(source)
   codec = _load(arguments.model)
-  quality, targets = arguments.quality, _targets(arguments)
-  if targets:
-    header = bitstream.unpack(codec.compress(image, **targets))[0]
-    quality = bitstream.index_to_quality(header.quality_index)
-  page = showcase.make(codec, image, quality, arguments.crop)
+  page = showcase.make(
+    codec, image, arguments.quality, arguments.crop, **_targets(arguments)
+  )
   jobs.write(
     target, pictures.encode(np.asarray(page.convert('RGB')), target.suffix)
   )
   report.result(
-    f'{target}  {page.width} x {page.height}, quality {quality:g}',
+    f'{target}  {page.width} x {page.height}',
     {'input': str(source), 'notices': notices},
   )
   return 0

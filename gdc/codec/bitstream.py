@@ -18,8 +18,6 @@ import math
 import struct
 import zlib
 
-import numpy as np
-
 MAGIC = b'GDC'
 VERSION = 1
 # The bits of the flags byte; all others are unknown to this version.
@@ -116,6 +114,7 @@ def pack(header: Header, payload: bytes) -> bytes:
   if header.icc:
     parts += _deflate(header.icc)
   if header.alpha is not None:
+    import numpy as np  # not at the top: `gdc --help` need not wait for it
     plane = np.frombuffer(header.alpha, np.uint8)
     plane = plane.reshape(header.height, header.width)
     # Modulo 256, as uint8 is.
@@ -197,6 +196,7 @@ def unpack(
         f'malformed: its alpha plane has {len(field)} bytes for {width} x '
         f'{height} pixels'
       )
+    import numpy as np
     plane = np.frombuffer(field, np.uint8).reshape(height, width)
     alpha = np.add.accumulate(plane, axis=0, dtype=np.uint8).tobytes()
   header = Header(

@@ -13,12 +13,16 @@ import numpy as np
 from gdc.codec import bundle, decoders, programs, tiles
 
 STRIDE = 16  # pixels of a latent position; models.autoencoder.STRIDE
-# Height and width in pixels. Large tiles lose less to their halos; computed in
-# blocks, they cost a small picture little more than a small tile would. The
-# score networks look further than the autoencoder.
-AUTOENCODER_TILE = (768, 768)
+# Height and width in pixels. The autoencoder's holds a picture of the usual
+# test size whole. The score networks look further and are slower: theirs is
+# large, and computed in blocks, of which a small picture fills a few.
+AUTOENCODER_TILE = (512, 768)
 SCORE_TILE = (1024, 1024)
-BLOCK = 256
+SCORE_BLOCK = 256
+# Of the factors in the gated blocks' products; sums are float32, and so is what
+# maps pixels and latents. Where the hardware has it, bfloat16 takes about half
+# the time.
+PRODUCTS = 'bfloat16'
 
 
 class Networks:
@@ -29,7 +33,8 @@ class Networks:
     model: bundle.Bundle,
     autoencoder_tile=AUTOENCODER_TILE,
     score_tile=SCORE_TILE,
-    block: int | None = BLOCK,
+    score_block: int | None = SCORE_BLOCK,
+    products: str = PRODUCTS,
   ):
     """Takes a bundle.
 
@@ -37,15 +42,21 @@ class Networks:
       model: see bundle.load.
       autoencoder_tile: (height, width) of the autoencoder's tiles in pixels.
       score_tile: of the score networks' tiles.
-      block: side in pixels of the blocks that tiles are computed in, see
-        tiling.evaluate; divides their sides, multiple of all strides. Not
-        used on accelerators, which want large products. None: all at once.
+      score_block: side in pixels of the blocks that these are computed in, see
+        tiling.evaluate; divides their sides, multiple of the stride. Not used
+        on accelerators, which want large products. None: all at once.
+      products: 'bfloat16' or 'float32'.
     """
+    if products not in ('bfloat16', 'float32'):
+      raise ValueError(
+        f"products must be 'bfloat16' or 'float32', not {products!r}."
+      )
     self._bundle = model
     self._tile = tuple(autoencoder_tile)
     self._score_tile = tuple(score_tile)
     on_cpu = jax.default_backend() == 'cpu'
-    self._block = block if on_cpu else None
+    self._block = score_block if on_cpu else None
+    self._products = products
     self._programs = {}
     self._on_device = {}
 
@@ -169,10 +180,10 @@ class Networks:
       self._programs[kind] = programs.build(
         kind,
         functools.partial(
-          _make_autoencoder, kind, spec, self._tile, self._block
+          _make_autoencoder, kind, spec, self._tile, self._products
         ),
         (self._params(part), tile, _array(np.int32, 2), _array(np.float32, 1)),
-        [spec, self._tile, self._block],
+        [spec, self._tile, self._products],
       )
     return self._programs[kind]
 
@@ -183,14 +194,15 @@ class Networks:
       self._programs[process] = programs.build(
         process,
         functools.partial(
-          _make_score, process, spec, self._score_tile, self._block
+          _make_score, process, spec, self._score_tile, self._block,
+          self._products,
         ),
         (
           self._params(process), tile, tile, _array(np.int32, 2),
           _array(np.int32, 2), _array(np.float32, 1), _array(np.float32, 1),
           _array(np.int32, 2), _array(np.uint32), _array(np.float32),
         ),
-        [spec, self._score_tile, self._block],
+        [spec, self._score_tile, self._block, self._products],
       )
     return self._programs[process]
 
@@ -202,7 +214,7 @@ def _array(dtype, *shape):
 # --- What runs on a tile; traced, so the networks are imported here ----------
 
 
-def _make_autoencoder(kind, spec, tile, block):
+def _make_autoencoder(kind, spec, tile, products):
   """'analyse', 'synthesise' or 'pixels' on a tile: (function, facts)."""
   from gdc.models import tiling
   net = bundle.build_autoencoder(spec)
@@ -215,17 +227,17 @@ def _make_autoencoder(kind, spec, tile, block):
       x = x / 127.5 - 1
     y = tiling.evaluate(
       net, {'params': params}, x[None], quality, tile=tile, extent=extent,
-      block=block, method=method,
+      products=products, method=method,
     )[0]
     if kind == 'analyse':
       return y
     y = jnp.clip(y, -1, 1)
     return _to_uint8(y) if kind == 'pixels' else y
 
-  return _in_float32(run), {'halo': reach}
+  return _in_full(run, products), {'halo': reach}
 
 
-def _make_score(process, spec, tile, block):
+def _make_score(process, spec, tile, block, products):
   """One step of a score decoder on a tile: (function, facts).
 
   The function makes the state at the first step, and of the last one returns
@@ -241,7 +253,7 @@ def _make_score(process, spec, tile, block):
       process, spec,
       lambda *arguments: tiling.evaluate(
         net, {'params': params}, *arguments, tile=tile, extent=extent,
-        block=block,
+        block=block, products=products,
       ),
       jax.random.key(seed), origin, extent,
     )
@@ -254,18 +266,19 @@ def _make_score(process, spec, tile, block):
     return jnp.where(i == steps - 1, picture, z)[0]
 
   halo = net.reach * decoders.evaluations(spec)
-  return _in_float32(run), {'halo': halo, 'stride': net.stride}
+  return _in_full(run, products), {'halo': halo, 'stride': net.stride}
 
 
-def _in_float32(function):
-  """Traces with full float32 products.
+def _in_full(function, products):
+  """Traces with full float32 products, if those are asked for.
 
-  Accelerators would otherwise multiply in bfloat16 or TF32, which rounds far
-  more coarsely than a CPU does.
+  Accelerators would otherwise multiply in bfloat16 or TF32.
   """
+  precision = 'highest' if products == 'float32' else 'default'
+
   @functools.wraps(function)
   def wrapped(*arguments):
-    with jax.default_matmul_precision('highest'):
+    with jax.default_matmul_precision(precision):
       return function(*arguments)
   return wrapped
 

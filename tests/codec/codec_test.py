@@ -139,14 +139,17 @@ def test_one_program_serves_all_sizes_steps_and_qualities(codec, monkeypatch):
 @pytest.fixture(scope='module')
 def small_tiles(tiny_bundle):
   return codec_lib.Codec(
-    tiny_bundle, autoencoder_tile=(128, 192), score_tile=(256, 128), block=32
+    tiny_bundle, autoencoder_tile=(128, 192), score_tile=(256, 128),
+    score_block=32,
+    products='float32',
   )
 
 
 @pytest.fixture(scope='module')
 def one_tile(tiny_bundle):
   return codec_lib.Codec(
-    tiny_bundle, autoencoder_tile=(512, 512), score_tile=(512, 512), block=None
+    tiny_bundle, autoencoder_tile=(512, 512), score_tile=(512, 512),
+    score_block=None, products='float32',
   )
 
 
@@ -201,7 +204,10 @@ def test_a_sampler_of_two_evaluations_has_twice_the_halo(
   spec, params = tiny_bundle.decoders['flow']
   heun = {**spec, 'sampling': {**spec['sampling'], 'sampler': 'heun'}}
   model = bundle.add_decoder(tiny_bundle, 'flow', heun, params)
-  tiles = {'autoencoder_tile': (128, 128), 'block': 32}
+  tiles = {
+    'autoencoder_tile': (128, 128), 'score_block': 32,
+    'products': 'float32',
+  }
   tiled, whole = (
     codec_lib.Codec(model, score_tile=shape, **tiles)
     for shape in ((256, 160), (512, 512))

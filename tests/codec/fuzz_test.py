@@ -55,7 +55,7 @@ class Subject:
 @pytest.fixture(scope='module')
 def subject(tiny_bundle):
   return Subject(
-    codec_lib.Codec(tiny_bundle, autoencoder_tile=TINY_TILE, block=None)
+    codec_lib.Codec(tiny_bundle, autoencoder_tile=TINY_TILE, score_block=None)
   )
 
 
@@ -474,7 +474,7 @@ def test_a_hundred_thousand_damaged_files(subject):
   counts = collections.defaultdict(collections.Counter)
   failures, slowest = [], 0.0
   lean = codec_lib.Codec(
-    gdc.load('lean').bundle, autoencoder_tile=LEAN_TILE, block=None
+    gdc.load('lean').bundle, autoencoder_tile=LEAN_TILE, score_block=None
   )
   for name, model, number in (
     ('tiny', subject.codec, 90_000),

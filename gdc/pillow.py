@@ -1,0 +1,172 @@
+"""Door 3: a plugin for Pillow, so that its users need no other name.
+
+  import gdc.pillow
+  from PIL import Image
+
+  Image.open('photo.png').save('photo.gdc', quality=3)
+  image = Image.open('photo.gdc')  # the file is checked, nothing is decoded
+  image.decoder = 'mse'            # settings, before the pixels are asked for
+  image.show()
+
+Importing it registers format GDC, ending .gdc, type image/x-gdc, and costs no
+jax: that is imported where pixels are first coded or decoded. A model is loaded
+once for each name or path and stays loaded.
+
+Opening gives the size, the mode (L, LA, RGB or RGBA, as it was saved) and in
+`info`: quality, bpp, model_digest (8 hex digits) and, if there is one,
+icc_profile.
+
+Saving takes modes L, LA, RGB and RGBA as they are, and 1, P, PA and RGBX, which
+become one of them without loss; others raise OSError, as everywhere in Pillow.
+Transparency is kept. The options:
+
+  quality        1 (smallest) to 6 (best), continuous; default 3
+  target_bytes, target_bpp, min_psnr   one of them in place of quality
+  seed           of a score decoder's noise, written into the file
+  model          a name in the box or a bundle folder; default that of
+                 GdcImageFile
+  icc_profile    default the picture's own, from its info, if it is not sRGB,
+                 which is what a file without one is; None leaves it out
+
+What is wrong with a file is said by GdcError, when it is opened if its bytes
+are damaged, when it is loaded if it is of another model. What does not start as
+a gdc file is none of this plugin's, and Pillow raises UnidentifiedImageError.
+"""
+import functools
+
+import numpy as np
+from PIL import Image, ImageFile
+
+import gdc
+from gdc.codec import bitstream
+
+FORMAT = 'GDC'
+
+# Modes that are saved, and as which colours; transparency adds an A.
+_COLOURS = {
+  'L': 'L', 'LA': 'L', '1': 'L', 'RGB': 'RGB', 'RGBA': 'RGB', 'RGBX': 'RGB',
+  'P': 'RGB', 'PA': 'RGB',
+}
+_CODEC_OPTIONS = ('quality', 'target_bytes', 'target_bpp', 'min_psnr', 'seed')
+
+
+class GdcError(bitstream.BitstreamError, OSError):
+  """A damaged file, or one of another model.
+
+  A BitstreamError, as everywhere in gdc, and an OSError, which is what Pillow's
+  own plugins raise and what its users catch.
+  """
+
+
+class GdcImageFile(ImageFile.ImageFile):
+  """What Image.open returns for a gdc file.
+
+  The settings are read when the pixels are first needed (load, show, convert,
+  numpy.asarray, ...); afterwards they change nothing, like those of draft().
+  Set on a picture they are its own; set on this class, everyone's default.
+
+  Attributes:
+    model: a name in the box or a bundle folder; also the default for saving.
+    decoder: 'mse', 'flow' or 'diffusion'; None: flow if the model has it, else
+      mse.
+    steps: sampling steps of a score decoder; None: the model's own.
+    seed: of a score decoder's noise, 0 to 2^32 - 1; None: the file's.
+    realism: 0 (the picture of mse) to 1 (the score decoder's).
+  """
+
+  format = FORMAT
+  format_description = 'Generative image codec'
+
+  model = 'lean'
+  decoder: str | None = None
+  steps: int | None = None
+  seed: int | None = None
+  realism = 1.0
+
+  def _open(self):
+    data = self.fp.read()
+    try:
+      header, _, _ = bitstream.unpack(data)
+    except bitstream.BitstreamError as e:
+      raise GdcError(str(e)) from e
+    self._data = data
+    self._size = header.width, header.height
+    self._mode = 'L' if header.grey else 'RGB'
+    if header.alpha is not None:
+      self._mode += 'A'
+    self.info['quality'] = bitstream.index_to_quality(header.quality_index)
+    self.info['bpp'] = 8 * len(data) / (header.width * header.height)
+    self.info['model_digest'] = header.digest.hex()
+    if header.icc:
+      self.info['icc_profile'] = header.icc
+
+  def load(self):
+    """Decodes the file, the first time.
+
+    Raises:
+      GdcError: the file is of another model, or cannot be decoded.
+      ValueError: a setting that is out of range or that the model lacks.
+    """
+    if self._im is None:
+      codec = _codec(str(self.model))
+      decoder = self.decoder or (
+        'flow' if 'flow' in codec.decoders else 'mse'
+      )
+      try:
+        pixels = codec.decompress(
+          self._data, decoder, self.steps, self.seed, self.realism
+        )
+      except bitstream.BitstreamError as e:
+        raise GdcError(str(e)) from e
+      self.load_prepare()
+      self.frombytes(pixels.tobytes())
+      self.readonly = 0
+      del self._data
+      if self._exclusive_fp and self.fp:
+        self.fp.close()
+      self.fp = None
+    return super().load()
+
+
+def _accept(prefix: bytes) -> bool:
+  return prefix.startswith(bitstream.MAGIC)
+
+
+def _save(image, fp, filename):
+  options = image.encoderinfo
+  if image.mode not in _COLOURS:
+    raise OSError(f'cannot write mode {image.mode} as {FORMAT}')
+  mode = _COLOURS[image.mode] + 'A' * image.has_transparency_data
+  if 'icc_profile' in options:
+    icc = options['icc_profile'] or b''
+  else:
+    icc = _own_profile(image)
+  pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+  fp.write(
+    _codec(str(options.get('model', GdcImageFile.model))).compress(
+      pixels.reshape(*pixels.shape[:2], -1),
+      icc=icc,
+      **{k: options[k] for k in _CODEC_OPTIONS if k in options},
+    )
+  )
+
+
+def _own_profile(image) -> bytes:
+  """The picture's ICC profile, b'' if that is sRGB."""
+  from gdc.data import profiles
+  icc = image.info.get('icc_profile') or b''
+  try:
+    return b'' if icc and profiles.is_srgb(icc) else icc
+  except profiles.ProfileError:  # of grey, or one that others understand
+    return icc
+
+
+@functools.lru_cache(maxsize=4)
+def _codec(model: str):
+  return gdc.load(model)
+
+
+Image.register_open(FORMAT, GdcImageFile, _accept)
+Image.register_save(FORMAT, _save)
+Image.register_extension(FORMAT, '.gdc')
+Image.register_mime(FORMAT, 'image/x-gdc')

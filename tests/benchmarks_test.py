@@ -1,0 +1,67 @@
+"""The benchmarks: that they can be asked, and what they are asked about."""
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+FOLDER = pathlib.Path(__file__).parents[1] / 'benchmarks'
+
+
+def _load(name):
+  spec = importlib.util.spec_from_file_location(name, FOLDER / f'{name}.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.mark.parametrize('name', ['codec_speed', 'large_pictures', 'startup'])
+def test_help(name):
+  done = subprocess.run(
+    [sys.executable, FOLDER / f'{name}.py', '--help'],
+    capture_output=True, text=True, check=True,
+  )
+  assert done.stdout.startswith(f'usage: {name}.py')
+
+
+def test_sizes():
+  parser = _load('large_pictures').parser()
+  assert parser.parse_args([]).sizes == [1, 10, 100]
+  assert parser.parse_args(['--sizes', '0.5,2']).sizes == [0.5, 2]
+  for wrong in ('0', '1,', '300', 'big'):
+    with pytest.raises(SystemExit):
+      parser.parse_args(['--sizes', wrong])
+
+
+def test_pictures_to_time():
+  [image] = _load('codec_speed').pictures(1)
+  assert image.shape == (512, 768, 3) and image.dtype == np.uint8
+  np.testing.assert_array_equal(image[:, 512:], image[:, 511:255:-1])
+
+
+def test_large_pictures_are_filled():
+  image = _load('large_pictures').picture(2100, 1100)
+  assert image.shape == (1100, 2100, 3) and image.dtype == np.uint8
+  for top in (0, 1024):  # every cell has a photograph
+    for left in (0, 1024, 2048):
+      assert image[top:top + 1024, left:left + 1024].std() > 5
+  np.testing.assert_array_equal(image[:512, :512], image[1023:511:-1, :512])
+
+
+def test_a_process_is_measured_by_itself():
+  """Not by what this process holds, which its children begin with."""
+  code = (
+    'import sys; sys.path.insert(0, sys.argv[1])\n'
+    'import large_pictures\n'
+    'small = large_pictures.run(["-c", "pass"])[1]\n'
+    'big = large_pictures.run(["-c", "x = b\'a\' * (100 << 20)"])[1]\n'
+    'print(small, big)'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code, FOLDER], capture_output=True, text=True,
+    check=True,
+  )
+  small, big = map(float, done.stdout.split())
+  assert 95 < big - small < 130
