@@ -34,6 +34,7 @@ TRAIN = EVAL + [
 ]
 TEST = TRAIN + [
   'pytest>=8',
+  'pytest-xdist>=3.6',
   'hypothesis>=6',
   'ruff>=0.8',
   'nbclient>=0.10',

@@ -1,9 +1,9 @@
 """One picture through every codec at the same number of bytes, on one page.
 
-The size is that of the gdc file at the quality or target asked for. JPEG, WebP and AVIF
-get the best file that is not larger; one that cannot be so small shows its
-smallest file, and its caption says by how much it is too large. All decoders
-of gdc read the same file.
+The size is that of the gdc file at the quality or target asked for. JPEG, WebP
+and AVIF get the best file that is not larger; one that cannot be so small shows
+its smallest file, and its caption says by how much it is too large. All
+decoders of gdc read the same file.
 """
 import numpy as np
 from PIL import Image

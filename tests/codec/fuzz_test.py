@@ -1,6 +1,6 @@
 """Damaged files: one error in one sentence, bounded memory, nothing else.
 
-  pytest -m slow tests/codec/fuzz_test.py -s
+  pytest -m slow -n 0 -s tests/codec/fuzz_test.py
 
 reads 100,000 of them and prints what became of them.
 """
