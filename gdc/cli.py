@@ -265,7 +265,8 @@ def _bytes(text: str) -> int:
   if match:
     number, unit, binary, _ = match.groups()
     power = ' kmg'.index(unit or ' ')
-    size = int(float(number) * (1024 if binary else 1000) ** power)
+    size = min(float(number) * (1024 if binary else 1000) ** power, 2**62)
+    size = int(size)
     if size and (unit or not binary):
       return size
   raise argparse.ArgumentTypeError(

@@ -32,7 +32,7 @@ def compress(arguments, report: jobs.Report) -> int:
       picture.pixels, arguments.quality, **_targets(arguments),
       seed=arguments.seed, icc=picture.icc,
     )
-    jobs.write(job.target, data)
+    jobs.write(job.target, data, arguments.force)
     height, width, channels = picture.pixels.shape
     header = bitstream.unpack(data)[0]
     record = {
@@ -88,7 +88,8 @@ def decompress(arguments, report: jobs.Report) -> int:
     height, width, channels = pixels.shape
     ending = suffix if job.target is None else job.target.suffix
     fitted = pictures.fit(pixels, ending, icc)
-    jobs.write(job.target, pictures.encode(fitted.pixels, ending, fitted.icc))
+    encoded = pictures.encode(fitted.pixels, ending, fitted.icc)
+    jobs.write(job.target, encoded, arguments.force)
     score = decoder != 'mse'
     return f'{job.target_name}  {width} x {height}, decoder {decoder}', {
       'input': job.source_name,
@@ -185,9 +186,8 @@ def compare(arguments, report: jobs.Report) -> int:
   page = showcase.make(
     codec, image, arguments.quality, arguments.crop, **_targets(arguments)
   )
-  jobs.write(
-    target, pictures.encode(np.asarray(page.convert('RGB')), target.suffix)
-  )
+  encoded = pictures.encode(np.asarray(page.convert('RGB')), target.suffix)
+  jobs.write(target, encoded, arguments.force)
   report.result(
     f'{target}  {page.width} x {page.height}',
     {'input': str(source), 'notices': notices},

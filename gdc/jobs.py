@@ -162,8 +162,12 @@ def check(jobs: Sequence[Job], force: bool):
       raise CliError(f'{target}: {place} is not a folder.')
 
 
-def write(target: pathlib.Path | None, data: bytes):
-  """Writes a file whole or not at all; a link is followed. None is stdout."""
+def write(target: pathlib.Path | None, data: bytes, force: bool = False):
+  """Writes a file whole or not at all; a link is followed. None is stdout.
+
+  Raises:
+    CliError: without `force`, the file is there by now.
+  """
   if target is None:
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
@@ -177,10 +181,26 @@ def write(target: pathlib.Path | None, data: bytes):
     umask = os.umask(0)
     os.umask(umask)
     os.chmod(temporary, 0o666 & ~umask)
-    os.replace(temporary, target)
+    _publish(temporary, target, force)
   except BaseException:
     os.unlink(temporary)
     raise
+
+
+def _publish(temporary: str, target: pathlib.Path, force: bool):
+  """Gives a finished file its name; what has it meanwhile is not lost."""
+  if not force:
+    try:
+      os.link(temporary, target)
+    except FileExistsError as e:
+      raise CliError(f'{target} exists; --force overwrites it.') from e
+    except OSError:  # a disk without hard links
+      if target.exists():
+        raise CliError(f'{target} exists; --force overwrites it.') from None
+    else:
+      os.unlink(temporary)
+      return
+  os.replace(temporary, target)
 
 
 # --- What is said -----------------------------------------------------------

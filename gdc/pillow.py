@@ -18,7 +18,8 @@ icc_profile.
 
 Saving takes modes L, LA, RGB and RGBA as they are, and 1, P, PA and RGBX, which
 become one of them without loss; others raise OSError, as everywhere in Pillow.
-Transparency is kept. The options:
+Transparency is kept; an EXIF orientation is not, so apply
+ImageOps.exif_transpose first. The options:
 
   quality        1 (smallest) to 6 (best), continuous; default 3
   target_bytes, target_bpp, min_psnr   one of them in place of quality
@@ -85,8 +86,12 @@ class GdcImageFile(ImageFile.ImageFile):
 
   def _open(self):
     data = self.fp.read()
+    # Pillow looks at the size only after this, and alpha is inflated here.
+    most = bitstream.MAX_PIXELS
+    if Image.MAX_IMAGE_PIXELS is not None:
+      most = min(most, 2 * Image.MAX_IMAGE_PIXELS)
     try:
-      header, _, _ = bitstream.unpack(data)
+      header, _, _ = bitstream.unpack(data, most)
     except bitstream.BitstreamError as e:
       raise GdcError(str(e)) from e
     self._data = data

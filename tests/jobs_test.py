@@ -157,16 +157,34 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     raise OSError('disk full')
   monkeypatch.setattr(os, 'replace', fail)
   with pytest.raises(OSError, match='disk full'):
-    jobs.write(target, b'second')
+    jobs.write(target, b'second', force=True)
   assert os.listdir(target.parent) == [target.name]
   assert target.read_bytes() == b'first'
+
+
+@pytest.mark.parametrize('hard_links', [True, False])
+def test_what_appeared_meanwhile_is_not_overwritten(
+  tmp_path, monkeypatch, hard_links
+):
+  if not hard_links:
+    def refuse(*_):
+      raise PermissionError('no hard links on this disk')
+    monkeypatch.setattr(os, 'link', refuse)
+  target = tmp_path / 'photo.gdc'
+  jobs.write(target, b'of another process')
+  with pytest.raises(jobs.CliError, match='photo.gdc exists; --force'):
+    jobs.write(target, b'ours')
+  assert target.read_bytes() == b'of another process'
+  assert os.listdir(tmp_path) == ['photo.gdc']
+  jobs.write(target, b'ours', force=True)
+  assert target.read_bytes() == b'ours'
 
 
 def test_links_are_followed(tmp_path):
   real, link = tmp_path / 'real', tmp_path / 'link'
   real.write_bytes(b'old')
   link.symlink_to(real)
-  jobs.write(link, b'new')
+  jobs.write(link, b'new', force=True)
   assert link.is_symlink() and real.read_bytes() == b'new'
 
 

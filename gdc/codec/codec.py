@@ -21,6 +21,9 @@ from gdc.codec import (
 
 STRIDE = networks.STRIDE
 MAX_STEPS = 10_000
+# Sides count as multiples of the stride: a very thin picture takes far more
+# than its pixels.
+_MAX_POSITIONS = 2 * bitstream.MAX_PIXELS // STRIDE**2
 
 
 class Codec:
@@ -65,10 +68,10 @@ class Codec:
         and alpha, RGB, or RGB and alpha. Alpha is kept without loss.
       quality: 1 (smallest file) to 6 (best picture); rounded to 1/16. Not
         looked at if there is one of the next three.
-      target_bytes: the best file of at most so many bytes.
+      target_bytes: the best file of at most so many bytes, by bisection.
       target_bpp: the same in bits per pixel of the picture.
       min_psnr: the smallest file whose picture, of decoder 'mse', has at least
-        so many dB over all colour samples.
+        so many dB over all colour samples, by bisection.
       seed: the default seed of the score decoders, 0 to 2^32 - 1, in place of
         the file's checksum; four more bytes.
       icc: profile of the colour samples; b'' is sRGB. It is stored.
@@ -100,7 +103,7 @@ class Codec:
       seed=seed, icc=icc, grey=image.shape[2] < 3, alpha=_alpha(image),
     )
     if target_bpp is not None:
-      target_bytes = int(target_bpp * height * width / 8)
+      target_bytes = int(min(target_bpp * height * width / 8, 2**62))
     # All that is not payload; the same at every quality.
     overhead = 0 if target_bytes is None else len(
       bitstream.pack(header(quality_index=0), b'')
@@ -213,7 +216,7 @@ class Codec:
         'diffusion', which make its output realistic.
       steps: sampling steps of a score decoder; None takes the model's own.
       seed: of a score decoder's noise; None takes the file's, so that a file
-        always gives the same picture.
+        always gives the same picture, on the same machine and software.
       realism: from 0, the picture of 'mse', to 1, that of the score decoder;
         between them decoders.mix.
 
@@ -260,6 +263,11 @@ class Codec:
         f'model {self.name!r} is {expected}.'
       )
     rows, columns = _grid_size(header)
+    if rows * columns > _MAX_POSITIONS:
+      raise bitstream.BitstreamError(
+        f'too large: {header.width} x {header.height} pixels take the latents '
+        f'of {columns * STRIDE} x {rows * STRIDE}'
+      )
     symbols = range_coder.decode(
       payload,
       self.bundle.tables,
@@ -320,6 +328,11 @@ def _check_image(image):
     raise ValueError(
       f'An image has at most {bitstream.MAX_PIXELS} pixels, not '
       f'{width} x {height}.'
+    )
+  if -(-height // STRIDE) * -(-width // STRIDE) > _MAX_POSITIONS:
+    raise ValueError(
+      f'An image of {width} x {height} is too thin; its sides count as '
+      f'multiples of {STRIDE}.'
     )
 
 

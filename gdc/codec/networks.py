@@ -5,23 +5,26 @@ is compiled once, for its tile; memory is that of a tile beside the picture,
 its latents and, for score decoders, what they decode in float32.
 """
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gdc.codec import bundle, decoders, programs, tiles
+from gdc.models import locality
+from gdc.processes import noise
 
 STRIDE = 16  # pixels of a latent position; models.autoencoder.STRIDE
 # Height and width in pixels. The autoencoder's holds a picture of the usual
 # test size whole. The score networks look further and are slower: theirs is
-# large, and computed in blocks, of which a small picture fills a few.
+# large, and computed in blocks, of which a small picture fills a few. A network
+# that looks very far gets larger ones.
 AUTOENCODER_TILE = (512, 768)
 SCORE_TILE = (1024, 1024)
 SCORE_BLOCK = 256
 # Of the factors in the gated blocks' products; sums are float32, and so is what
-# maps pixels and latents. Where the hardware has it, bfloat16 takes about half
-# the time.
+# maps pixels and latents (docs/performance.md has what it gains and costs).
 PRODUCTS = 'bfloat16'
 
 
@@ -40,11 +43,12 @@ class Networks:
 
     Args:
       model: see bundle.load.
-      autoencoder_tile: (height, width) of the autoencoder's tiles in pixels.
-      score_tile: of the score networks' tiles.
-      score_block: side in pixels of the blocks that these are computed in, see
-        tiling.evaluate; divides their sides, multiple of the stride. Not used
-        on accelerators, which want large products. None: all at once.
+      autoencoder_tile: least (height, width) of the autoencoder's tiles in
+        pixels; a tile is at least four times as long as its halo.
+      score_tile: the same of the score networks' tiles.
+      score_block: least side in pixels of the blocks that these are computed
+        in, see tiling.evaluate. Not used on accelerators, which want large
+        products. None: all at once.
       products: 'bfloat16' or 'float32'.
     """
     if products not in ('bfloat16', 'float32'):
@@ -71,11 +75,11 @@ class Networks:
       float32 [ceil(height / 16), ceil(width / 16), channels].
     """
     size = [-(-n // STRIDE) * STRIDE for n in image.shape[:2]]
-    program = self._autoencoder_program('analyse')
+    run, shape, halo = self._autoencoder('analyse')
     channels = self._bundle.tables.num_channels
     out = np.empty([n // STRIDE for n in size] + [channels], np.float32)
-    for tile in tiles.cover(size, self._tile, program.facts['halo']):
-      y = program.run(
+    for tile in tiles.cover(size, shape, halo):
+      y = run(
         self._params('analyse'), _rgb(tile.cut(image)), tile.extent,
         np.float32([quality]),
       )
@@ -98,9 +102,9 @@ class Networks:
     size = [n * STRIDE for n in latents.shape[:2]]
     out = np.empty([*size, 3], dtype)
     kind = 'pixels' if out.dtype == np.uint8 else 'synthesise'
-    program = self._autoencoder_program(kind)
-    for tile in tiles.cover(size, self._tile, program.facts['halo']):
-      x = program.run(
+    run, shape, halo = self._autoencoder(kind)
+    for tile in tiles.cover(size, shape, halo):
+      x = run(
         self._params('synthesise'), tile.cut(latents, STRIDE), tile.extent,
         np.float32([quality]),
       )
@@ -128,10 +132,10 @@ class Networks:
     Returns:
       uint8 [height, width, 3].
     """
-    program = self._score_program(process)
-    shape, stride = x_hat.shape, program.facts['stride']
-    padding = [(0, -n % stride) for n in shape[:2]]
-    if any(after for _, after in padding):
+    run, shape, halo, stride = self._score(process)
+    height, width = x_hat.shape[:2]
+    padding = [(0, -n % stride) for n in (height, width)]
+    if any(more for _, more in padding):
       x_hat = np.pad(x_hat, [*padding, (0, 0)], mode='edge')
     size = x_hat.shape[:2]
     z = x_hat  # the first step makes its own state and does not look at it
@@ -139,8 +143,8 @@ class Networks:
       after = np.empty(
         x_hat.shape, np.uint8 if i == steps - 1 else np.float32
       )
-      for tile in tiles.cover(size, self._score_tile, program.facts['halo']):
-        y = program.run(
+      for tile in tiles.cover(size, shape, halo):
+        y = run(
           self._params(process), tile.cut(z), tile.cut(x_hat),
           np.int32(tile.origin), tile.extent, np.float32([quality]),
           np.float32([rmse]), np.int32([i, steps]), np.uint32(seed),
@@ -148,7 +152,7 @@ class Networks:
         )
         tile.paste(y, after)
       z = after
-    return z[:shape[0], :shape[1]]
+    return z[:height, :width]
 
   # --- Programs and their parameters ----------------------------------------
 
@@ -166,45 +170,64 @@ class Networks:
       self._on_device[part] = jax.device_put(params)
     return self._on_device[part]
 
-  def _autoencoder_program(self, kind: str) -> programs.Program:
+  def _autoencoder(self, kind: str):
+    """'analyse', 'synthesise' or 'pixels': (program, tile shape, halo)."""
+    spec = self._bundle.autoencoder_spec
+    part = 'analyse' if kind == 'analyse' else 'synthesise'
+    look = locality.analysis if kind == 'analyse' else locality.synthesis
+    halo = _round_up(look(spec['transforms'], spec['depths']), STRIDE)
+    shape = tuple(_round_up(max(n, 4 * halo), STRIDE) for n in self._tile)
     if kind not in self._programs:
-      height, width = self._tile
+      height, width = shape
       if kind == 'analyse':
-        part, tile = kind, _array(np.uint8, height, width, 3)
+        tile = _array(np.uint8, height, width, 3)
       else:
-        part, tile = 'synthesise', _array(
+        tile = _array(
           np.int32, height // STRIDE, width // STRIDE,
           self._bundle.tables.num_channels,
         )
-      spec = self._bundle.autoencoder_spec
       self._programs[kind] = programs.build(
         kind,
         functools.partial(
-          _make_autoencoder, kind, spec, self._tile, self._products
+          _make_autoencoder, kind, spec, shape, self._products
         ),
         (self._params(part), tile, _array(np.int32, 2), _array(np.float32, 1)),
-        [spec, self._tile, self._products],
+        [spec, shape, self._products],
       )
-    return self._programs[kind]
+    return self._programs[kind], shape, halo
 
-  def _score_program(self, process: str) -> programs.Program:
+  def _score(self, process: str):
+    """A step of a score decoder: (program, tile shape, halo, stride)."""
+    spec, _ = self._bundle.decoders[process]
+    patch, depths = spec['patch'], spec['depths']
+    stride = patch * 2 ** (len(depths) - 1)
+    # Tiles begin where both the network and the noise can.
+    unit = math.lcm(stride, noise.CELL)
+    look = locality.score_net(patch, depths) * decoders.evaluations(spec)
+    halo = _round_up(look, unit)
+    block = self._block and _round_up(self._block, unit)
+    shape = tuple(
+      _round_up(max(n, 4 * halo), block or unit) for n in self._score_tile
+    )
     if process not in self._programs:
-      spec, _ = self._bundle.decoders[process]
-      tile = _array(np.float32, *self._score_tile, 3)
+      tile = _array(np.float32, *shape, 3)
       self._programs[process] = programs.build(
         process,
         functools.partial(
-          _make_score, process, spec, self._score_tile, self._block,
-          self._products,
+          _make_score, process, spec, shape, block, self._products
         ),
         (
           self._params(process), tile, tile, _array(np.int32, 2),
           _array(np.int32, 2), _array(np.float32, 1), _array(np.float32, 1),
           _array(np.int32, 2), _array(np.uint32), _array(np.float32),
         ),
-        [spec, self._score_tile, self._block, self._products],
+        [spec, shape, block, self._products],
       )
-    return self._programs[process]
+    return self._programs[process], shape, halo, stride
+
+
+def _round_up(n: int, unit: int) -> int:
+  return -(-n // unit) * unit
 
 
 def _array(dtype, *shape):
@@ -215,11 +238,10 @@ def _array(dtype, *shape):
 
 
 def _make_autoencoder(kind, spec, tile, products):
-  """'analyse', 'synthesise' or 'pixels' on a tile: (function, facts)."""
+  """'analyse', 'synthesise' or 'pixels', on a tile."""
   from gdc.models import tiling
   net = bundle.build_autoencoder(spec)
   method = 'features' if kind == 'analyse' else 'decode'
-  reach = net.analysis_reach if kind == 'analyse' else net.synthesis_reach
 
   def run(params, x, extent, quality):
     x = x.astype(jnp.float32)
@@ -234,14 +256,14 @@ def _make_autoencoder(kind, spec, tile, products):
     y = jnp.clip(y, -1, 1)
     return _to_uint8(y) if kind == 'pixels' else y
 
-  return _in_full(run, products), {'halo': reach}
+  return _in_full(run)
 
 
 def _make_score(process, spec, tile, block, products):
-  """One step of a score decoder on a tile: (function, facts).
+  """One step of a score decoder, on a tile.
 
-  The function makes the state at the first step, and of the last one returns
-  the picture, its values from 0 to 255.
+  It makes the state at the first step, and of the last one returns the
+  picture, its values from 0 to 255.
   """
   from gdc.models import tiling
   net = bundle.build_score_net(spec)
@@ -255,7 +277,7 @@ def _make_score(process, spec, tile, block, products):
         net, {'params': params}, *arguments, tile=tile, extent=extent,
         block=block, products=products,
       ),
-      jax.random.key(seed), origin, extent,
+      jax.random.key(seed, impl='threefry2x32'), origin, extent,
     )
     i, steps = step
     z, x_hat = z[None], x_hat[None]
@@ -265,20 +287,17 @@ def _make_score(process, spec, tile, block, products):
     picture = _to_uint8(picture).astype(jnp.float32)
     return jnp.where(i == steps - 1, picture, z)[0]
 
-  halo = net.reach * decoders.evaluations(spec)
-  return _in_full(run, products), {'halo': halo, 'stride': net.stride}
+  return _in_full(run)
 
 
-def _in_full(function, products):
-  """Traces with full float32 products, if those are asked for.
+def _in_full(function):
+  """Traces with full precision of float32 products; bfloat16 ones are exact.
 
-  Accelerators would otherwise multiply in bfloat16 or TF32.
+  Accelerators would otherwise multiply in bfloat16 or TF32 throughout.
   """
-  precision = 'highest' if products == 'float32' else 'default'
-
   @functools.wraps(function)
   def wrapped(*arguments):
-    with jax.default_matmul_precision(precision):
+    with jax.default_matmul_precision('highest'):
       return function(*arguments)
   return wrapped
 
@@ -286,7 +305,6 @@ def _in_full(function, products):
 def _to_uint8(x):
   """[-1, 1] -> uint8, rounded."""
   return jnp.round(jnp.clip((x + 1) * 127.5, 0, 255)).astype(jnp.uint8)
-
 
 
 def _rgb(tile):

@@ -6,21 +6,20 @@ once is stored, and the next run loads it without any of the three.
 
 A stored program is only used by the same versions of gdc (its source, byte for
 byte), jax and Python, on the same kind of processor, with the same settings;
-anything else, and a file that is damaged, is compiled afresh. Files are read
-with pickle: the folder is the user's own, as that of any compiler's cache.
+anything else, and a file that is damaged, is compiled afresh. Reading a file
+can run code, so a folder that others can write to is not used.
 """
 import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
-import pickle
 import platform
 import sys
 import tempfile
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import serialize_executable
@@ -30,14 +29,8 @@ _PACKAGE = pathlib.Path(__file__).parents[1]
 # What goes into a program: the source of these rooms.
 _ROOMS = ('codec', 'models', 'processes')
 _DIGEST_BYTES = 32
+_MOST_PROGRAMS = 64  # that are kept, of some 300 KB each
 _folder: pathlib.Path | None = None
-
-
-class Program(NamedTuple):
-  """A compiled function, and what its caller must know of it."""
-
-  run: Callable
-  facts: dict[str, Any]
 
 
 def keep(folder=None):
@@ -61,43 +54,39 @@ def keep(folder=None):
     )
 
 
-def build(name: str, make, arguments, record) -> Program:
+def build(name: str, make, arguments, record) -> Callable:
   """A compiled program: the stored one, or compiled now and stored.
 
   Args:
     name: of the program, for people.
-    make: () -> (function, facts); only called when it has to be compiled. The
-      function is a new object each time, and returns one array.
+    make: () -> the function to compile, a new object each time, of one output
+      array; only called when it has to be compiled.
     arguments: of the function; pytrees of arrays or ShapeDtypeStructs.
     record: whatever else decides on the program, for json.
+
+  Returns:
+    A function of such arguments.
   """
   shapes = jax.tree.map(
     lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arguments
   )
+  if _folder is None:
+    return jax.jit(make()).lower(*shapes).compile()
   trees = jax.tree.structure((shapes, {})), jax.tree.structure(0)
-  path = None
-  if _folder is not None:
-    described = [str(s) for s in jax.tree.leaves(shapes)] + [str(trees[0])]
-    key = hashlib.sha256(
-      json.dumps([name, record, described, _machine()]).encode()
-    )
-    path = _folder / f'{name}-{key.hexdigest()[:24]}'
-    stored = _read(path, trees)
-    if stored is not None:
-      return Program(
-        _Stored(stored.run, lambda: _compile(make, shapes, path).run),
-        stored.facts,
-      )
-  return _compile(make, shapes, path)
+  described = [str(s) for s in jax.tree.leaves(shapes)] + [str(trees[0])]
+  key = hashlib.sha256(
+    json.dumps([name, record, described, _machine(), _settings()]).encode()
+  )
+  path = _folder / f'{name}-{key.hexdigest()[:24]}'
 
-
-def _compile(make, shapes, path) -> Program:
-  function, facts = make()
-  with _without_jax_cache():
-    program = Program(jax.jit(function).lower(*shapes).compile(), facts)
-  if path is not None:
+  def compile_and_store():
+    with _without_jax_cache():
+      program = jax.jit(make()).lower(*shapes).compile()
     _write(path, program)
-  return program
+    return program
+
+  run = _read(path, trees)
+  return compile_and_store() if run is None else _Stored(run, compile_and_store)
 
 
 class _Stored:
@@ -139,47 +128,90 @@ def _without_jax_cache():
 
 def _read(path: pathlib.Path, trees):
   try:
+    if not _is_ours(path.parent):
+      return None
     data = path.read_bytes()
     digest, payload = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
     if hashlib.sha256(payload).digest() != digest:
       return None
-    facts, executable = pickle.loads(payload)
-    run = serialize_executable.deserialize_and_load(
-      executable, *trees, execution_devices=jax.devices()[:1]
+    return serialize_executable.deserialize_and_load(
+      payload, *trees, execution_devices=jax.devices()[:1]
     )
-    return Program(run, facts)
   except Exception:  # whatever is wrong with it: it can be made again
     return None
 
 
-def _write(path: pathlib.Path, program: Program):
-  """Stores a program; a folder that cannot be written is no error."""
+def _write(path: pathlib.Path, program):
+  """Stores a program; one that cannot be stored is no error."""
+  temporary = None
   try:
-    executable, _, _ = serialize_executable.serialize(program.run)
-    payload = pickle.dumps((program.facts, executable))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    payload, _, _ = serialize_executable.serialize(program)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_ours(path.parent):
+      return
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix='.program-')
     with os.fdopen(handle, 'wb') as f:
       f.write(hashlib.sha256(payload).digest() + payload)
     os.replace(temporary, path)
-  except (OSError, ValueError, NotImplementedError, RuntimeError):
-    pass
+    _prune(path.parent)
+  except Exception:
+    _remove(temporary)
+  except BaseException:
+    _remove(temporary)
+    raise
+
+
+def _remove(temporary):
+  if temporary is not None:
+    with contextlib.suppress(OSError):
+      os.unlink(temporary)
+
+
+def _prune(folder: pathlib.Path):
+  """Removes the oldest programs: other versions leave theirs behind."""
+  found = [(p.stat().st_mtime, p) for p in folder.iterdir()]
+  for _, path in sorted(found)[:-_MOST_PROGRAMS]:
+    path.unlink(missing_ok=True)
+
+
+def _is_ours(folder: pathlib.Path) -> bool:
+  """Whether nobody else can put files there: reading them runs their code."""
+  if not hasattr(os, 'getuid'):
+    return True
+  state = folder.stat()
+  return state.st_uid == os.getuid() and not state.st_mode & 0o022
 
 
 @functools.cache
 def _machine() -> list[str]:
-  """What a compiled program depends on, besides what it was made from."""
-  source = hashlib.sha256()
-  for room in _ROOMS:
-    for path in sorted((_PACKAGE / room).glob('*.py')):
-      source.update(path.name.encode() + path.read_bytes())
+  """What a compiled program depends on: our source, versions, hardware."""
   device = jax.devices()[0]
   return [
-    source.hexdigest(), sys.version, jax.__version__, jax.lib.__version__,
+    _source(_PACKAGE), sys.version,
+    *(importlib.metadata.version(p) for p in ('jax', 'jaxlib', 'flax')),
     device.platform, device.device_kind, device.client.platform_version,
     str(len(jax.devices())), platform.machine(), _processor(),
-    os.environ.get('XLA_FLAGS', ''), str(jax.config.jax_enable_x64),
   ]
+
+
+def _settings() -> list[str]:
+  """jax's settings that decide what is traced and compiled."""
+  names = (
+    'jax_enable_x64', 'jax_threefry_partitionable',
+    'jax_numpy_dtype_promotion', 'jax_default_dtype_bits',
+  )
+  return [os.environ.get('XLA_FLAGS', '')] + [
+    str(getattr(jax.config, name, None)) for name in names
+  ]
+
+
+def _source(package: pathlib.Path) -> str:
+  """Digest of the code that goes into programs."""
+  digest = hashlib.sha256()
+  for room in _ROOMS:
+    for path in sorted((package / room).glob('*.py')):
+      digest.update(path.name.encode() + path.read_bytes())
+  return digest.hexdigest()
 
 
 def _processor() -> str:

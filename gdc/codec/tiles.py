@@ -27,12 +27,14 @@ def spans(length: int, tile: int, halo: int) -> list[Span]:
 
   Args:
     length: of the axis.
-    tile: length of a tile, more than 2 * halo.
+    tile: length of a tile, more than 2 * halo if there are several.
     halo: outputs that are not right at an edge within the picture.
 
   Raises:
     ValueError: a tile has nothing but halo.
   """
+  if length <= tile:
+    return [Span(0, 0, length)]
   if tile <= 2 * halo:
     raise ValueError(
       f'A tile of {tile} has no room between halos of {halo}; it must be '

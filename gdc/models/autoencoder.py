@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdc.models import entropy, layers
+from gdc.models import entropy, layers, locality
 
 STRIDE = 16
 
@@ -255,18 +255,13 @@ class Autoencoder(nn.Module):
 
   @property
   def analysis_reach(self) -> int:
-    """How far, in pixels, a latent sees; see layers.reach."""
-    if self.transforms == 'lean':
-      return layers.reach([(16, self.depths[1]), (8, self.depths[0])])
-    # Attention 3, bottlenecks 1 each, the next finer convolution 2.
-    return layers.reach([(16, 3), (8, 2 + 3), (4, 2 + 6), (2, 2 + 3), (1, 2)])
+    """How far, in pixels, a latent sees; see locality.reach."""
+    return locality.analysis(self.transforms, self.depths)
 
   @property
   def synthesis_reach(self) -> int:
-    """How far, in pixels, a pixel sees into the latents; see layers.reach."""
-    if self.transforms == 'lean':
-      return layers.reach([(8, self.depths[0]), (16, self.depths[1])])
-    return layers.reach([(2, 2 + 3), (4, 2 + 6), (8, 2 + 3), (16, 2 + 3)])
+    """How far, in pixels, a pixel sees into the latents."""
+    return locality.synthesis(self.transforms, self.depths)
 
   def setup(self):
     if self.transforms == 'lean':

@@ -106,25 +106,6 @@ class Depthwise(nn.Module):
     return depthwise(x, kernel.astype(self.dtype)) + bias.astype(self.dtype)
 
 
-def reach(path) -> int:
-  """How far a network made of local layers looks, in pixels of its input.
-
-  Args:
-    path: from the output back to the input, pairs of a resolution (pixels of
-      the picture per position) and the positions that its layers look beyond
-      their own. Between resolutions, what is seen widens to whole positions.
-
-  Returns:
-    The distance beyond an output that begins and ends at whole positions of
-    the coarsest resolution.
-  """
-  distance = 0
-  for pixels, positions in path:
-    distance = (-(-distance // pixels) + positions) * pixels
-  coarsest = max(pixels for pixels, _ in path)
-  return -(-distance // coarsest) * coarsest
-
-
 def rms_normalize(x: jax.Array, epsilon: float = 1e-6) -> jax.Array:
   """Scales the channels of each position to unit mean square, in float32."""
   y = x.astype(jnp.float32)

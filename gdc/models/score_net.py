@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gdc.models import layers
+from gdc.models import layers, locality
 
 
 class ScoreNet(nn.Module):
@@ -45,9 +45,8 @@ class ScoreNet(nn.Module):
 
   @property
   def reach(self) -> int:
-    """How far the network looks, see layers.reach."""
-    down = [(self.patch * 2**i, d) for i, d in enumerate(self.depths)]
-    return layers.reach([*down, *reversed(down[:-1])])
+    """How far the network looks in pixels, see locality.reach."""
+    return locality.score_net(self.patch, self.depths)
 
   @nn.compact
   def __call__(

@@ -45,7 +45,7 @@ def evaluate(
       computed in; divides the tile's sides and is a multiple of the stride.
       None: all at once.
     products: type of the factors of the products in gated blocks; their sums
-      are float32. bfloat16 takes half the time where the hardware has it.
+      are float32.
     method: of the module; None is __call__.
 
   Returns:

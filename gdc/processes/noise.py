@@ -24,8 +24,16 @@ def normal(key: jax.Array, shape, origin=(0, 0), extent=None) -> jax.Array:
 
   Returns:
     float32 array of that shape. Examples of a batch differ.
+
+  Raises:
+    ValueError: an origin, not traced, that is not of such multiples.
   """
   b, h, w, c = shape
+  for start in origin:
+    if not isinstance(start, jax.core.Tracer) and start % CELL:
+      raise ValueError(
+        f'origin must be multiples of {CELL}, not {tuple(origin)}.'
+      )
   extent = (h, w) if extent is None else extent
   down, across = (-(-n // CELL) for n in extent)
   top, left = (start // CELL for start in origin)

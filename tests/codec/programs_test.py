@@ -1,5 +1,7 @@
 """Compiled programs: kept, found again, and never trusted blindly."""
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ from gdc.codec import programs
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
+  tmp_path.chmod(0o700)
   monkeypatch.setattr(programs, '_folder', tmp_path)
   return tmp_path
 
@@ -20,7 +23,7 @@ def _build(record=0, calls=None, dtype=np.float32):
   def make():
     if calls is not None:
       calls.append(record)
-    return lambda tree, x: tree['a'] * x + record, {'halo': 5}
+    return lambda tree, x: tree['a'] * x + record
   shape = jax.ShapeDtypeStruct((3,), dtype)
   return programs.build('test', make, ({'a': shape}, shape), record)
 
@@ -32,8 +35,7 @@ def test_the_second_time_nothing_is_made(folder):
   calls = []
   for _ in range(2):
     program = _build(calls=calls)
-    np.testing.assert_array_equal(program.run({'a': X}, X), X * X)
-    assert program.facts == {'halo': 5}
+    np.testing.assert_array_equal(program({'a': X}, X), X * X)
   assert calls == [0]
   assert len(list(folder.iterdir())) == 1
 
@@ -51,8 +53,8 @@ def test_what_jax_has_in_its_own_cache_is_stored_whole(folder):
     'x = numpy.ones((9, 9), "f4")\n'
     'jax.jit(new())(x)\n'
     'made = []\n'
-    'make = lambda: made.append(1) or (new(), {})\n'
-    'print(programs.build("test", make, (x,), 0).run(x).sum(), len(made))'
+    'make = lambda: made.append(1) or new()\n'
+    'print(programs.build("test", make, (x,), 0)(x).sum(), len(made))'
   )
   runs = []
   for delete in (False, True, False):
@@ -74,13 +76,11 @@ def test_another_record_or_argument_is_another_program(folder):
   for record, dtype in ((0, np.float32), (1, np.float32), (0, np.int32)):
     x = X.astype(dtype)
     program = _build(record, calls, dtype)
-    np.testing.assert_array_equal(program.run({'a': x}, x), x * x + record)
+    np.testing.assert_array_equal(program({'a': x}, x), x * x + record)
   assert calls == [0, 1, 0]
 
 
-def test_another_source_machine_or_version_is_another_program(
-  folder, monkeypatch
-):
+def test_another_machine_or_version_is_another_program(folder, monkeypatch):
   calls = []
   _build(calls=calls)
   machine = list(programs._machine())
@@ -89,6 +89,59 @@ def test_another_source_machine_or_version_is_another_program(
     monkeypatch.setattr(programs, '_machine', lambda other=other: other)
     _build(calls=calls)
   assert len(calls) == 1 + len(machine)
+
+
+def test_a_setting_of_jax_is_another_program(folder):
+  calls = []
+  _build(calls=calls)
+  before = jax.config.jax_threefry_partitionable
+  jax.config.update('jax_threefry_partitionable', not before)
+  try:
+    _build(calls=calls)
+  finally:
+    jax.config.update('jax_threefry_partitionable', before)
+  assert len(calls) == 2
+
+
+def test_one_byte_of_source_is_another_source(tmp_path):
+  package = shutil.copytree(
+    programs._PACKAGE, tmp_path / 'gdc',
+    ignore=shutil.ignore_patterns('pretrained', 'photos', '__pycache__'),
+  )
+  source = programs._source(programs._PACKAGE)
+  assert source in programs._machine()
+  assert programs._source(package) == source
+  for name in ('models/layers.py', 'processes/flow.py', 'codec/networks.py'):
+    with open(package / name, 'a') as f:
+      f.write('#')
+    assert programs._source(package) != source
+    source = programs._source(package)
+
+
+def test_a_folder_that_others_can_write_to_is_not_used(folder):
+  calls = []
+  _build(calls=calls)
+  folder.chmod(0o777)
+  _build(calls=calls)
+  assert len(calls) == 2 and len(list(folder.iterdir())) == 1
+  folder.chmod(0o700)
+  _build(calls=calls)
+  assert len(calls) == 2
+
+
+def test_a_full_disk_is_no_error_and_leaves_nothing(folder, monkeypatch):
+  def full(*_):
+    raise OSError('No space left on device')
+  monkeypatch.setattr(programs.os, 'replace', full)
+  np.testing.assert_array_equal(_build()({'a': X}, X), X * X)
+  assert not list(folder.iterdir())
+
+
+def test_the_oldest_programs_go(folder, monkeypatch):
+  monkeypatch.setattr(programs, '_MOST_PROGRAMS', 2)
+  for record in range(4):
+    _build(record)
+  assert len(list(folder.iterdir())) == 2
 
 
 @pytest.mark.parametrize('damage', ['flip', 'cut', 'empty', 'pickle'])
@@ -104,11 +157,10 @@ def test_a_damaged_file_is_made_again(folder, damage):
   elif damage == 'empty':
     data = b''
   else:
-    import hashlib
     data = hashlib.sha256(b'junk').digest() + b'junk'
   path.write_bytes(data)
   program = _build(calls=calls)
-  np.testing.assert_array_equal(program.run({'a': X}, X), X * X)
+  np.testing.assert_array_equal(program({'a': X}, X), X * X)
   assert len(calls) == 2
   _build(calls=calls)
   assert len(calls) == 2
@@ -121,11 +173,11 @@ def test_a_stored_program_that_does_not_run_is_made_again(folder, monkeypatch):
   def broken(*_):
     raise RuntimeError('Function fusion not found')
   monkeypatch.setattr(
-    programs, '_read', lambda *_: programs.Program(broken, {'halo': 5})
+    programs, '_read', lambda *_: broken
   )
   program = _build(calls=calls)
   for _ in range(2):
-    np.testing.assert_array_equal(program.run({'a': X}, X), X * X)
+    np.testing.assert_array_equal(program({'a': X}, X), X * X)
   assert len(calls) == 2
 
 
@@ -133,7 +185,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
   (tmp_path / 'file').write_text('')
   monkeypatch.setattr(programs, '_folder', tmp_path / 'file' / 'x')
   program = _build()
-  np.testing.assert_array_equal(program.run({'a': X}, X), X * X)
+  np.testing.assert_array_equal(program({'a': X}, X), X * X)
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):

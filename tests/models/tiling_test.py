@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gdc.codec import tiles
-from gdc.models import autoencoder, layers, score_net, tiling
+from gdc.models import autoencoder, locality, score_net, tiling
 
 LEAN = autoencoder.Autoencoder(
   widths=(8, 12), depths=(1, 2), latent_channels=8, num_levels=3
@@ -156,4 +156,4 @@ def test_reach_of_the_score_net():
   ([(16, 0)], 0),
 ])
 def test_reach_by_hand(path, expected):
-  assert layers.reach(path) == expected
+  assert locality.reach(path) == expected
