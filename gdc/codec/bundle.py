@@ -223,8 +223,7 @@ def load(name_or_path, score_decoders: bool = True) -> Bundle:
 
   Args:
     name_or_path: see find.
-    score_decoders: whether to read them too; the autoencoder alone is read in
-      half the time.
+    score_decoders: whether to read them too; compressing needs none.
 
   Raises:
     BundleError: it is missing, damaged or of another format.

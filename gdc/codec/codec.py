@@ -14,13 +14,13 @@ import numpy as np
 from gdc.codec import (
   bitstream,
   bundle,
+  decoders,
   networks,
   range_coder,
   rate_control,
 )
 
 STRIDE = networks.STRIDE
-MAX_STEPS = 10_000
 # Sides count as multiples of the stride: a very thin picture takes far more
 # than its pixels.
 _MAX_POSITIONS = 2 * bitstream.MAX_PIXELS // STRIDE**2
@@ -114,7 +114,9 @@ class Codec:
         tables, 8 * (target_bytes - overhead), positions
       )
     elif min_psnr is not None:
-      index = self._guess_index(min_psnr)
+      index = rate_control.guess_index_of_psnr(
+        [self._rmse(i) for i in range(tables.num_qualities)], min_psnr
+      )
     else:
       index = bitstream.quality_to_index(quality, tables.num_qualities)
     features = self._networks.analyse(
@@ -166,24 +168,19 @@ class Codec:
     return symbols.reshape(channels, -1)
 
   def _at_quality(self, name: str, quality: float) -> np.ndarray:
-    """A parameter table of the autoencoder at a quality; on the host."""
+    """A parameter table of the autoencoder at a quality.
+
+    As layers.level_weights has it, on the host: that one imports flax.
+    """
     table = self.bundle.autoencoder_params[name]
     levels = np.arange(1, len(table) + 1, dtype=np.float32)
     weights = np.maximum(0, 1 - np.abs(np.float32(quality) - levels))
     return weights @ table
 
-  def _guess_index(self, psnr: float) -> int:
-    """The quality index at which a typical picture has this PSNR."""
-    qualities = [
-      bitstream.index_to_quality(i)
-      for i in range(self.bundle.tables.num_qualities)
-    ]
-    # Images are in [-1, 1]: a peak of 2.
-    typical = [
-      20 * np.log10(2) - 20 / np.log(10) * self._at_quality('log_rmse', q)
-      for q in qualities
-    ]
-    return int(np.abs(np.array(typical) - psnr).argmin())
+  def _rmse(self, index: int) -> float:
+    """The autoencoder's expected error at a quality index, in [-1, 1]."""
+    quality = bitstream.index_to_quality(index)
+    return float(np.exp(self._at_quality('log_rmse', quality)))
 
   def _psnr(self, image, symbols, header) -> float:
     """PSNR in dB of the picture of 'mse', over all colour samples."""
@@ -237,9 +234,8 @@ class Codec:
       del latents
       if steps is None:
         steps = self.bundle.decoders[decoder][0]['sampling']['steps']
-      rmse = float(np.exp(self._at_quality('log_rmse', quality)))
       picture = self._networks.sample(
-        decoder, x_hat, quality, rmse, steps,
+        decoder, x_hat, quality, self._rmse(header.quality_index), steps,
         own_seed if seed is None else seed, realism,
       )
     return _finish(picture[:header.height, :header.width], header)
@@ -293,8 +289,9 @@ class Codec:
         f'Model {self.name!r} has no decoder {decoder!r}; it has '
         f'{", ".join(self.decoders)}.'
       )
-    if steps is not None and not 1 <= steps <= MAX_STEPS:
-      raise ValueError(f'steps must be from 1 to {MAX_STEPS}, not {steps}.')
+    most = decoders.MAX_STEPS
+    if steps is not None and not 1 <= steps <= most:
+      raise ValueError(f'steps must be from 1 to {most}, not {steps}.')
     if seed is not None:
       _check_seed(seed)
     if not 0 <= realism <= 1:
@@ -307,7 +304,7 @@ def load(name_or_path='lean', score_decoders: bool = True) -> Codec:
   Args:
     name_or_path: see bundle.find.
     score_decoders: whether to load them too; without, the only decoder is
-      'mse', and loading takes half the time.
+      'mse', and less is read.
   """
   return Codec(bundle.load(name_or_path, score_decoders))
 

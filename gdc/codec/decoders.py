@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from gdc.processes import diffusion, flow, noise, samplers, schedules
 
 PROCESSES = ('flow', 'diffusion')
+MAX_STEPS = 10_000
 SAMPLERS = {'flow': ('euler', 'heun'), 'diffusion': ('ddpm', 'ddim')}
 
 
@@ -172,7 +173,7 @@ def validate(process: str, spec: dict):
         f'loss_space must be one of {diffusion.LOSS_SPACES}, not '
         f'{spec["loss_space"]!r}.'
       )
-  for name, (low, high) in {**limits, 'steps': (1, 10_000)}.items():
+  for name, (low, high) in {**limits, 'steps': (1, MAX_STEPS)}.items():
     if not low <= spec['sampling'][name] <= high:
       raise ValueError(
         f'sampling.{name} must be from {low:g} to {high:g}, not '

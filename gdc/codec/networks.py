@@ -15,7 +15,7 @@ from gdc.codec import bundle, decoders, programs, tiles
 from gdc.models import locality
 from gdc.processes import noise
 
-STRIDE = 16  # pixels of a latent position; models.autoencoder.STRIDE
+STRIDE = locality.STRIDE
 # Height and width in pixels. The autoencoder's holds a picture of the usual
 # test size whole. The score networks look further and are slower: theirs is
 # large, and computed in blocks, of which a small picture fills a few. A network
@@ -200,7 +200,7 @@ class Networks:
     """A step of a score decoder: (program, tile shape, halo, stride)."""
     spec, _ = self._bundle.decoders[process]
     patch, depths = spec['patch'], spec['depths']
-    stride = patch * 2 ** (len(depths) - 1)
+    stride = locality.score_stride(patch, depths)
     # Tiles begin where both the network and the noise can.
     unit = math.lcm(stride, noise.CELL)
     look = locality.score_net(patch, depths) * decoders.evaluations(spec)

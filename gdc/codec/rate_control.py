@@ -7,7 +7,7 @@ quality serve another a little less well, so the quality is guessed first: on
 ten photographs, rate + lambda * distortion was at most 1.0 % worse where the
 guess was one level off (docs/training.md, "Trials").
 """
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -29,6 +29,17 @@ def guess_index(tables, target_bits: float, num_positions: int) -> int:
   ])
   ratio = bits * num_positions / max(target_bits, 1)
   return int(np.abs(np.log(ratio)).argmin())
+
+
+def guess_index_of_psnr(rmse: Sequence[float], psnr: float) -> int:
+  """The quality index at which a typical picture has this PSNR.
+
+  Args:
+    rmse: the expected error at each index, pictures in [-1, 1].
+    psnr: in dB.
+  """
+  typical = 20 * np.log10(2 / np.asarray(rmse))  # a peak of 2
+  return int(np.abs(typical - psnr).argmin())
 
 
 def largest_within(

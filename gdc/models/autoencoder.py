@@ -27,7 +27,7 @@ import numpy as np
 
 from gdc.models import entropy, layers, locality
 
-STRIDE = 16
+STRIDE = locality.STRIDE
 
 
 # --- The transform that `lean` starts from ----------------------------------

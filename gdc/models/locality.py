@@ -5,6 +5,8 @@ far follows from its record alone, so that tiles can be laid before, and
 without, its code.
 """
 
+STRIDE = 16  # of the autoencoder: pixels of the picture per latent position
+
 
 def reach(path) -> int:
   """How far a network made of local layers looks, in pixels of the picture.
@@ -38,6 +40,12 @@ def synthesis(transforms: str, depths) -> int:
   if transforms == 'lean':
     return reach([(8, depths[0]), (16, depths[1])])
   return reach([(2, 2 + 3), (4, 2 + 6), (8, 2 + 3), (16, 2 + 3)])
+
+
+def score_stride(patch: int, depths) -> int:
+  """Of models.score_net.ScoreNet: what the sides of its input are multiples of.
+  """
+  return patch * 2 ** (len(depths) - 1)
 
 
 def score_net(patch: int, depths) -> int:

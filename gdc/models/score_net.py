@@ -41,7 +41,7 @@ class ScoreNet(nn.Module):
   @property
   def stride(self) -> int:
     """Sides of the input must be multiples of this."""
-    return self.patch * 2 ** (len(self.widths) - 1)
+    return locality.score_stride(self.patch, self.depths)
 
   @property
   def reach(self) -> int:

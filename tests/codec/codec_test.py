@@ -53,6 +53,23 @@ def test_latents_are_exact(codec, quality):
   assert bitstream.index_to_quality(header.quality_index) == quality
 
 
+@pytest.mark.parametrize('quality', [1, 2.3125, 6])
+def test_gains_and_errors_are_those_of_the_network(codec, quality):
+  """The codec weighs levels on the host, the network where it is traced."""
+  net = bundle.build_autoencoder(codec.bundle.autoencoder_spec)
+  variables = {'params': codec.bundle.autoencoder_params}
+  q = np.float32([quality])
+  weights = net.apply(variables, q, method='level_weights')[0]
+  np.testing.assert_allclose(
+    codec._at_quality('log_gain', quality),
+    weights @ codec.bundle.autoencoder_params['log_gain'], rtol=1e-5,
+  )
+  np.testing.assert_allclose(
+    codec._rmse(round(16 * (quality - 1))),
+    net.apply(variables, q, method='rmse')[0], rtol=1e-5,
+  )
+
+
 def test_latents_outlive_saving_and_loading(codec, tiny_bundle_path):
   data = codec.compress(_image(33, 47), 4.0)
   other = gdc.load(str(tiny_bundle_path))

@@ -61,3 +61,9 @@ def test_the_guess_is_where_the_tables_expect_the_target():
     assert rate_control.guess_index(made, 100 * bits[i], 100) == i
   assert rate_control.guess_index(made, -5, 100) == 0
   assert rate_control.guess_index(made, 1e9, 100) == 3
+
+
+def test_the_guess_of_a_psnr():
+  rmse = [0.2, 0.1, 0.05]  # 20, 26.02 and 32.04 dB
+  for psnr, index in ((1, 0), (20, 0), (25, 1), (30, 2), (60, 2)):
+    assert rate_control.guess_index_of_psnr(rmse, psnr) == index
