@@ -10,7 +10,8 @@ from ml_collections import config_dict
 def get_config() -> ml_collections.ConfigDict:
   """The shared fields, each with its admissible values."""
   c = ml_collections.ConfigDict()
-  c.stage = config_dict.placeholder(str)  # autoencoder, diffusion, flow
+  # autoencoder, flow, diffusion, one_step
+  c.stage = config_dict.placeholder(str)
   c.seed = 0  # of initialisation, data order, crops and noise
   c.dtype = 'float32'  # float32, bfloat16: the type of the networks' products
   c.fsdp = 1  # devices that share one copy of the state; divides their number
@@ -111,8 +112,27 @@ def score_net(c: ml_collections.ConfigDict):
   c.score_net.depths = (1, 2, 4)  # blocks per resolution, down and up again
   c.score_net.patch = 4  # side of the input patches, pixels
   c.score_net.condition_features = 128  # of noise level and quality
+  sampling(c)
+
+
+def sampling(c: ml_collections.ConfigDict):
+  """What both processes' samplers take; each config adds its own."""
   c.sampling = ml_collections.ConfigDict()
-  c.sampling.steps = 4  # the decoder's default number of steps
+  c.sampling.steps = 4  # the decoder's default number, 1 to 10000
+  c.sampling.warp = 1.0  # 0.1 to 10; > 1: smaller steps toward the end
+
+
+def small(c: ml_collections.ConfigDict):
+  """A score network for sweeps: a run of it takes minutes on a CPU."""
+  c.score_net.widths = (48, 96, 128)
+  c.score_net.depths = (1, 1, 2)
+  c.score_net.condition_features = 64
+  c.data.crop = 96
+  c.optimizer.learning_rate = 1e-3
+  c.optimizer.ema_decay = 0.99
+  c.steps = 1_000
+  c.image_every = 500
+  c.evaluation.qualities = (1.0, 3.0)
 
 
 def paper_score_net(c: ml_collections.ConfigDict):

@@ -4,6 +4,7 @@
 
 Variants (--config configs/diffusion.py:NAME):
   default  the network of configs/flow.py, on the photographs in the box
+  small    a small network, for sweeps
   paper    a large network on ImageNet crops, a TPU pod
   tiny     seconds on a CPU; for tests
 
@@ -15,28 +16,35 @@ from configs import base
 
 
 def get_config(variant: str = 'default'):
-  """The config of a variant: default, paper or tiny."""
+  """The config of a variant: default, small, paper or tiny."""
   c = base.get_config()
   c.stage = 'diffusion'
   base.score_net(c)
   c.diffusion = ml_collections.ConfigDict()
-  # < 1 is less noise than the cosine schedule, > 1 the text-to-image way.
+  c.diffusion.schedule = 'cosine'  # cosine, linear (in log-SNR)
+  # < 1 is less noise than the schedule, > 1 the text-to-image way.
   c.diffusion.noise_shift = 0.5
-  c.diffusion.loss_space = 'eps'  # eps, v, x
-  c.sampling.sampler = 'ddpm'  # ddpm, ddim
+  c.diffusion.log_snr_bound = 15.0  # of the schedule before the shift
+  c.diffusion.prediction = 'v'  # v, eps, x: what the network answers
+  # v, eps, x: whose squared error counts; sigmoid: eps but for little noise.
+  c.diffusion.loss_weighting = 'eps'
+  c.sampling.sampler = 'ddpm'  # ddpm, ddim, dpmpp_2m
   c.sampling.steps = 32
+  c.sampling.grid = 'time'  # time, log_snr: what is divided into equal steps
   c.sampling.gamma = 0.0  # in [0, 1]: noise injected by ddpm
   c.sampling.start = 1.0  # in (0, 1]; < 1 starts late, from x_hat with noise
   c.optimizer.learning_rate = 5e-4
   c.steps = 5_000
-  if variant == 'paper':
+  if variant == 'small':
+    base.small(c)
+  elif variant == 'paper':
     base.paper_score_net(c)
   elif variant == 'tiny':
     base.tiny(c)
     c.sampling.steps = 2
   elif variant != 'default':
     raise ValueError(
-      f'variant must be default, paper or tiny, not {variant!r}.'
+      f'variant must be default, small, paper or tiny, not {variant!r}.'
     )
   c.lock()
   return c

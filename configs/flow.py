@@ -5,6 +5,8 @@
 Variants (--config configs/flow.py:NAME):
   default  goes on from the box's flow decoder, on the photographs in the box
   scratch  the same network from random weights
+  reflow   one round of reflow: goes on, on pairs that the flow itself gives
+  small    a small network from random weights, for sweeps
   paper    a large network on ImageNet crops, a TPU pod
   tiny     seconds on a CPU; for tests
 
@@ -18,7 +20,7 @@ from configs import base
 
 
 def get_config(variant: str = 'default'):
-  """The config of a variant: default, scratch, paper or tiny."""
+  """The config of a variant; see the module's docstring."""
   c = base.get_config()
   c.stage = 'flow'
   base.score_net(c)
@@ -26,9 +28,15 @@ def get_config(variant: str = 'default'):
   # Noise at the source, as a multiple of the autoencoder's RMSE at that
   # quality; 0 is the pure map.
   c.flow.source_noise = 0.25
-  c.sampling.sampler = 'euler'  # euler, heun
-  c.sampling.warp = 1.0  # > 1: smaller steps toward the end
-  if variant == 'default':
+  c.flow.time_sampling = 'uniform'  # uniform, logit_normal: times in training
+  c.flow.time_mean = 0.0  # of the logit of t, for logit_normal
+  c.flow.time_std = 1.0  # of the same, positive
+  # > 0 trains on the pairs of a teacher, the flow in autoencoder_from, solved
+  # in so many Euler steps (Liu et al. 2022, arXiv 2209.03003, section 2.2).
+  c.flow.reflow_steps = 0
+  c.sampling.sampler = 'euler'  # euler, midpoint, heun, stochastic
+  c.sampling.eta = 0.0  # 0 to 100: noise injected by stochastic
+  if variant in ('default', 'reflow'):
     c.init_from = 'pretrained:lean'
     c.optimizer.learning_rate = 1e-4
     c.optimizer.warmup_steps = 10
@@ -37,6 +45,10 @@ def get_config(variant: str = 'default'):
     c.log_every = 10
     c.image_every = 60
     c.checkpoint_every = 20
+    if variant == 'reflow':
+      c.flow.reflow_steps = 8
+  elif variant == 'small':
+    base.small(c)
   elif variant == 'scratch':
     c.optimizer.learning_rate = 5e-4
     c.steps = 5_000
@@ -46,7 +58,8 @@ def get_config(variant: str = 'default'):
     base.tiny(c)
   else:
     raise ValueError(
-      f'variant must be default, scratch, paper or tiny, not {variant!r}.'
+      'variant must be default, scratch, reflow, small, paper or tiny, not '
+      f'{variant!r}.'
     )
   c.lock()
   return c

@@ -107,7 +107,8 @@ def _parser() -> argparse.ArgumentParser:
   )
   decompress.add_argument(
     '--steps', type=_steps, metavar='N',
-    help="sampling steps of a score decoder; default: the model's",
+    help="sampling steps of a score decoder; default: the model's; 1 with flow "
+    'is the one-step decoder, if the model has it',
   )
   decompress.add_argument(
     '--seed', type=_seed, metavar='N',

@@ -12,19 +12,24 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from configs import autoencoder, diffusion, flow
+from configs import autoencoder, diffusion, flow, one_step
 from gdc.codec import bundle
 from gdc.training import stages
 from gdc.training import state as train_state
 
 ROOT = pathlib.Path(__file__).parents[1]
-MODULES = {'autoencoder': autoencoder, 'diffusion': diffusion, 'flow': flow}
+MODULES = {
+  'autoencoder': autoencoder, 'diffusion': diffusion, 'flow': flow,
+  'one_step': one_step,
+}
 VARIANTS = [
   ('autoencoder', 'default'), ('autoencoder', 'paper'),
   ('autoencoder', 'tiny'),
-  ('flow', 'default'), ('flow', 'scratch'), ('flow', 'paper'),
-  ('flow', 'tiny'),
-  ('diffusion', 'default'), ('diffusion', 'paper'), ('diffusion', 'tiny'),
+  ('flow', 'default'), ('flow', 'scratch'), ('flow', 'reflow'),
+  ('flow', 'small'), ('flow', 'paper'), ('flow', 'tiny'),
+  ('diffusion', 'default'), ('diffusion', 'small'), ('diffusion', 'paper'),
+  ('diffusion', 'tiny'),
+  ('one_step', 'default'), ('one_step', 'tiny'),
 ]
 
 
@@ -40,20 +45,28 @@ def _shapes(stage, config):
 
 
 @functools.lru_cache
-def _abstract_bundle(variant):
+def _abstract_bundle(variant, with_flow=False):
   """What an autoencoder's bundle would be, without its numbers."""
   config = autoencoder.get_config(variant)
   stage = stages.build(config)
-  return bundle.Bundle(variant, stage.spec, _shapes(stage, config), None)
+  made = bundle.Bundle(variant, stage.spec, _shapes(stage, config), None)
+  if with_flow:
+    config = flow.get_config('scratch' if variant == 'default' else variant)
+    stage = stages.build(config, made)
+    entry = stage.spec, _shapes(stage, config)
+    made = dataclasses.replace(made, decoders={'flow': entry})
+  return made
 
 
 @functools.lru_cache
 def _build(name, variant):
   """The config, its stage, and the shapes of what is trained."""
   config = MODULES[name].get_config(variant)
-  first_stage = 'default' if variant == 'scratch' else variant
+  first_stage = variant if variant in ('paper', 'tiny') else 'default'
+  with_flow = name == 'one_step' or variant == 'reflow'
   stage = stages.build(
-    config, None if name == 'autoencoder' else _abstract_bundle(first_stage)
+    config, None if name == 'autoencoder'
+    else _abstract_bundle(first_stage, with_flow)
   )
   return config, stage, _shapes(stage, config)
 
@@ -149,8 +162,8 @@ def test_unknown_sampler_or_space_is_refused_early(tiny_bundle):
   with pytest.raises(ValueError, match='sampler for diffusion must be'):
     stages.build(config, tiny_bundle)
   config = diffusion.get_config('tiny')
-  config.diffusion.loss_space = 'rgb'
-  with pytest.raises(ValueError, match="loss_space must be.*not 'rgb'"):
+  config.diffusion.loss_weighting = 'rgb'
+  with pytest.raises(ValueError, match="loss_weighting must be.*not 'rgb'"):
     stages.build(config, tiny_bundle)
 
 
@@ -174,8 +187,9 @@ def test_configs_import_no_jax():
   """Sweeps and launch scripts read configs on machines without it."""
   code = (
     'import sys\n'
-    'from configs import autoencoder, diffusion, flow\n'
-    'for m in (autoencoder, diffusion, flow): m.get_config("paper")\n'
+    'from configs import autoencoder, diffusion, flow, one_step\n'
+    'for m in (autoencoder, diffusion, flow, one_step): m.get_config("tiny")'
+    '\n'
     'assert "jax" not in sys.modules'
   )
   done = subprocess.run(
@@ -189,5 +203,5 @@ def test_stage_2_keeps_the_bundle_it_was_trained_on():
   made = _abstract_bundle('tiny')
   stage = stages.build(flow.get_config('tiny'), made)
   assert stage.autoencoder is made
-  assert stage.frozen is made.autoencoder_params
+  assert stage.frozen == {'autoencoder': made.autoencoder_params}
   assert dataclasses.asdict(made)['decoders'] == {}

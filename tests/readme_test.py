@@ -5,13 +5,16 @@ import shlex
 
 import pytest
 
-from configs import autoencoder, diffusion, flow
+from configs import autoencoder, diffusion, flow, one_step
 from gdc import cli
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAUNCH = ROOT / 'launch' / 'README.md'
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')), LAUNCH]
-CONFIGS = {'autoencoder': autoencoder, 'diffusion': diffusion, 'flow': flow}
+CONFIGS = {
+  'autoencoder': autoencoder, 'diffusion': diffusion, 'flow': flow,
+  'one_step': one_step,
+}
 
 
 def _commands(page):

@@ -4,6 +4,7 @@
   autoencoder.safetensors weights and the coder's integer tables
   flow.safetensors        a score decoder's weights, if there is one
   diffusion.safetensors
+  one_step.safetensors
 
 The digest is of the autoencoder alone: it decides what the bits mean. A file
 made with a bundle stays decodable when a decoder is added or trained on.
@@ -18,6 +19,7 @@ are compiled already (programs.py) does without it.
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -33,7 +35,9 @@ from gdc.codec import bitstream, decoders, tables
 FORMAT = 1
 PRETRAINED = pathlib.Path(__file__).parents[1] / 'pretrained'
 _EXACT = ('prior', 'log_gain', 'log_inverse_gain', 'log_rmse')
-_PROCESS_FIELDS = ('source_noise', 'noise_shift', 'loss_space', 'sampling')
+_PROCESS_FIELDS = ('sampling', *itertools.chain(
+  *decoders.PROCESS_FIELDS.values()
+))
 
 
 class BundleError(ValueError):
@@ -49,7 +53,8 @@ class Bundle:
     autoencoder_spec: fields of models.autoencoder.Autoencoder.
     autoencoder_params: its parameters, float32 numpy.
     tables: the coder's integer tables, a row per quality index and channel.
-    decoders: process -> (record, parameters) of each score decoder.
+    decoders: entry (a key of decoders.ENTRIES) -> (record, parameters) of each
+      score decoder.
   """
 
   name: str
@@ -123,16 +128,29 @@ def make(name: str, spec: dict, params) -> Bundle:
   return Bundle(name, spec, params, _make_tables(params, spec['num_levels']))
 
 
-def add_decoder(bundle: Bundle, process: str, spec: dict, params) -> Bundle:
-  """The bundle with a score decoder added or replaced."""
-  if process not in decoders.PROCESSES:
-    raise ValueError(
-      f'process must be one of {decoders.PROCESSES}, not {process!r}.'
-    )
-  decoders.validate(process, spec)
+def add_decoder(bundle: Bundle, entry: str, spec: dict, params) -> Bundle:
+  """The bundle with a score decoder added or replaced.
+
+  With another flow goes the one-step decoder that was made from the former.
+
+  Args:
+    bundle: is left as it is.
+    entry: a key of decoders.ENTRIES.
+    spec: the decoder's record: fields of models.score_net.ScoreNet, of its
+      process, and 'sampling'.
+    params: the network's parameters.
+
+  Raises:
+    ValueError: the record asks for what does not exist.
+  """
+  decoders.validate(entry, spec)
   spec = json.loads(_canonical(spec))
-  entry = {process: (spec, _widen(_narrow(params)))}
-  return dataclasses.replace(bundle, decoders={**bundle.decoders, **entry})
+  others = {
+    k: v for k, v in bundle.decoders.items()
+    if not (k == 'one_step' and entry == 'flow')
+  }
+  added = {entry: (spec, _widen(_narrow(params)))}
+  return dataclasses.replace(bundle, decoders={**others, **added})
 
 
 def _make_tables(params, num_levels: int) -> tables.Tables:
@@ -174,9 +192,9 @@ def save(bundle: Bundle, folder) -> pathlib.Path:
       },
       temporary / 'autoencoder.safetensors',
     )
-    for process, (_, params) in bundle.decoders.items():
+    for entry, (_, params) in bundle.decoders.items():
       safetensors.numpy.save_file(
-        _flatten(_narrow(params)), temporary / f'{process}.safetensors'
+        _flatten(_narrow(params)), temporary / f'{entry}.safetensors'
       )
     record = {
       'format': FORMAT,

@@ -32,7 +32,8 @@ class Codec:
   Attributes:
     name: the bundle's.
     digest: of the autoencoder, 64 hex digits; files carry the first eight.
-    decoders: names that decompress takes; 'mse' is the autoencoder alone.
+    decoders: names that decompress takes; 'mse' is the autoencoder alone,
+      'one_step' what 'flow' is in one step.
   """
 
   def __init__(self, model: bundle.Bundle, **tiles):
@@ -40,7 +41,7 @@ class Codec:
 
     Args:
       model: see bundle.load.
-      **tiles: sizes of tiles and blocks, see networks.Networks.
+      **tiles: sizes of tiles and blocks, and devices; see networks.Networks.
     """
     self.bundle = model
     self.name = model.name
@@ -212,6 +213,7 @@ class Codec:
       decoder: 'mse', the autoencoder alone (closest in PSNR), or 'flow' or
         'diffusion', which make its output realistic.
       steps: sampling steps of a score decoder; None takes the model's own.
+        With one step, 'flow' is the model's one-step decoder, if it has one.
       seed: of a score decoder's noise; None takes the file's, so that a file
         always gives the same picture, on the same machine and software.
       realism: from 0, the picture of 'mse', to 1, that of the score decoder;
@@ -225,6 +227,8 @@ class Codec:
       ValueError: the model has no such decoder, or a value is out of range.
     """
     self._check_decoder(decoder, steps, seed, realism)
+    if decoder == 'flow' and steps == 1 and 'one_step' in self.decoders:
+      decoder = 'one_step'
     latents, header, own_seed = self.read(data)
     quality = bitstream.index_to_quality(header.quality_index)
     if decoder == 'mse' or realism == 0:
@@ -289,9 +293,11 @@ class Codec:
         f'Model {self.name!r} has no decoder {decoder!r}; it has '
         f'{", ".join(self.decoders)}.'
       )
-    most = decoders.MAX_STEPS
+    most = 1 if decoder == 'one_step' else decoders.MAX_STEPS
     if steps is not None and not 1 <= steps <= most:
-      raise ValueError(f'steps must be from 1 to {most}, not {steps}.')
+      raise ValueError(
+        f'steps of {decoder} must be from 1 to {most}, not {steps}.'
+      )
     if seed is not None:
       _check_seed(seed)
     if not 0 <= realism <= 1:

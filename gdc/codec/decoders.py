@@ -7,6 +7,7 @@ enough of its surroundings: one `advance` looks `evaluations` times as far as
 the network.
 """
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +16,26 @@ import jax.numpy as jnp
 
 from gdc.processes import diffusion, flow, noise, samplers, schedules
 
-PROCESSES = ('flow', 'diffusion')
+# A bundle's entries, and the process of each. `one_step` is a flow that was
+# trained to end after its first step.
+ENTRIES = {'flow': 'flow', 'diffusion': 'diffusion', 'one_step': 'flow'}
 MAX_STEPS = 10_000
-SAMPLERS = {'flow': ('euler', 'heun'), 'diffusion': ('ddpm', 'ddim')}
+SAMPLERS = {
+  'flow': ('euler', 'midpoint', 'heun', 'stochastic'),
+  'diffusion': ('ddpm', 'ddim', 'dpmpp_2m'),
+}
+_TWICE = ('midpoint', 'heun')  # two evaluations a step
+# What a record says of the process, beside the network and the sampling.
+PROCESS_FIELDS = {
+  'flow': ('source_noise',),
+  'diffusion': ('schedule', 'noise_shift', 'log_snr_bound', 'prediction'),
+}
+_LIMITS = {
+  'flow': {'warp': (0.1, 10.0), 'eta': (0.0, 100.0)},
+  'diffusion': {
+    'warp': (0.1, 10.0), 'gamma': (0.0, 1.0), 'start': (1e-3, 1.0)
+  },
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,76 +60,101 @@ class Decoder:
   origin: Any = (0, 0)
   extent: Any = None
 
-  def _log_snr(self, t):
-    return schedules.cosine_log_snr(t, self.spec['noise_shift'])
-
   def _noise(self, i, like):
     """Noise of the start (i = -1) or of a step."""
     key = jax.random.fold_in(self.key, i + 1)
-    return noise.normal(key, like.shape, self.origin, self.extent)
+    shape = (*like.shape[:3], 3)
+    return noise.normal(key, shape, self.origin, self.extent)
 
   def begin(self, x_hat: jax.Array) -> jax.Array:
     """The state before the first step.
 
     Args:
       x_hat: [b, h, w, 3] in [-1, 1], the autoencoder's output.
+
+    Returns:
+      [b, h, w, state_channels(spec)].
     """
     drawn = self._noise(-1, x_hat)
     if self.process == 'flow':
       return flow.source(drawn, self.spec['source_noise'])
-    return samplers.start_state(
-      x_hat, drawn, self._log_snr, self.spec['sampling']['start']
+    start = self.spec['sampling']['start']
+    z = samplers.start_state(
+      x_hat, drawn, schedule(self.spec).log_snr(start)
     )
+    more = state_channels(self.spec) - z.shape[-1]
+    return jnp.pad(z, ((0, 0), (0, 0), (0, 0), (0, more)))
 
   def advance(self, z, x_hat, quality, i, steps) -> jax.Array:
     """The state after step i of `steps`; both may be traced.
 
     Args:
-      z: [b, h, w, 3] the state.
+      z: [b, h, w, state_channels(spec)] the state.
       x_hat: [b, h, w, 3]; sides multiples of the network's stride.
       quality: [b].
     """
     sampling = self.spec['sampling']
+    name = sampling['sampler']
+    noise_fn = functools.partial(self._noise, like=z)
 
-    def predict(z, level):
+    def output(z, level):
       return self.predict(z, x_hat, level, quality)
 
     if self.process == 'flow':
-      step = {'euler': samplers.euler_step, 'heun': samplers.heun_step}
-      return step[sampling['sampler']](
-        lambda r, t: flow.velocity(predict(r, t), r, t),
-        z, i, steps, sampling['warp'],
+      more = {} if name != 'stochastic' else {
+        'noise_fn': noise_fn, 'eta': sampling['eta'],
+        'source_noise': self.spec['source_noise'],
+      }
+      return getattr(samplers, name)(
+        lambda r, t: flow.velocity(output(r, t), r, t),
+        z, i, steps, warp=sampling['warp'], **more,
       )
-    if sampling['sampler'] == 'ddim':
-      z, x = samplers.ddim_step(
-        predict, z, i, steps, self._log_snr, sampling['start']
-      )
-    else:
-      z, x = samplers.ddpm_step(
-        predict, z, i, steps, self._log_snr, lambda i: self._noise(i, z),
-        sampling['gamma'], sampling['start'],
-      )
-    return jnp.where(i == steps - 1, x, z)
+
+    def predict(z, log_snr):
+      prediction = self.spec['prediction']
+      return diffusion.image(output(z, log_snr), z, log_snr, prediction)
+
+    more = {} if name != 'ddpm' else {
+      'noise_fn': noise_fn, 'gamma': sampling['gamma'],
+    }
+    levels = samplers.noise_levels(
+      schedule(self.spec), steps, sampling['start'], sampling['warp'],
+      sampling['grid'],
+    )
+    return getattr(samplers, name)(predict, z, i, steps, levels, **more)
 
   def finish(self, z, x_hat, rmse) -> jax.Array:
     """The picture that the state after the last step stands for.
 
     Args:
-      z: [b, h, w, 3].
+      z: [b, h, w, state_channels(spec)].
       x_hat: [b, h, w, 3].
       rmse: [b] the autoencoder's expected error, images in [-1, 1].
 
     Returns:
       [b, h, w, 3] in [-1, 1].
     """
+    z = z[..., :3]
     if self.process == 'flow':
       z = flow.from_residual(z, x_hat, rmse)
     return jnp.clip(z, -1, 1)
 
 
+def schedule(spec: dict) -> schedules.Schedule:
+  """The noise schedule of a diffusion's record."""
+  return schedules.Schedule(
+    spec['schedule'], spec['noise_shift'], spec['log_snr_bound']
+  )
+
+
 def evaluations(spec: dict) -> int:
   """How often one step evaluates the network, one after the other."""
-  return 2 if spec['sampling']['sampler'] == 'heun' else 1
+  return 2 if spec['sampling']['sampler'] in _TWICE else 1
+
+
+def state_channels(spec: dict) -> int:
+  """Of a decoder's state: a picture's, or with the last prediction beside."""
+  return 6 if spec['sampling']['sampler'] == 'dpmpp_2m' else 3
 
 
 def sample(
@@ -130,10 +173,9 @@ def sample(
   Returns:
     [b, h, w, 3] in [-1, 1].
   """
-  z = jax.lax.fori_loop(
-    0, steps,
-    lambda i, z: decoder.advance(z, x_hat, quality, i, steps),
-    decoder.begin(x_hat),
+  z = samplers.loop(
+    lambda z, i: decoder.advance(z, x_hat, quality, i, steps),
+    decoder.begin(x_hat), steps,
   )
   return decoder.finish(z, x_hat, rmse)
 
@@ -154,28 +196,40 @@ def mix(x_hat, realistic, realism):
   return x_hat + realism * (realistic - x_hat)
 
 
-def validate(process: str, spec: dict):
+def validate(entry: str, spec: dict):
   """Raises ValueError if a decoder's record asks for what does not exist."""
-  if process not in PROCESSES:
-    raise ValueError(f'process must be one of {PROCESSES}, not {process!r}.')
-  sampler = spec['sampling']['sampler']
-  if sampler not in SAMPLERS[process]:
+  if entry not in ENTRIES:
     raise ValueError(
-      f'sampler for {process} must be one of {SAMPLERS[process]}, not '
-      f'{sampler!r}.'
+      f'a decoder must be one of {tuple(ENTRIES)}, not {entry!r}.'
     )
-  if process == 'flow':
-    limits = {'warp': (0.1, 10.0)}
-  else:
-    limits = {'gamma': (0.0, 1.0), 'start': (1e-3, 1.0)}
-    if spec['loss_space'] not in diffusion.LOSS_SPACES:
-      raise ValueError(
-        f'loss_space must be one of {diffusion.LOSS_SPACES}, not '
-        f'{spec["loss_space"]!r}.'
-      )
-  for name, (low, high) in {**limits, 'steps': (1, MAX_STEPS)}.items():
-    if not low <= spec['sampling'][name] <= high:
+  process, sampling = ENTRIES[entry], spec['sampling']
+  fields = {'sampler', 'steps', *_LIMITS[process]}
+  if process == 'diffusion':
+    fields |= {'grid'}
+  missing = [
+    *(f for f in PROCESS_FIELDS[process] if f not in spec),
+    *(f'sampling.{f}' for f in sorted(fields - sampling.keys())),
+  ]
+  if missing:
+    raise ValueError(f'The record of {entry} lacks {", ".join(missing)}.')
+  _one_of(f'sampler for {process}', sampling['sampler'], SAMPLERS[process])
+  if process == 'diffusion':
+    schedule(spec)
+    _one_of('prediction', spec['prediction'], diffusion.PREDICTIONS)
+    _one_of('grid', sampling['grid'], samplers.SPACES)
+  elif not spec['source_noise'] >= 0:
+    raise ValueError(
+      f'source_noise must not be negative: {spec["source_noise"]}.'
+    )
+  most = 1 if entry == 'one_step' else MAX_STEPS
+  for name, (low, high) in {**_LIMITS[process], 'steps': (1, most)}.items():
+    if not low <= sampling[name] <= high:
       raise ValueError(
         f'sampling.{name} must be from {low:g} to {high:g}, not '
-        f'{spec["sampling"][name]}.'
+        f'{sampling[name]}.'
       )
+
+
+def _one_of(name, value, known):
+  if value not in known:
+    raise ValueError(f'{name} must be one of {known}, not {value!r}.')

@@ -1,8 +1,9 @@
-"""A bundle's networks, run on pictures of any size.
+"""A bundle's networks, run on pictures of any size, on one device or several.
 
 Pictures go through the networks tile by tile (models/tiling.py). Each network
 is compiled once, for its tile; memory is that of a tile beside the picture,
-its latents and, for score decoders, what they decode in float32.
+its latents and, for score decoders, what they decode in float32. Several
+devices take a tile each at a time (runner.py), and the result is the same.
 """
 import functools
 import math
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdc.codec import bundle, decoders, programs, tiles
+from gdc.codec import bundle, decoders, runner, tiles
 from gdc.models import locality
 from gdc.processes import noise
 
@@ -19,7 +20,8 @@ STRIDE = locality.STRIDE
 # Height and width in pixels. The autoencoder's holds a picture of the usual
 # test size whole. The score networks look further and are slower: theirs is
 # large, and computed in blocks, of which a small picture fills a few. A network
-# that looks very far gets larger ones.
+# that looks very far gets larger ones. They are the same for any number of
+# devices, see Networks.
 AUTOENCODER_TILE = (512, 768)
 SCORE_TILE = (1024, 1024)
 SCORE_BLOCK = 256
@@ -29,7 +31,14 @@ PRODUCTS = 'bfloat16'
 
 
 class Networks:
-  """The networks of a bundle; compiles each when it is first needed."""
+  """The networks of a bundle; compiles each when it is first needed.
+
+  A picture of several tiles is spread over the devices. The tiles are as large
+  as for one device. The flow in the box would make 2.2 times as many pixels of
+  a picture of 24 megapixels in tiles of half the sides, as their halos stay as
+  they are, and its autoencoder 2.1 times as many in square tiles of 320. Eight
+  devices would gain only up to a few megapixels, where there is little to do.
+  """
 
   def __init__(
     self,
@@ -38,6 +47,7 @@ class Networks:
     score_tile=SCORE_TILE,
     score_block: int | None = SCORE_BLOCK,
     products: str = PRODUCTS,
+    devices=None,
   ):
     """Takes a bundle.
 
@@ -50,19 +60,22 @@ class Networks:
         in, see tiling.evaluate. Not used on accelerators, which want large
         products. None: all at once.
       products: 'bfloat16' or 'float32'.
+      devices: to compute on, of this process and of one kind; None: all.
+
+    Raises:
+      ValueError: there are no such products, or the devices do not suit.
     """
     if products not in ('bfloat16', 'float32'):
       raise ValueError(
         f"products must be 'bfloat16' or 'float32', not {products!r}."
       )
+    self._runner = runner.Runner(devices)
     self._bundle = model
     self._tile = tuple(autoencoder_tile)
     self._score_tile = tuple(score_tile)
-    on_cpu = jax.default_backend() == 'cpu'
+    on_cpu = self._runner.platform == 'cpu'
     self._block = score_block if on_cpu else None
     self._products = products
-    self._programs = {}
-    self._on_device = {}
 
   def analyse(self, image: np.ndarray, quality: float) -> np.ndarray:
     """The features of a picture: its latents before gains and rounding.
@@ -75,14 +88,15 @@ class Networks:
       float32 [ceil(height / 16), ceil(width / 16), channels].
     """
     size = [-(-n // STRIDE) * STRIDE for n in image.shape[:2]]
-    run, shape, halo = self._autoencoder('analyse')
+    network, shape, halo = self._autoencoder('analyse')
     channels = self._bundle.tables.num_channels
     out = np.empty([n // STRIDE for n in size] + [channels], np.float32)
-    for tile in tiles.cover(size, shape, halo):
-      y = run(
-        self._params('analyse'), _rgb(tile.cut(image)), tile.extent,
-        np.float32([quality]),
-      )
+
+    def own(tile):
+      return _rgb(tile.cut(image)), tile.extent
+
+    found, shared = tiles.cover(size, shape, halo), (np.float32([quality]),)
+    for tile, y in self._runner.run(network, found, own, shared):
       tile.paste(y, out, STRIDE)
     return out
 
@@ -102,17 +116,18 @@ class Networks:
     size = [n * STRIDE for n in latents.shape[:2]]
     out = np.empty([*size, 3], dtype)
     kind = 'pixels' if out.dtype == np.uint8 else 'synthesise'
-    run, shape, halo = self._autoencoder(kind)
-    for tile in tiles.cover(size, shape, halo):
-      x = run(
-        self._params('synthesise'), tile.cut(latents, STRIDE), tile.extent,
-        np.float32([quality]),
-      )
+    network, shape, halo = self._autoencoder(kind)
+
+    def own(tile):
+      return tile.cut(latents, STRIDE), tile.extent
+
+    found, shared = tiles.cover(size, shape, halo), (np.float32([quality]),)
+    for tile, x in self._runner.run(network, found, own, shared):
       tile.paste(x, out)
     return out
 
   def sample(
-    self, process: str, x_hat: np.ndarray, quality: float, rmse: float,
+    self, entry: str, x_hat: np.ndarray, quality: float, rmse: float,
     steps: int, seed: int, realism: float,
   ) -> np.ndarray:
     """A score decoder's picture.
@@ -121,7 +136,7 @@ class Networks:
     finds its neighbours' states around its own.
 
     Args:
-      process: 'flow' or 'diffusion', of the bundle's.
+      entry: of the bundle's decoders.
       x_hat: float32 [height, width, 3], the autoencoder's picture.
       quality: that it was coded at.
       rmse: its expected error, pictures in [-1, 1].
@@ -132,73 +147,69 @@ class Networks:
     Returns:
       uint8 [height, width, 3].
     """
-    run, shape, halo, stride = self._score(process)
+    network, shape, halo, stride = self._score(entry)
+    channels = decoders.state_channels(self._bundle.decoders[entry][0])
     height, width = x_hat.shape[:2]
     padding = [(0, -n % stride) for n in (height, width)]
     if any(more for _, more in padding):
       x_hat = np.pad(x_hat, [*padding, (0, 0)], mode='edge')
     size = x_hat.shape[:2]
-    z = x_hat  # the first step makes its own state and does not look at it
+
+    def own(z, tile):
+      return tile.cut(z), tile.cut(x_hat), np.int32(tile.origin), tile.extent
+
+    # The first step makes its own state; what it is given takes no memory.
+    z = np.broadcast_to(np.float32(0), (*size, channels))
     for i in range(steps):
-      after = np.empty(
-        x_hat.shape, np.uint8 if i == steps - 1 else np.float32
+      if i == steps - 1:
+        after = np.empty((*size, 3), np.uint8)
+      else:
+        after = np.empty((*size, channels), np.float32)
+      shared = (
+        np.float32([quality]), np.float32([rmse]), np.int32([i, steps]),
+        np.uint32(seed), np.float32(realism),
       )
-      for tile in tiles.cover(size, shape, halo):
-        y = run(
-          self._params(process), tile.cut(z), tile.cut(x_hat),
-          np.int32(tile.origin), tile.extent, np.float32([quality]),
-          np.float32([rmse]), np.int32([i, steps]), np.uint32(seed),
-          np.float32(realism),
-        )
-        tile.paste(y, after)
+      found = tiles.cover(size, shape, halo)
+      for tile, y in self._runner.run(
+        network, found, functools.partial(own, z), shared
+      ):
+        tile.paste(y[:, :, :after.shape[2]], after)
       z = after
     return z[:height, :width]
 
-  # --- Programs and their parameters ----------------------------------------
-
-  def _params(self, part: str):
-    """The parameters that the programs of a part take, on the device."""
-    if part not in self._on_device:
-      if part in self._bundle.decoders:
-        params = self._bundle.decoders[part][1]
-      else:
-        other = {'analyse': 'synthesis', 'synthesise': 'analysis'}[part]
-        params = {
-          k: v for k, v in self._bundle.autoencoder_params.items()
-          if k not in (other, 'prior')
-        }
-      self._on_device[part] = jax.device_put(params)
-    return self._on_device[part]
+  # --- How each is laid over a picture --------------------------------------
 
   def _autoencoder(self, kind: str):
-    """'analyse', 'synthesise' or 'pixels': (program, tile shape, halo)."""
+    """'analyse', 'synthesise' or 'pixels': (network, tile shape, halo)."""
     spec = self._bundle.autoencoder_spec
-    part = 'analyse' if kind == 'analyse' else 'synthesise'
+    part, other = 'analyse', 'synthesis'
+    if kind != 'analyse':
+      part, other = 'synthesise', 'analysis'
+    params = {
+      k: v for k, v in self._bundle.autoencoder_params.items()
+      if k not in (other, 'prior')
+    }
     look = locality.analysis if kind == 'analyse' else locality.synthesis
     halo = _round_up(look(spec['transforms'], spec['depths']), STRIDE)
     shape = tuple(_round_up(max(n, 4 * halo), STRIDE) for n in self._tile)
-    if kind not in self._programs:
-      height, width = shape
-      if kind == 'analyse':
-        tile = _array(np.uint8, height, width, 3)
-      else:
-        tile = _array(
-          np.int32, height // STRIDE, width // STRIDE,
-          self._bundle.tables.num_channels,
-        )
-      self._programs[kind] = programs.build(
-        kind,
-        functools.partial(
-          _make_autoencoder, kind, spec, shape, self._products
-        ),
-        (self._params(part), tile, _array(np.int32, 2), _array(np.float32, 1)),
-        [spec, shape, self._products],
+    height, width = shape
+    if kind == 'analyse':
+      tile = _array(np.uint8, height, width, 3)
+    else:
+      tile = _array(
+        np.int32, height // STRIDE, width // STRIDE,
+        self._bundle.tables.num_channels,
       )
-    return self._programs[kind], shape, halo
+    return runner.Network(
+      kind, part, params,
+      functools.partial(_make_autoencoder, kind, spec, shape, self._products),
+      (tile, _array(np.int32, 2)), (_array(np.float32, 1),),
+      [spec, shape, self._products],
+    ), shape, halo
 
-  def _score(self, process: str):
-    """A step of a score decoder: (program, tile shape, halo, stride)."""
-    spec, _ = self._bundle.decoders[process]
+  def _score(self, entry: str):
+    """A step of a score decoder: (network, tile shape, halo, stride)."""
+    spec, params = self._bundle.decoders[entry]
     patch, depths = spec['patch'], spec['depths']
     stride = locality.score_stride(patch, depths)
     # Tiles begin where both the network and the noise can.
@@ -209,21 +220,21 @@ class Networks:
     shape = tuple(
       _round_up(max(n, 4 * halo), block or unit) for n in self._score_tile
     )
-    if process not in self._programs:
-      tile = _array(np.float32, *shape, 3)
-      self._programs[process] = programs.build(
-        process,
-        functools.partial(
-          _make_score, process, spec, shape, block, self._products
-        ),
-        (
-          self._params(process), tile, tile, _array(np.int32, 2),
-          _array(np.int32, 2), _array(np.float32, 1), _array(np.float32, 1),
-          _array(np.int32, 2), _array(np.uint32), _array(np.float32),
-        ),
-        [spec, shape, block, self._products],
-      )
-    return self._programs[process], shape, halo, stride
+    z, x_hat = (
+      _array(np.float32, *shape, n)
+      for n in (decoders.state_channels(spec), 3)
+    )
+    place, one = _array(np.int32, 2), _array(np.float32, 1)
+    return runner.Network(
+      entry, entry, params,
+      functools.partial(
+        _make_score, decoders.ENTRIES[entry], spec, shape, block,
+        self._products,
+      ),
+      (z, x_hat, place, place),
+      (one, one, place, _array(np.uint32), _array(np.float32)),
+      [spec, shape, block, self._products],
+    ), shape, halo, stride
 
 
 def _round_up(n: int, unit: int) -> int:
@@ -243,7 +254,9 @@ def _make_autoencoder(kind, spec, tile, products):
   net = bundle.build_autoencoder(spec)
   method = 'features' if kind == 'analyse' else 'decode'
 
-  def run(params, x, extent, quality):
+  def run(params, own, shared):
+    x, extent = own
+    quality, = shared
     x = x.astype(jnp.float32)
     if kind == 'analyse':
       x = x / 127.5 - 1
@@ -263,14 +276,14 @@ def _make_score(process, spec, tile, block, products):
   """One step of a score decoder, on a tile.
 
   It makes the state at the first step, and of the last one returns the
-  picture, its values from 0 to 255.
+  picture, its values from 0 to 255, in the state's first three channels.
   """
   from gdc.models import tiling
   net = bundle.build_score_net(spec)
 
-  def run(
-    params, z, x_hat, origin, extent, quality, rmse, step, seed, realism
-  ):
+  def run(params, own, shared):
+    z, x_hat, origin, extent = own
+    quality, rmse, step, seed, realism = shared
     decoder = decoders.Decoder(
       process, spec,
       lambda *arguments: tiling.evaluate(
@@ -285,6 +298,8 @@ def _make_score(process, spec, tile, block, products):
     z = decoder.advance(z, x_hat, quality, i, steps)
     picture = decoders.mix(x_hat, decoder.finish(z, x_hat, rmse), realism)
     picture = _to_uint8(picture).astype(jnp.float32)
+    more = z.shape[-1] - picture.shape[-1]
+    picture = jnp.pad(picture, ((0, 0), (0, 0), (0, 0), (0, more)))
     return jnp.where(i == steps - 1, picture, z)[0]
 
   return _in_full(run)

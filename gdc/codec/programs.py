@@ -54,26 +54,33 @@ def keep(folder=None):
     )
 
 
-def build(name: str, make, arguments, record) -> Callable:
+def build(name: str, make, arguments, record, devices=None) -> Callable:
   """A compiled program: the stored one, or compiled now and stored.
 
   Args:
     name: of the program, for people.
     make: () -> the function to compile, a new object each time, of one output
       array; only called when it has to be compiled.
-    arguments: of the function; pytrees of arrays or ShapeDtypeStructs.
+    arguments: of the function; pytrees of arrays or ShapeDtypeStructs. Their
+      shardings, where they have one, are the program's.
     record: whatever else decides on the program, for json.
+    devices: of these shardings, in order; None is the first of this process.
 
   Returns:
     A function of such arguments.
   """
   shapes = jax.tree.map(
-    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arguments
+    lambda a: jax.ShapeDtypeStruct(
+      a.shape, a.dtype, sharding=getattr(a, 'sharding', None)
+    ),
+    arguments,
   )
+  devices = jax.local_devices()[:1] if devices is None else list(devices)
   if _folder is None:
     return jax.jit(make()).lower(*shapes).compile()
   trees = jax.tree.structure((shapes, {})), jax.tree.structure(0)
   described = [str(s) for s in jax.tree.leaves(shapes)] + [str(trees[0])]
+  described += [f'device {d.id}' for d in devices]
   key = hashlib.sha256(
     json.dumps([name, record, described, _machine(), _settings()]).encode()
   )
@@ -85,7 +92,7 @@ def build(name: str, make, arguments, record) -> Callable:
     _write(path, program)
     return program
 
-  run = _read(path, trees)
+  run = _read(path, trees, devices)
   return compile_and_store() if run is None else _Stored(run, compile_and_store)
 
 
@@ -126,7 +133,7 @@ def _without_jax_cache():
     compilation_cache.reset_cache()
 
 
-def _read(path: pathlib.Path, trees):
+def _read(path: pathlib.Path, trees, devices):
   try:
     if not _is_ours(path.parent):
       return None
@@ -135,7 +142,7 @@ def _read(path: pathlib.Path, trees):
     if hashlib.sha256(payload).digest() != digest:
       return None
     return serialize_executable.deserialize_and_load(
-      payload, *trees, execution_devices=jax.devices()[:1]
+      payload, *trees, execution_devices=devices
     )
   except Exception:  # whatever is wrong with it: it can be made again
     return None

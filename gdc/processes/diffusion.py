@@ -1,12 +1,15 @@
 """Forward process, predictions and loss of the diffusion decoder.
 
-The network predicts v = alpha eps - sigma x (Salimans & Ho 2022, arXiv
-2202.00512, section 4 and appendix D), from which x and eps follow:
+A network may predict any of three things (Salimans & Ho 2022, arXiv
+2202.00512, section 4 and appendix D), each of which gives the image x:
 
-  x = alpha z - sigma v,  eps = sigma z + alpha v.
+  v = alpha eps - sigma x:  x = alpha z - sigma v
+  eps:                      x = (z - sigma eps) / alpha
+  x
 
-An error in v is an error of sigma in x and of alpha in eps, so a loss in any
-of the three spaces is the v loss times 1, sigma^2 or alpha^2.
+An error e in v is an error of sigma e in x and of alpha e in eps. So the three
+squared errors are one, weighed differently over the noise levels, and what is
+predicted and how it is weighed are chosen apart.
 x is an image in [-1, 1]. log_snr is [b].
 """
 import jax
@@ -14,7 +17,10 @@ import jax.numpy as jnp
 
 from gdc.processes import schedules
 
-LOSS_SPACES = ('eps', 'v', 'x')
+PREDICTIONS = ('v', 'eps', 'x')
+WEIGHTINGS = ('v', 'eps', 'x', 'sigmoid')
+# Of the sigmoid weighting: the log-SNR around which eps stops to count.
+SIGMOID_BIAS = 0.0
 
 
 def _coefficients(log_snr, like):
@@ -24,60 +30,96 @@ def _coefficients(log_snr, like):
   )
 
 
+def _check(name, value, known):
+  if value not in known:
+    raise ValueError(f'{name} must be one of {known}, not {value!r}.')
+
+
 def diffuse(x, noise, log_snr):
   """z_t = alpha x + sigma noise."""
   alpha, sigma = _coefficients(log_snr, x)
   return alpha * x + sigma * noise
 
 
-def velocity(x, noise, log_snr):
-  """v = alpha noise - sigma x, the network's target."""
+def target(x, noise, log_snr, prediction: str = 'v'):
+  """What a network of this prediction should answer; x's shape."""
+  _check('prediction', prediction, PREDICTIONS)
+  if prediction == 'x':
+    return x
+  if prediction == 'eps':
+    return noise
   alpha, sigma = _coefficients(log_snr, x)
   return alpha * noise - sigma * x
 
 
-def x_from_v(z, v, log_snr):
-  """The image that a predicted v implies."""
+def image(output, z, log_snr, prediction: str = 'v'):
+  """The image x that a network's output for the state z implies."""
+  _check('prediction', prediction, PREDICTIONS)
+  if prediction == 'x':
+    return output
   alpha, sigma = _coefficients(log_snr, z)
-  return alpha * z - sigma * v
+  if prediction == 'eps':
+    return (z - sigma * output) / alpha
+  return alpha * z - sigma * output
 
 
-def eps_from_v(z, v, log_snr):
-  """The noise that a predicted v implies."""
+def noise_of(x, z, log_snr):
+  """The noise that an image x within the state z implies."""
   alpha, sigma = _coefficients(log_snr, z)
-  return sigma * z + alpha * v
+  return (z - alpha * x) / sigma
 
 
-def loss_weight(log_snr: jax.Array, space: str) -> jax.Array:
-  """What turns a squared error in v into one in another space.
+def loss_weight(
+  log_snr: jax.Array, weighting: str, prediction: str = 'v'
+) -> jax.Array:
+  """What turns a squared error of a prediction into one of a weighting.
+
+  'v', 'eps' and 'x' are squared errors of these. 'sigmoid' is that of eps
+  times sigmoid(bias - log_snr): like eps where there is noise, vanishing where
+  there is hardly any (Kingma & Gao 2023, arXiv 2303.00848, appendix; Hoogeboom
+  et al. 2024, arXiv 2410.19324, section 3.1).
 
   Args:
     log_snr: [b].
-    space: 'eps', 'v' or 'x'.
+    weighting: one of WEIGHTINGS.
+    prediction: one of PREDICTIONS, whose squared error is weighed.
 
   Returns:
-    [b] alpha^2, 1 or sigma^2.
+    [b] positive weights.
   """
-  if space not in LOSS_SPACES:
-    raise ValueError(f'loss space must be one of {LOSS_SPACES}, not {space!r}.')
-  alpha, sigma = schedules.alpha_sigma(log_snr)
-  return {'eps': alpha**2, 'v': jnp.ones_like(alpha), 'x': sigma**2}[space]
+  _check('loss_weighting', weighting, WEIGHTINGS)
+  _check('prediction', prediction, PREDICTIONS)
+  log_snr = jnp.asarray(log_snr, jnp.float32)
+  # Logarithms of the squares of alpha and sigma: their ratios are extreme.
+  log_share = {
+    'v': jnp.zeros_like(log_snr),
+    'eps': jax.nn.log_sigmoid(log_snr),
+    'x': jax.nn.log_sigmoid(-log_snr),
+  }
+  log_share['sigmoid'] = (
+    log_share['eps'] + jax.nn.log_sigmoid(SIGMOID_BIAS - log_snr)
+  )
+  return jnp.exp(log_share[weighting] - log_share[prediction])
 
 
-def loss(predict_v, x, noise, log_snr, space: str = 'eps') -> jax.Array:
-  """Squared error per example of a prediction at one noise level each.
+def loss(
+  predict, x, noise, log_snr, prediction: str = 'v', weighting: str = 'eps'
+) -> jax.Array:
+  """Weighed squared error per example of a prediction at one noise level each.
 
   Args:
-    predict_v: (z [b, ...], log_snr [b]) -> v [b, ...].
+    predict: (z [b, ...], log_snr [b]) -> what is predicted [b, ...].
     x: [b, h, w, 3] in [-1, 1].
     noise: standard normal, x's shape.
     log_snr: [b].
-    space: where the error is measured.
+    prediction: what the network predicts, one of PREDICTIONS.
+    weighting: of the noise levels, one of WEIGHTINGS.
 
   Returns:
     [b] mean over pixels and channels, float32.
   """
-  v = predict_v(diffuse(x, noise, log_snr), log_snr)
-  error = (v - velocity(x, noise, log_snr)).astype(jnp.float32)
+  output = predict(diffuse(x, noise, log_snr), log_snr)
+  error = output - target(x, noise, log_snr, prediction)
   axes = tuple(range(1, x.ndim))
-  return loss_weight(log_snr, space) * jnp.mean(error**2, axis=axes)
+  square = jnp.mean(error.astype(jnp.float32) ** 2, axis=axes)
+  return loss_weight(log_snr, weighting, prediction) * square

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from gdc.processes import schedules
 
 MIN_TIME_LEFT = 0.05  # bounds the division in `velocity`
+TIME_SAMPLINGS = ('uniform', 'logit_normal')
 
 
 def to_residual(image, x_hat, rmse):
@@ -38,6 +39,38 @@ def interpolate(r_0, r_1, t):
   """r_t on the straight path; t [b] in [0, 1]."""
   t = schedules.per_example(t, r_0)
   return (1 - t) * r_0 + t * r_1
+
+
+def sample_time(
+  u: jax.Array, sampling: str = 'uniform', mean: float = 0.0, std: float = 1.0
+) -> jax.Array:
+  """Times to train at.
+
+  'logit_normal' trains more in the middle, or to where its mean moves it
+  (Esser et al. 2024, arXiv 2403.03206, section 3.1).
+
+  Args:
+    u: [b] uniform in [0, 1).
+    sampling: 'uniform' or 'logit_normal'.
+    mean: of the logit of t, for 'logit_normal'.
+    std: of the same, positive.
+
+  Returns:
+    [b] times in [0, 1].
+
+  Raises:
+    ValueError: unknown sampling, or std not positive.
+  """
+  if sampling not in TIME_SAMPLINGS:
+    raise ValueError(
+      f'time_sampling must be one of {TIME_SAMPLINGS}, not {sampling!r}.'
+    )
+  if sampling == 'uniform':
+    return u
+  if not std > 0:
+    raise ValueError(f'time_std must be positive, not {std}.')
+  inside = jnp.clip(u, 1e-6, 1 - 1e-6)
+  return jax.nn.sigmoid(mean + std * jax.scipy.special.ndtri(inside))
 
 
 def velocity(output, r_t, t):

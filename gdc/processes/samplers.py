@@ -1,16 +1,19 @@
 """Samplers: they integrate what a network predicts from noise to image.
 
-Each is one step, and a loop over it with lax.fori_loop. The number of steps
-is a traced integer, so one compiled program serves every step count. `predict`
-is given as a function of state and time; no sampler knows of networks. The
-steps stand alone because a large picture is taken through them tile by tile.
+Each is one step; `loop` takes them all. The number of steps is a traced
+integer, so one compiled program serves every step count. `predict` is given as
+a function of state and time; no sampler knows of networks. The steps stand
+alone because a large picture is taken through them tile by tile.
 """
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from gdc.processes import diffusion, schedules
+
+
+def loop(step, z, steps):
+  """All steps, one after the other: z = step(z, i) for i in 0 .. steps - 1."""
+  return jax.lax.fori_loop(0, steps, lambda i, z: step(z, i), z)
 
 
 def grid(i, steps, warp: float = 1.0):
@@ -21,54 +24,152 @@ def grid(i, steps, warp: float = 1.0):
   return 1 - (1 - i / steps) ** warp
 
 
-def euler(predict, z, steps, warp: float = 1.0):
-  """Integrates dz/dt = predict(z, t) from t = 0 to 1; first order.
-
-  Args:
-    predict: (z [b, ...], t [b]) -> dz/dt [b, ...].
-    z: [b, ...] the state at t = 0.
-    steps: number of steps, one evaluation each; may be traced.
-    warp: see grid.
-
-  Returns:
-    [b, ...] the state at t = 1.
-  """
-  step = functools.partial(euler_step, predict, steps=steps, warp=warp)
-  return jax.lax.fori_loop(0, steps, lambda i, z: step(z, i), z)
+# --- Flow: dz/dt = predict(z, t), from t = 0 to 1 -----------------------------
+#
+# Args of every step:
+#   predict: (z [b, ...], t [b]) -> dz/dt [b, ...].
+#   z: [b, ...] the state before step i.
+#   i, steps: step and number of steps; may be traced.
+#   warp: see grid.
+# Returns the state after it.
 
 
-def euler_step(predict, z, i, steps, warp: float = 1.0):
-  """Step i of euler."""
-  t, t_next = grid(i, steps, warp), grid(i + 1, steps, warp)
-  return z + (t_next - t) * predict(z, jnp.full(z.shape[:1], t))
+def _times(i, steps, warp):
+  return grid(i, steps, warp), grid(i + 1, steps, warp)
 
 
-def heun(predict, z, steps, warp: float = 1.0):
-  """As euler, by the explicit trapezoid: second order, two evaluations."""
-  step = functools.partial(heun_step, predict, steps=steps, warp=warp)
-  return jax.lax.fori_loop(0, steps, lambda i, z: step(z, i), z)
+def _at(predict, z, t):
+  return predict(z, jnp.full(z.shape[:1], t))
 
 
-def heun_step(predict, z, i, steps, warp: float = 1.0):
-  """Step i of heun."""
-  t, t_next = grid(i, steps, warp), grid(i + 1, steps, warp)
+def euler(predict, z, i, steps, warp: float = 1.0):
+  """First order, one evaluation."""
+  t, t_next = _times(i, steps, warp)
+  return z + (t_next - t) * _at(predict, z, t)
+
+
+def midpoint(predict, z, i, steps, warp: float = 1.0):
+  """Second order, two evaluations: the slope in the middle of the step."""
+  t, t_next = _times(i, steps, warp)
   h = t_next - t
-  first = predict(z, jnp.full(z.shape[:1], t))
-  second = predict(z + h * first, jnp.full(z.shape[:1], t_next))
+  half = z + h / 2 * _at(predict, z, t)
+  return z + h * _at(predict, half, t + h / 2)
+
+
+def heun(predict, z, i, steps, warp: float = 1.0):
+  """Second order, two evaluations: the mean slope of both ends."""
+  t, t_next = _times(i, steps, warp)
+  h = t_next - t
+  first = _at(predict, z, t)
+  second = _at(predict, z + h * first, t_next)
   return z + h / 2 * (first + second)
 
 
-def _pair(i, steps, start, log_snr_fn, batch):
-  """Log-SNR [b] at times i and i + 1 of a grid from `start` down to 0."""
-  times = start * (1 - jnp.stack([i, i + 1]) / steps)
-  return [jnp.full((batch,), v) for v in log_snr_fn(times)]
+def stochastic(
+  predict, z, i, steps, noise_fn, source_noise: float, eta: float,
+  warp: float = 1.0,
+):
+  """Euler with noise injected, and the marginals of the flow without it.
+
+  For a source s eps, z_t = (1 - t) s eps + t z_1, the velocity v tells both
+  ends: s eps = z - t v and z_1 = z + (1 - t) v, and the score of z_t is
+  -(z - t v) / ((1 - t) s^2). By the Fokker-Planck equation (Song et al. 2021,
+  arXiv 2011.13456, appendix D.1; Albergo et al. 2023, arXiv 2303.08797,
+  section 2.3)
+
+    dz = (v - eta (z - t v)) dt + s sqrt(2 eta (1 - t)) dW
+
+  has the marginals of dz = v dt for every eta. Where the ends are held fixed, a
+  step of it is exact in this form: a part rho of the source's noise is drawn
+  afresh, rho^2 = 1 - ((1 - t') / (1 - t))^(2 eta), as DDIM does for diffusion
+  (arXiv 2010.02502, eq. 16). First order, one evaluation.
+
+  Args:
+    predict, z, i, steps, warp: as above.
+    noise_fn: step index -> standard normal array like z.
+    source_noise: s.
+    eta: 0 (is euler) or more.
+  """
+  t, t_next = _times(i, steps, warp)
+  v = _at(predict, z, t)
+  kept = ((1 - t_next) / (1 - t)) ** eta
+  fresh = jnp.sqrt(1 - kept**2) * source_noise * noise_fn(i)
+  source = z - t * v
+  return z + (t_next - t) * v + (1 - t_next) * (
+    (kept - 1) * source + fresh
+  )
+
+
+# --- Diffusion: variance preserving, from much noise to none ------------------
+#
+# Args of every step:
+#   predict: (z [b, ...], log_snr [b]) -> x [b, ...], the image.
+#   z: [b, ...] the state before step i; see start_state.
+#   i, steps: step and number of steps; may be traced.
+#   levels: index -> log-SNR of the state before that step; see noise_levels.
+#   clip: predicted images are clipped to [-clip, clip]; None: not at all.
+# Returns the state after it; after the last step, the image predicted in it.
+
+SPACES = ('time', 'log_snr')
+
+
+def noise_levels(
+  schedule: schedules.Schedule, steps, start: float = 1.0, warp: float = 1.0,
+  space: str = 'time',
+):
+  """The grid of a diffusion's sampler: index in 0 .. steps -> log-SNR.
+
+  Args:
+    schedule: of training.
+    steps: number of steps; may be traced.
+    start: time of the first state, in (0, 1].
+    warp: see grid.
+    space: what the grid divides, warped, into equal parts: the schedule's
+      'time', or 'log_snr' as DPM-Solver does (Lu et al. 2022, arXiv
+      2206.00927, section 3.4).
+  """
+  if space not in SPACES:
+    raise ValueError(f'grid must be one of {SPACES}, not {space!r}.')
+  first, last = schedule.log_snr(jnp.array([start, 0.0]))
+
+  def level(i):
+    u = grid(i, steps, warp)
+    if space == 'log_snr':
+      return first + u * (last - first)
+    return schedule.log_snr(start * (1 - u))
+
+  return level
+
+
+def start_state(x_hat, noise, log_snr):
+  """The state of the first level: the autoencoder's output, diffused.
+
+  A shifted schedule has some signal left even at t = 1, and training saw it:
+  starting from noise alone would not match. Training diffuses the original
+  image, so the match is up to alpha^2 times the autoencoder's square error:
+  nothing at t = 1, and what a start below 1, the late start of DIRAC (Ghouse
+  et al., arXiv 2301.05489), trades for fewer steps.
+
+  Args:
+    x_hat: [b, ...] in [-1, 1].
+    noise: standard normal, of x_hat's shape.
+    log_snr: scalar.
+  """
+  return diffusion.diffuse(x_hat, noise, jnp.full(x_hat.shape[:1], log_snr))
+
+
+def _ask(predict, z, i, levels, clip):
+  """The image predicted at step i, and the log-SNR [b] before and after it."""
+  before, after = (jnp.full(z.shape[:1], levels(j)) for j in (i, i + 1))
+  x = predict(z, before)
+  return x if clip is None else jnp.clip(x, -clip, clip), before, after
 
 
 def ddpm(
-  predict_v, z, steps, log_snr_fn, noise_fn, gamma: float = 0.0,
-  start: float = 1.0, clip: float | None = 1.0,
+  predict, z, i, steps, levels, noise_fn, gamma: float = 0.0,
+  clip: float | None = 1.0,
 ):
-  """Ancestral sampling of a variance-preserving diffusion, t from start to 0.
+  """Ancestral sampling; first order, one evaluation.
 
   A step goes from t to s < t. With sigma_ts^2 = sigma_t^2 (1 - SNR_t / SNR_s)
   (Kingma et al. 2021, arXiv 2107.00630, appendix A) its variance lies between
@@ -77,34 +178,11 @@ def ddpm(
   (Nichol & Dhariwal, arXiv 2102.09672, eq. 15).
 
   Args:
-    predict_v: (z [b, ...], log_snr [b]) -> v [b, ...].
-    z: [b, ...] state at time `start`; see start_state.
-    steps: number of steps; may be traced.
-    log_snr_fn: time in [0, 1] -> log-SNR.
+    predict, z, i, steps, levels, clip: as above.
     noise_fn: step index -> standard normal array like z.
     gamma: in [0, 1], how much noise is injected.
-    start: time of z, in (0, 1].
-    clip: predicted images are clipped to [-clip, clip]; None: not at all.
-
-  Returns:
-    [b, ...] the predicted image of the last step.
   """
-  def step(i, carry):
-    return ddpm_step(
-      predict_v, carry[0], i, steps, log_snr_fn, noise_fn, gamma, start, clip
-    )
-
-  return jax.lax.fori_loop(0, steps, step, (z, jnp.zeros_like(z)))[1]
-
-
-def ddpm_step(
-  predict_v, z, i, steps, log_snr_fn, noise_fn, gamma: float = 0.0,
-  start: float = 1.0, clip: float | None = 1.0,
-):
-  """Step i of ddpm: the next state, and the predicted image."""
-  log_snr_t, log_snr_s = _pair(i, steps, start, log_snr_fn, z.shape[0])
-  x = diffusion.x_from_v(z, predict_v(z, log_snr_t), log_snr_t)
-  x = x if clip is None else jnp.clip(x, -clip, clip)
+  x, log_snr_t, log_snr_s = _ask(predict, z, i, levels, clip)
   alpha_t, sigma_t = schedules.alpha_sigma(log_snr_t)
   alpha_s, sigma_s = schedules.alpha_sigma(log_snr_s)
   # 1 - SNR_t / SNR_s: the share of sigma_t^2 that the step from s to t adds.
@@ -118,46 +196,45 @@ def ddpm_step(
     schedules.per_example(a, z)
     for a in (weight_z, alpha_s * added, jnp.exp(0.5 * log_variance))
   )
-  return on_z * z + on_x * x + on_noise * noise_fn(i), x
+  after = on_z * z + on_x * x + on_noise * noise_fn(i)
+  return jnp.where(i == steps - 1, x, after)
 
 
-def ddim(
-  predict_v, z, steps, log_snr_fn, start: float = 1.0,
-  clip: float | None = 1.0,
-):
-  """Deterministic sampling, Song et al. 2020 (arXiv 2010.02502, eq. 12).
+def ddim(predict, z, i, steps, levels, clip: float | None = 1.0):
+  """Deterministic; first order, one evaluation.
 
-  Arguments and result as for ddpm.
+  Song et al. 2020 (arXiv 2010.02502, eq. 12).
   """
-  def step(i, carry):
-    return ddim_step(predict_v, carry[0], i, steps, log_snr_fn, start, clip)
+  x, log_snr_t, log_snr_s = _ask(predict, z, i, levels, clip)
+  noise = diffusion.noise_of(x, z, log_snr_t)
+  after = diffusion.diffuse(x, noise, log_snr_s)
+  return jnp.where(i == steps - 1, x, after)
 
-  return jax.lax.fori_loop(0, steps, step, (z, jnp.zeros_like(z)))[1]
 
+def dpmpp_2m(predict, z, i, steps, levels, clip: float | None = 1.0):
+  """Deterministic; second order, one evaluation: DPM-Solver++(2M).
 
-def ddim_step(
-  predict_v, z, i, steps, log_snr_fn, start: float = 1.0,
-  clip: float | None = 1.0,
-):
-  """Step i of ddim: the next state, and the predicted image."""
-  log_snr_t, log_snr_s = _pair(i, steps, start, log_snr_fn, z.shape[0])
-  x = diffusion.x_from_v(z, predict_v(z, log_snr_t), log_snr_t)
-  x = x if clip is None else jnp.clip(x, -clip, clip)
-  alpha_t, sigma_t = schedules.alpha_sigma(log_snr_t)
-  eps = (z - schedules.per_example(alpha_t, z) * x) / (
-    schedules.per_example(sigma_t, z)
+  Lu et al. 2022 (arXiv 2211.01095, algorithm 2). The image as a function of
+  half the log-SNR is extrapolated from this prediction and the last one. The
+  first step has none and is ddim's; so is the last one, as there.
+
+  Args:
+    predict, i, steps, levels, clip: as above.
+    z: [..., 2 c] the state, then the image predicted in the step before.
+  """
+  z, last = jnp.split(z, 2, axis=-1)
+  x, log_snr_t, log_snr_s = _ask(predict, z, i, levels, clip)
+  step = levels(i + 1) - levels(i)
+  step_before = levels(i) - levels(jnp.maximum(i - 1, 0))
+  inner = (i > 0) & (i < steps - 1)
+  slope = jnp.where(inner, step / jnp.where(inner, step_before, 1), 0)
+  ahead = x + slope / 2 * (x - last)
+  alpha_s, sigma_s = schedules.alpha_sigma(log_snr_s)
+  _, sigma_t = schedules.alpha_sigma(log_snr_t)
+  on_z, on_x = (
+    schedules.per_example(a, z) for a in (
+      sigma_s / sigma_t, -alpha_s * jnp.expm1((log_snr_t - log_snr_s) / 2)
+    )
   )
-  return diffusion.diffuse(x, eps, log_snr_s), x
-
-
-def start_state(x_hat, noise, log_snr_fn, start: float = 1.0):
-  """The state at time `start`: the autoencoder's output, diffused.
-
-  A shifted schedule has some signal left even at t = 1, and training saw it:
-  starting from noise alone would not match. Training diffuses the original
-  image, so the match is up to alpha^2 times the autoencoder's square error:
-  nothing at t = 1, and what start < 1, the late start of DIRAC (Ghouse et
-  al., arXiv 2301.05489), trades for fewer steps.
-  """
-  log_snr = jnp.full(x_hat.shape[:1], log_snr_fn(jnp.asarray(start)))
-  return diffusion.diffuse(x_hat, noise, log_snr)
+  after = jnp.where(i == steps - 1, x, on_z * z + on_x * ahead)
+  return jnp.concatenate([after, x], axis=-1)

@@ -13,8 +13,8 @@ def bundle_of(stage, params, name: str) -> bundle.Bundle:
   its decoder added or replaced: files made with either decode with both.
 
   Args:
-    stage: training.stages.Stage.
-    params: its averaged parameters, numpy.
+    stage: training.stage.Stage.
+    params: what it exports, numpy.
     name: of a new bundle.
   """
   if stage.autoencoder is None:
@@ -48,7 +48,8 @@ def read_parameters(name: str, stage: str):
 
   Args:
     name: pretrained:NAME, or a bundle folder.
-    stage: autoencoder, diffusion or flow.
+    stage: autoencoder, or an entry of the bundle's decoders; a bundle without
+      one_step gives its flow, which that one starts from.
 
   Raises:
     ValueError: the bundle has no such decoder.
@@ -56,6 +57,8 @@ def read_parameters(name: str, stage: str):
   start = read_bundle(name)
   if stage == 'autoencoder':
     return start.autoencoder_params
+  if stage == 'one_step' and stage not in start.decoders:
+    stage = 'flow'
   if stage not in start.decoders:
     raise ValueError(
       f'init_from {name!r} has no {stage} decoder, only '

@@ -14,6 +14,7 @@ from etils import epath
 from gdc.codec import bundle
 from gdc.data import pipeline, sources
 from gdc.training import checkpoints, export, sharding, stages
+from gdc.training import stage as stage_lib
 from gdc.training import state as train_state
 
 CONFIG = 'config.json'  # beside a run's checkpoints
@@ -34,7 +35,7 @@ class Run:
     abstract_state: its shapes, with shardings.
   """
 
-  stage: stages.Stage
+  stage: stage_lib.Stage
   tx: Any
   schedule: Any
   mesh: jax.sharding.Mesh
@@ -85,8 +86,11 @@ def build(config: ml_collections.ConfigDict) -> Run:
     key = jax.random.key(config.seed)
     new = jax.jit(network.init, out_shardings=shardings)(key, batch)
     if config.init_from:
-      start = export.read_parameters(config.init_from, config.stage)
-      start = _checked(start, new.params, config.init_from)
+      exported = export.read_parameters(config.init_from, config.stage)
+      _check_same(
+        exported, network.stage.exported(new.params), config.init_from
+      )
+      start = network.stage.start(new.params, exported)
       start = jax.device_put(start, shardings.params)
       copy = jax.device_put(start, shardings.params, may_alias=False)
       new = new.replace(params=start, ema_params=copy)
@@ -108,7 +112,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
 class _Network:
   """The part of a Run that needs neither its data nor its devices."""
 
-  stage: stages.Stage
+  stage: stage_lib.Stage
   tx: Any
   schedule: Any
   init: Any
@@ -154,8 +158,8 @@ def _abstract(shapes, shardings):
   )
 
 
-def _checked(params, like, name):
-  """The parameters, if they are of the network that the config describes."""
+def _check_same(params, like, name):
+  """Raises ValueError unless both are of one network."""
   def shapes(tree):
     return jax.tree.map(lambda a: tuple(a.shape), tree)
   if jax.tree.structure(params) != jax.tree.structure(like) or (
@@ -164,11 +168,12 @@ def _checked(params, like, name):
     raise ValueError(
       f'init_from {name!r} holds another network than this config describes.'
     )
-  return params
 
 
 def restore(config: ml_collections.ConfigDict, workdir):
-  """The stage and the newest checkpoint's averaged parameters, as numpy.
+  """The stage and what a bundle keeps of the newest checkpoint, as numpy.
+
+  That is the averaged parameters, as the stage exports them.
 
   Needs neither the data nor the devices that the run was trained with.
 
@@ -186,7 +191,8 @@ def restore(config: ml_collections.ConfigDict, workdir):
       )
     shardings = jax.tree.map(lambda _: whole, network.shapes)
     state = store.restore(step, _abstract(network.shapes, shardings))
-  return network.stage, jax.device_get(state.ema_params)
+  params = network.stage.exported(state.ema_params)
+  return network.stage, jax.device_get(params)
 
 
 def read_autoencoder(name: str) -> bundle.Bundle:

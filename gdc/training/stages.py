@@ -2,13 +2,11 @@
 
 Stage 1 trains the autoencoder for bits per pixel + lambda 255^2 MSE. Stage 2
 trains a score network, by diffusion or by flow, on images that the frozen
-autoencoder has coded; the frozen parameters are an argument of the loss.
+autoencoder has coded; frozen parameters are an argument of the loss. The
+one-step decoder is in one_step.py.
 Rates are summed over latents and divided by image pixels here, and only here.
 """
-import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,67 +15,14 @@ import numpy as np
 from gdc.codec import bundle, decoders
 from gdc.data import transforms
 from gdc.models import quantization
-from gdc.processes import diffusion, flow, schedules
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-  """One thing to train.
-
-  Attributes:
-    name: autoencoder, diffusion or flow.
-    spec: what the exported bundle records of the network; see codec.bundle.
-    init: (key, batch) -> params. The batch fits initial scales.
-    loss: (params, frozen, batch, key) -> (scalar, dict of scalars).
-    frozen: parameters that are not trained, {} or the autoencoder's.
-    num_levels: quality levels of the autoencoder.
-    autoencoder: the bundle that `frozen` is from; None in stage 1.
-    pictures: (params, frozen, images) -> dict of pictures to look at.
-  """
-
-  name: str
-  spec: dict[str, Any]
-  init: Callable
-  loss: Callable
-  frozen: Any
-  num_levels: int
-  autoencoder: bundle.Bundle | None
-  pictures: Callable
-
-
-def sample_quality(key, batch: int, num_levels: int) -> jax.Array:
-  """[batch] qualities, stratified uniform, the end levels as dense as others.
-
-  Drawn in [0.5, num_levels + 0.5] and clipped to [1, num_levels]: qualities
-  between the levels are trained too.
-  """
-  return jnp.clip(
-    0.5 + num_levels * _stratified(key, batch), 1, num_levels
-  )
-
-
-def _stratified(key, batch: int) -> jax.Array:
-  """[batch] in [0, 1), uniform each, evenly spread together, shuffled."""
-  offset_key, order_key = jax.random.split(key)
-  t = (jax.random.uniform(offset_key) + jnp.arange(batch) / batch) % 1.0
-  return jax.random.permutation(order_key, t)
-
-
-def mse_255(reference, decoded) -> jax.Array:
-  """[b] mean square error of images in [-1, 1], on the scale of [0, 255]."""
-  error = (reference - decoded).astype(jnp.float32) * 127.5
-  return jnp.mean(error**2, axis=(1, 2, 3))
-
-
-def psnr(mse) -> jax.Array:
-  """Peak signal-to-noise ratio, dB, of a mean square error on [0, 255]."""
-  return 10 * jnp.log10(255**2 / mse)
-
+from gdc.processes import diffusion, flow, samplers
+from gdc.training import first_stage, one_step
+from gdc.training import stage as stage_lib
 
 # --- Stage 1 ----------------------------------------------------------------
 
 
-def _autoencoder_stage(config) -> Stage:
+def _autoencoder_stage(config) -> stage_lib.Stage:
   fields = config.autoencoder.to_dict()
   lambdas = fields.pop('lambdas')
   spec = {**fields, 'num_levels': len(lambdas)}
@@ -104,7 +49,9 @@ def _autoencoder_stage(config) -> Stage:
     del frozen
     image = transforms.to_float(batch['image'])
     quality_key, noise_key = jax.random.split(key)
-    quality = sample_quality(quality_key, image.shape[0], len(lambdas))
+    quality = stage_lib.sample_quality(
+      quality_key, image.shape[0], len(lambdas)
+    )
     variables = {'params': params}
     y = model.apply(variables, image, quality, method='encode')
     bits = model.apply(
@@ -117,7 +64,7 @@ def _autoencoder_stage(config) -> Stage:
     )
     pixels = image.shape[1] * image.shape[2]
     bpp = jnp.sum(bits, axis=(1, 2, 3)) / pixels
-    mse = mse_255(image, x_hat)
+    mse = stage_lib.mse_255(image, x_hat)
     weights = model.apply(variables, quality, method='level_weights')
     lambda_ = jnp.exp(weights @ log_lambdas)
     # Relative to the middle of the ladder, so that losses compare.
@@ -131,7 +78,7 @@ def _autoencoder_stage(config) -> Stage:
     total = jnp.mean(balance * (bpp + lambda_ * mse)) + 0.01 * rmse_loss
     metrics = {
       'bpp': jnp.mean(bpp),
-      'psnr': jnp.mean(psnr(mse)),
+      'psnr': jnp.mean(stage_lib.psnr(mse)),
       'rd': jnp.mean(bpp + lambda_ * mse),
       'rmse_ratio': jnp.sqrt(jnp.mean(ratio)),
     }
@@ -145,7 +92,7 @@ def _autoencoder_stage(config) -> Stage:
     )
     return {'original': images, 'autoencoder': x_hat}
 
-  return Stage(
+  return stage_lib.Stage(
     'autoencoder', spec, init, loss, {}, len(lambdas), None, pictures
   )
 
@@ -153,94 +100,146 @@ def _autoencoder_stage(config) -> Stage:
 # --- Stage 2 ----------------------------------------------------------------
 
 
-def _score_stage(config, autoencoder: bundle.Bundle) -> Stage:
+def _score_stage(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
   """A score network on the frozen autoencoder's output."""
   process = config.stage
+  dials = config[process]
+  dtype = jnp.dtype(config.dtype)
+  coder = first_stage.FirstStage(autoencoder, dtype)
   spec = {
     **config.score_net.to_dict(),
-    'num_levels': autoencoder.autoencoder_spec['num_levels'],
-    **config[process].to_dict(),
+    'num_levels': coder.num_levels,
+    **{name: dials[name] for name in decoders.PROCESS_FIELDS[process]},
     'sampling': config.sampling.to_dict(),
   }
   decoders.validate(process, spec)
-  dtype = jnp.dtype(config.dtype)
-  coder = bundle.build_autoencoder(autoencoder.autoencoder_spec, dtype=dtype)
   net = bundle.build_score_net(spec, dtype=dtype)
-  num_levels = spec['num_levels']
+  error = {'flow': _flow_error, 'diffusion': _diffusion_error}[process](
+    dials, spec, coder
+  )
+  frozen = {'autoencoder': autoencoder.autoencoder_params}
+  if process == 'flow' and dials.reflow_steps:
+    if 'flow' not in autoencoder.decoders:
+      raise ValueError(
+        f'flow.reflow_steps {dials.reflow_steps} needs a flow decoder in '
+        f'autoencoder_from; bundle {autoencoder.name!r} has '
+        f'{", ".join(autoencoder.decoders) or "none"}.'
+      )
+    frozen['teacher'] = autoencoder.decoders['flow'][1]
 
   def init(key, batch):
     image = transforms.to_float(batch['image'])
     ones = jnp.ones(image.shape[0])
     return net.init(key, image, image, ones, ones)['params']
 
-  def coded(frozen, image, quality):
-    x_hat = coder.apply(
-      {'params': frozen}, image, quality, method='reconstruct'
-    )
-    return jax.lax.stop_gradient(x_hat)
-
   def loss(params, frozen, batch, key):
     image = transforms.to_float(batch['image'])
     quality_key, time_key, noise_key = jax.random.split(key, 3)
-    quality = sample_quality(quality_key, image.shape[0], num_levels)
-    t = _stratified(time_key, image.shape[0])
-    noise = jax.random.normal(noise_key, image.shape)
-    x_hat = coded(frozen, image, quality)
+    quality = stage_lib.sample_quality(
+      quality_key, image.shape[0], coder.num_levels
+    )
+    x_hat = coder.output(frozen['autoencoder'], image, quality)
 
     def predict(z, level):
       return net.apply({'params': params}, z, x_hat, level, quality)
 
-    if process == 'flow':
-      rmse = coder.apply({'params': frozen}, quality, method='rmse')
-      error = flow.loss(
-        lambda r, t: flow.velocity(predict(r, t), r, t),
-        flow.source(noise, config.flow.source_noise),
-        flow.to_residual(image, x_hat, rmse),
-        t,
-      )
-    else:
-      error = diffusion.loss(
-        predict, image, noise,
-        schedules.cosine_log_snr(t, config.diffusion.noise_shift),
-        config.diffusion.loss_space,
-      )
-    metrics = {'loss': jnp.mean(error)}
-    return metrics['loss'], metrics
+    mean = jnp.mean(error(
+      predict, frozen, image, x_hat, quality,
+      stage_lib.stratified(time_key, image.shape[0]),
+      jax.random.normal(noise_key, image.shape),
+    ))
+    return mean, {'loss': mean}
 
   def pictures(params, frozen, images):
-    quality = jnp.full(images.shape[:1], (1 + num_levels) / 2)
-    x_hat = coded(frozen, images, quality)
-    rmse = coder.apply({'params': frozen}, quality, method='rmse')
-    decoder = decoders.Decoder(
-      process, spec, functools.partial(net.apply, {'params': params}),
-      jax.random.key(0),
+    return coder.pictures(
+      process, spec, net, params, frozen['autoencoder'], images
     )
-    steps = spec['sampling']['steps']
-    decoded = decoders.sample(decoder, x_hat, quality, rmse, steps)
-    return {'original': images, 'autoencoder': x_hat, process: decoded}
 
-  return Stage(
-    process, spec, init, loss, autoencoder.autoencoder_params, num_levels,
-    autoencoder, pictures,
+  return stage_lib.Stage(
+    process, spec, init, loss, frozen, coder.num_levels, autoencoder, pictures
   )
 
 
-def build(config, autoencoder: bundle.Bundle | None = None) -> Stage:
+# The two kinds' errors: (predict, frozen, image, x_hat, quality, u [b] uniform
+# in [0, 1), noise) -> [b].
+
+
+def _flow_error(dials, spec, coder):
+  sample_time = functools.partial(
+    flow.sample_time, sampling=dials.time_sampling, mean=dials.time_mean,
+    std=dials.time_std,
+  )
+  sample_time(jnp.zeros(1))  # raises here, not while training
+  teacher_spec, _ = coder.bundle.decoders.get('flow', ({}, None))
+  if dials.reflow_steps:
+    teacher = bundle.build_score_net(teacher_spec)
+
+  def error(predict, frozen, image, x_hat, quality, u, noise):
+    r_0 = flow.source(noise, spec['source_noise'])
+    if dials.reflow_steps:
+      # The pairs are the teacher's own: where its paths end.
+      def velocity(r, t):
+        output = teacher.apply(
+          {'params': frozen['teacher']}, r, x_hat, t, quality
+        )
+        return flow.velocity(output, r, t)
+
+      steps = dials.reflow_steps
+      r_1 = jax.lax.stop_gradient(samplers.loop(
+        lambda r, i: samplers.euler(velocity, r, i, steps),
+        flow.source(noise, teacher_spec['source_noise']), steps,
+      ))
+    else:
+      rmse = coder.rmse(frozen['autoencoder'], quality)
+      r_1 = flow.to_residual(image, x_hat, rmse)
+    return flow.loss(
+      lambda r, t: flow.velocity(predict(r, t), r, t), r_0, r_1,
+      sample_time(u),
+    )
+
+  return error
+
+
+def _diffusion_error(dials, spec, coder):
+  del coder
+  diffusion.loss_weight(
+    jnp.zeros(1), dials.loss_weighting, spec['prediction']
+  )  # raises here, not while training
+  schedule = decoders.schedule(spec)
+
+  def error(predict, frozen, image, x_hat, quality, u, noise):
+    del frozen, x_hat, quality
+    return diffusion.loss(
+      predict, image, noise, schedule.log_snr(u),
+      prediction=spec['prediction'], weighting=dials.loss_weighting,
+    )
+
+  return error
+
+
+_STAGES = {
+  'flow': _score_stage, 'diffusion': _score_stage, 'one_step': one_step.build
+}
+
+
+def build(
+  config, autoencoder: bundle.Bundle | None = None
+) -> stage_lib.Stage:
   """The stage that a config asks for.
 
   Args:
     config: from configs/.
-    num_levels: quality levels of the autoencoder.
     autoencoder: the bundle with the frozen autoencoder, for stage 2.
 
   Raises:
-    ValueError: unknown stage, or stage 2 without an autoencoder.
+    ValueError: unknown stage, stage 2 without an autoencoder, or a field out
+      of range.
   """
   if config.stage == 'autoencoder':
     return _autoencoder_stage(config)
-  if config.stage not in ('diffusion', 'flow'):
+  if config.stage not in _STAGES:
     raise ValueError(
-      'stage must be autoencoder, diffusion or flow, not '
+      f'stage must be autoencoder, {", ".join(_STAGES)}, not '
       f'{config.stage!r}.'
     )
   if autoencoder is None:
@@ -248,4 +247,4 @@ def build(config, autoencoder: bundle.Bundle | None = None) -> Stage:
       f'Stage {config.stage!r} needs a trained autoencoder: set '
       '--config.autoencoder_from.'
     )
-  return _score_stage(config, autoencoder)
+  return _STAGES[config.stage](config, autoencoder)

@@ -134,3 +134,46 @@ def test_unknown_process_and_sampler(tiny_bundle):
   wrong = {**spec, 'sampling': {**spec['sampling'], 'sampler': 'ddpm'}}
   with pytest.raises(ValueError, match="not 'ddpm'"):
     bundle.add_decoder(tiny_bundle, 'flow', wrong, params)
+
+
+def test_another_flow_takes_its_one_step_decoder_with_it(tiny_bundle):
+  spec, params = tiny_bundle.decoders['flow']
+  once = {**spec, 'sampling': {**spec['sampling'], 'steps': 1}}
+  made = bundle.add_decoder(tiny_bundle, 'one_step', once, params)
+  assert made.decoders.keys() == {'flow', 'diffusion', 'one_step'}
+  diffusion = tiny_bundle.decoders['diffusion']
+  assert 'one_step' in bundle.add_decoder(
+    made, 'diffusion', *diffusion
+  ).decoders
+  assert 'one_step' not in bundle.add_decoder(made, 'flow', *made.decoders[
+    'flow'
+  ]).decoders
+  with pytest.raises(ValueError, match='sampling.steps must be from 1 to 1, not'):
+    bundle.add_decoder(tiny_bundle, 'one_step', spec, params)
+
+
+@pytest.mark.parametrize('entry, change, message', [
+  ('flow', {'source_noise': -1.0}, 'source_noise must not be negative: -1'),
+  ('flow', {'sampling': {'eta': -0.5}}, 'eta must be from 0 to 100, not -0.5'),
+  ('diffusion', {'schedule': 'sigmoid'}, "schedule must be.*not 'sigmoid'"),
+  ('diffusion', {'noise_shift': 0.0}, 'noise_shift must be positive, not 0'),
+  ('diffusion', {'prediction': 'score'}, "prediction must be.*not 'score'"),
+  ('diffusion', {'sampling': {'grid': 'sigma'}}, "grid must be.*not 'sigma'"),
+  ('diffusion', {'sampling': {'gamma': 1.5}}, 'gamma must be from 0 to 1, not'),
+])
+def test_records_that_make_no_sense(tiny_bundle, entry, change, message):
+  spec, params = tiny_bundle.decoders[entry]
+  sampling = {**spec['sampling'], **change.get('sampling', {})}
+  wrong = {**spec, **change, 'sampling': sampling}
+  with pytest.raises(ValueError, match=message):
+    bundle.add_decoder(tiny_bundle, entry, wrong, params)
+
+
+def test_a_record_that_lacks_a_field_says_which(tiny_bundle):
+  spec, params = tiny_bundle.decoders['diffusion']
+  sampling = {k: v for k, v in spec['sampling'].items() if k != 'gamma'}
+  wrong = {k: v for k, v in spec.items() if k != 'prediction'}
+  with pytest.raises(ValueError, match='lacks prediction, sampling.gamma'):
+    bundle.add_decoder(
+      tiny_bundle, 'diffusion', {**wrong, 'sampling': sampling}, params
+    )

@@ -141,12 +141,12 @@ def test_one_program_serves_all_sizes_steps_and_qualities(codec, monkeypatch):
 
   def fail(*_):
     raise AssertionError('compiled again')
-  monkeypatch.setattr(codec_lib.networks.programs, 'build', fail)
+  monkeypatch.setattr(codec_lib.networks.runner.programs, 'build', fail)
   for shape, quality, steps in (((7, 1), 1, 2), ((300, 70), 4.5, 3)):
     data = codec.compress(_image(*shape), quality)
     codec.decompress(data, 'flow', steps=steps)
   # The programs are XLA executables: no other shape fits them.
-  for program in codec._networks._programs.values():
+  for program in codec._networks._runner.programs.values():
     assert type(program).__name__ == 'Compiled'
 
 
@@ -237,6 +237,31 @@ def test_tiles_are_what_is_sampled_at_once(small_tiles, tiny_bundle):
     )
     difference = np.abs(tiled - expected)
     assert difference.max() <= 1 and np.mean(difference > 0) < 1e-3
+
+
+@pytest.fixture(scope='module')
+def with_one_step(tiny_bundle):
+  spec, params = tiny_bundle.decoders['flow']
+  spec = {**spec, 'sampling': {**spec['sampling'], 'steps': 1}}
+  other = jax.tree.map(lambda a: 0.9 * a, params)
+  return bundle.add_decoder(tiny_bundle, 'one_step', spec, other)
+
+
+def test_a_flow_of_one_step_is_the_one_step_decoder(with_one_step, codec):
+  both = codec_lib.Codec(with_one_step)
+  image = _image(40, 56)
+  data = both.compress(image, 2.0)
+  assert data == codec.compress(image, 2.0)  # not a bit of it is in the file
+  one = both.decompress(data, 'flow', steps=1)
+  np.testing.assert_array_equal(one, both.decompress(data, 'one_step'))
+  assert np.any(one != codec.decompress(data, 'flow', steps=1))
+  for steps in (None, 2):
+    np.testing.assert_array_equal(
+      both.decompress(data, 'flow', steps=steps),
+      codec.decompress(data, 'flow', steps=steps),
+    )
+  with pytest.raises(ValueError, match='one_step must be from 1 to 1, not 2'):
+    both.decompress(data, 'one_step', steps=2)
 
 
 @pytest.mark.parametrize('widths,depths,patch', [

@@ -1,4 +1,6 @@
-"""Diffusion: x, eps and v say the same, and so do losses in each space."""
+"""Diffusion: x, eps and v say the same, and so do their losses."""
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from gdc.processes import diffusion, schedules
 
 LOG_SNR = jnp.array([-8.0, -1.0, 0.5, 9.0])
+PREDICTIONS = diffusion.PREDICTIONS
 
 
 def normal(seed, *shape):
@@ -14,6 +17,7 @@ def normal(seed, *shape):
 
 
 X, NOISE = 0.5 * normal(0, 4, 5, 6, 3), normal(1, 4, 5, 6, 3)
+Z = diffusion.diffuse(X, NOISE, LOG_SNR)
 
 
 def test_forward_process_has_the_variance_and_mean_of_the_schedule():
@@ -25,27 +29,35 @@ def test_forward_process_has_the_variance_and_mean_of_the_schedule():
   np.testing.assert_allclose(jnp.std(z, (1, 2, 3)), sigma, rtol=0.05)
 
 
-def test_x_and_eps_follow_from_v():
-  z = diffusion.diffuse(X, NOISE, LOG_SNR)
-  v = diffusion.velocity(X, NOISE, LOG_SNR)
+@pytest.mark.parametrize('prediction', PREDICTIONS)
+def test_every_target_gives_the_image_and_the_noise(prediction):
+  target = diffusion.target(X, NOISE, LOG_SNR, prediction)
+  x = diffusion.image(target, Z, LOG_SNR, prediction)
+  # eps says little of x where there is almost only noise: alpha is 0.018.
+  np.testing.assert_allclose(x, X, atol=2e-5)
   np.testing.assert_allclose(
-    diffusion.x_from_v(z, v, LOG_SNR), X, atol=1e-5
-  )
-  np.testing.assert_allclose(
-    diffusion.eps_from_v(z, v, LOG_SNR), NOISE, atol=1e-5
+    diffusion.noise_of(X, Z, LOG_SNR), NOISE, atol=2e-5
   )
 
 
-def test_any_predicted_v_means_one_pair_of_x_and_eps():
-  # Whether v is right or not, the implied pair gives back z and v.
-  z, v = normal(3, *X.shape), normal(4, *X.shape)
-  x = diffusion.x_from_v(z, v, LOG_SNR)
-  eps = diffusion.eps_from_v(z, v, LOG_SNR)
-  np.testing.assert_allclose(
-    diffusion.diffuse(x, eps, LOG_SNR), z, atol=1e-5
+def converted(output, before, after):
+  """What a network of another prediction would answer for the same image."""
+  x = diffusion.image(output, Z, LOG_SNR, before)
+  return diffusion.target(
+    x, diffusion.noise_of(x, Z, LOG_SNR), LOG_SNR, after
   )
+
+
+@pytest.mark.parametrize(
+  'before, after', list(itertools.permutations(PREDICTIONS, 2))
+)
+def test_a_wrong_prediction_is_converted_and_back(before, after):
+  output = diffusion.target(X, NOISE, LOG_SNR, before) + 0.1 * normal(
+    3, *X.shape
+  )
+  there = converted(output, before, after)
   np.testing.assert_allclose(
-    diffusion.velocity(x, eps, LOG_SNR), v, atol=1e-5
+    converted(there, after, before), output, atol=2e-3
   )
 
 
@@ -57,52 +69,81 @@ def test_v_is_the_derivative_of_the_path_by_its_angle():
     return diffusion.diffuse(X, NOISE, -2 * np.log(np.tan(angle)))
 
   numeric = (z(angle + step) - z(angle - step)) / (2 * step)
-  v = diffusion.velocity(X, NOISE, -2 * np.log(np.tan(angle)))
+  v = diffusion.target(X, NOISE, -2 * np.log(np.tan(angle)), 'v')
   np.testing.assert_allclose(numeric, v, atol=2e-3)
 
 
-@pytest.mark.parametrize('space', diffusion.LOSS_SPACES)
-def test_loss_is_the_error_in_its_own_space(space):
-  predicted = normal(5, *X.shape)
-  z = diffusion.diffuse(X, NOISE, LOG_SNR)
+@pytest.mark.parametrize('prediction', PREDICTIONS)
+@pytest.mark.parametrize('weighting', ['x', 'eps', 'v'])
+def test_loss_is_the_error_in_the_space_of_its_weighting(
+  prediction, weighting
+):
+  output = diffusion.target(X, NOISE, LOG_SNR, prediction) + 0.1 * normal(
+    5, *X.shape
+  )
 
   def predict(state, log_snr):
-    np.testing.assert_array_equal(state, z)
+    np.testing.assert_array_equal(state, Z)
     np.testing.assert_array_equal(log_snr, LOG_SNR)
-    return predicted
+    return output
 
-  error = {
-    'x': diffusion.x_from_v(z, predicted, LOG_SNR) - X,
-    'eps': diffusion.eps_from_v(z, predicted, LOG_SNR) - NOISE,
-    'v': predicted - diffusion.velocity(X, NOISE, LOG_SNR),
-  }[space]
-  loss = diffusion.loss(predict, X, NOISE, LOG_SNR, space)
+  loss = diffusion.loss(predict, X, NOISE, LOG_SNR, prediction, weighting)
   assert loss.shape == (4,) and loss.dtype == jnp.float32
-  np.testing.assert_allclose(
-    loss, jnp.mean(error**2, (1, 2, 3)), rtol=2e-3, atol=1e-9
+  error = converted(output, prediction, weighting) - diffusion.target(
+    X, NOISE, LOG_SNR, weighting
   )
-  weight = diffusion.loss_weight(LOG_SNR, space)
-  in_v = diffusion.loss(predict, X, NOISE, LOG_SNR, 'v')
-  np.testing.assert_allclose(loss, weight * in_v, rtol=1e-5)
+  np.testing.assert_allclose(
+    loss, jnp.mean(error**2, (1, 2, 3)), rtol=5e-3, atol=1e-9
+  )
 
 
-@pytest.mark.parametrize('space', diffusion.LOSS_SPACES)
-def test_a_perfect_prediction_costs_nothing(space):
-  v = diffusion.velocity(X, NOISE, LOG_SNR)
-  loss = diffusion.loss(lambda z, log_snr: v, X, NOISE, LOG_SNR, space)
+@pytest.mark.parametrize('weighting', diffusion.WEIGHTINGS)
+def test_a_weighting_is_the_same_loss_whatever_is_predicted(weighting):
+  v = diffusion.target(X, NOISE, LOG_SNR, 'v') + 0.1 * normal(6, *X.shape)
+  outputs = {'v': v} | {p: converted(v, 'v', p) for p in ('eps', 'x')}
+  losses = [
+    diffusion.loss(
+      lambda z, log_snr, p=p: outputs[p], X, NOISE, LOG_SNR, p, weighting
+    )
+    for p in PREDICTIONS
+  ]
+  np.testing.assert_allclose(losses[1], losses[0], rtol=5e-3)
+  np.testing.assert_allclose(losses[2], losses[0], rtol=5e-3)
+
+
+def test_weights_are_the_ratios_of_alpha_and_sigma():
+  log_snr = np.linspace(-16, 16, 33)
+  alpha, sigma = (
+    np.sqrt(1 / (1 + np.exp(s * log_snr))) for s in (-1.0, 1.0)
+  )
+  weight = diffusion.loss_weight
+  np.testing.assert_allclose(weight(log_snr, 'x', 'eps'), (sigma / alpha) ** 2,
+                             rtol=1e-5)
+  np.testing.assert_allclose(weight(log_snr, 'eps', 'v'), alpha**2, rtol=1e-5)
+  np.testing.assert_allclose(
+    weight(log_snr, 'sigmoid', 'eps'),
+    1 / (1 + np.exp(log_snr - diffusion.SIGMOID_BIAS)), rtol=1e-5,
+  )
+  for prediction in PREDICTIONS:
+    np.testing.assert_array_equal(
+      weight(log_snr, prediction, prediction), np.ones(33)
+    )
+  # Even where one of alpha and sigma is nothing in float32.
+  assert np.all(np.isfinite(weight(np.array([-80.0, 80.0]), 'eps', 'v')))
+
+
+@pytest.mark.parametrize('prediction', PREDICTIONS)
+@pytest.mark.parametrize('weighting', diffusion.WEIGHTINGS)
+def test_a_perfect_prediction_costs_nothing(prediction, weighting):
+  target = diffusion.target(X, NOISE, LOG_SNR, prediction)
+  loss = diffusion.loss(
+    lambda z, log_snr: target, X, NOISE, LOG_SNR, prediction, weighting
+  )
   np.testing.assert_array_equal(loss, np.zeros(4))
 
 
-def test_the_default_space_is_eps():
-  def zero(z, log_snr):
-    return jnp.zeros_like(z)
-
-  np.testing.assert_array_equal(
-    diffusion.loss(zero, X, NOISE, LOG_SNR),
-    diffusion.loss(zero, X, NOISE, LOG_SNR, 'eps'),
-  )
-
-
-def test_an_unknown_space_is_named():
-  with pytest.raises(ValueError, match="'eps', 'v', 'x'.*not 'score'"):
+def test_what_does_not_exist_is_named():
+  with pytest.raises(ValueError, match="loss_weighting.*not 'score'"):
     diffusion.loss_weight(LOG_SNR, 'score')
+  with pytest.raises(ValueError, match="prediction must be.*not 'score'"):
+    diffusion.target(X, NOISE, LOG_SNR, 'score')

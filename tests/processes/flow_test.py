@@ -7,6 +7,12 @@ import pytest
 from gdc.processes import flow, samplers
 
 
+def euler(predict, z, steps):
+  return samplers.loop(
+    lambda z, i: samplers.euler(predict, z, i, steps), z, steps
+  )
+
+
 def normal(seed, *shape):
   rng = np.random.default_rng(seed)
   return jnp.asarray(rng.standard_normal(shape), jnp.float32)
@@ -92,9 +98,8 @@ def test_residual_units_are_the_same_flow_as_the_images():
     rtol=1e-3,
   )
   # The picture.
-  for sampler in (samplers.euler, samplers.heun):
-    found = flow.from_residual(sampler(net, r_0, 3), X_HAT, RMSE)
-    np.testing.assert_allclose(found, sampler(image_net, z_0, 3), atol=1e-5)
+  found = flow.from_residual(euler(net, r_0, 3), X_HAT, RMSE)
+  np.testing.assert_allclose(found, euler(image_net, z_0, 3), atol=1e-5)
 
 
 # --- The optimum, for data of two values ------------------------------------
@@ -136,7 +141,7 @@ def test_one_step_from_the_start_is_the_conditional_mean(source_noise):
   best = -slope / curvature
   error = 4 * np.std(r_1) / np.sqrt(n)
   np.testing.assert_allclose(best, MEAN, atol=error)
-  end = samplers.euler(lambda r, t: best - r, r_0, 1)
+  end = euler(lambda r, t: best - r, r_0, 1)
   np.testing.assert_allclose(end, jnp.full((n, 1), MEAN), atol=error)
 
 
@@ -144,7 +149,7 @@ def test_without_noise_the_flow_cannot_split():
   # r_t = t r_1 tells the values apart as soon as t > 0, but every path starts
   # in the same point: whatever the velocity, they stay together.
   start = flow.source(normal(7, 100, 1), 0.0)
-  end = samplers.euler(lambda r, t: MEAN + jnp.sin(r), start, 8)
+  end = euler(lambda r, t: MEAN + jnp.sin(r), start, 8)
   assert len(np.unique(end)) == 1
 
 
@@ -153,11 +158,44 @@ def test_with_noise_the_flow_gives_both_values_in_their_shares(source_noise):
   n = 8_000
   start = flow.source(normal(8, n, 1), source_noise)
   predict = optimal_velocity(source_noise)
-  one = samplers.euler(predict, start, 1)
+  one = euler(predict, start, 1)
   np.testing.assert_allclose(one, jnp.full((n, 1), MEAN), atol=1e-5)
-  end = samplers.euler(predict, start, 200)
+  end = euler(predict, start, 200)
   distance = jnp.min(jnp.abs(end - VALUES), axis=-1)
   assert np.mean(distance < 1e-2) > 0.99
   share = np.mean(np.asarray(end) > 0.5)
   error = 4 * np.sqrt(0.25 * 0.75 / n)
   np.testing.assert_allclose(share, 0.25, atol=error + 0.01)
+
+
+# --- Times in training ------------------------------------------------------
+
+
+def test_uniform_times_are_left_as_they_are():
+  u = jnp.linspace(0, 0.999, 50)
+  np.testing.assert_array_equal(flow.sample_time(u), u)
+
+
+@pytest.mark.parametrize('mean, std', [(0.0, 1.0), (-0.7, 0.4), (1.5, 2.0)])
+def test_logit_normal_times_have_a_normal_logit(mean, std):
+  u = (jnp.arange(20_000) + 0.5) / 20_000
+  t = np.asarray(
+    flow.sample_time(u, 'logit_normal', mean, std), np.float64
+  )
+  assert np.all(np.diff(t) >= 0) and t.min() > 0 and t.max() < 1
+  logit = np.log(t / (1 - t))
+  np.testing.assert_allclose(np.mean(logit), mean, atol=0.02)
+  np.testing.assert_allclose(np.std(logit), std, rtol=0.02)
+  # A share of the normal distribution that is known.
+  np.testing.assert_allclose(
+    np.mean(np.abs(logit - mean) < std), 0.6827, atol=0.005
+  )
+  ends = flow.sample_time(jnp.array([0.0, 1.0]), 'logit_normal', mean, std)
+  assert np.all(np.isfinite(ends))
+
+
+def test_bad_times_are_named():
+  with pytest.raises(ValueError, match="'uniform', 'logit_normal'.*'cosine'"):
+    flow.sample_time(jnp.zeros(2), 'cosine')
+  with pytest.raises(ValueError, match='time_std must be positive, not 0'):
+    flow.sample_time(jnp.zeros(2), 'logit_normal', std=0)

@@ -1,0 +1,48 @@
+"""Stage 2: the flow decoder, made to give its picture in one step.
+
+  python -m gdc.main --config configs/one_step.py --workdir DIR
+
+Variants (--config configs/one_step.py:NAME):
+  default  goes on from the box's one-step decoder, or else from its flow, on
+           the photographs in the box
+  tiny     seconds on a CPU; for tests
+
+`gdc decompress --decoder flow --steps 1` uses it where the bundle has it.
+
+To expect: no figure yet.
+"""
+import ml_collections
+
+from configs import base
+
+
+def get_config(variant: str = 'default'):
+  """The config of a variant: default or tiny."""
+  c = base.get_config()
+  c.stage = 'one_step'
+  # The bundle with the frozen autoencoder and the flow: pretrained:NAME or a
+  # bundle folder. The network is the flow's.
+  c.autoencoder_from = 'pretrained:lean'
+  c.init_from = 'pretrained:lean'
+  c.one_step = ml_collections.ConfigDict()
+  # Weights of the loss' parts, each relative to the autoencoder's own picture.
+  c.one_step.distortion = 1.0  # of the squared error; 0 or more
+  c.one_step.perceptual = 1.0  # of LPIPS on VGG16 features; 0: not loaded
+  c.one_step.matching = 0.0  # of distribution matching; 0: no second network
+  # Side of the window in the middle of a crop that LPIPS looks at, pixels.
+  c.one_step.window = 64
+  c.data.crop = 96
+  c.optimizer.learning_rate = 1e-4
+  c.optimizer.warmup_steps = 10
+  c.optimizer.ema_decay = 0.99
+  c.steps = 200
+  c.log_every = 10
+  c.image_every = 100
+  c.checkpoint_every = 20
+  if variant == 'tiny':
+    base.tiny(c)
+    c.one_step.window = 16
+  elif variant != 'default':
+    raise ValueError(f'variant must be default or tiny, not {variant!r}.')
+  c.lock()
+  return c

@@ -1,0 +1,169 @@
+"""The one-step decoder: a flow whose first step is its last.
+
+The network of the flow decoder, started from its weights, is asked once, at
+t = 0, and its answer is the residual of the picture: r_1 = velocity + r_0 (see
+processes/flow.py). It is trained for what one step can give, all in units of
+what the autoencoder left undone, so that every quality weighs alike:
+
+  distortion  |r_1 - r|^2, r the true residual: 1 is the autoencoder's error;
+  perceptual  LPIPS of the picture over LPIPS of the autoencoder's. On VGG16
+              features: AlexNet's are kept for evaluation;
+  matching    distribution matching (Yin et al. 2024, arXiv 2311.18828,
+              sections 3.2 and 3.3): r_1, noised along the flow's path, is moved
+              from where a second network, trained on such r_1, expects it to
+              where the frozen flow, trained on photographs, does.
+"""
+import jax
+import jax.numpy as jnp
+
+from gdc.codec import bundle
+from gdc.data import transforms
+from gdc.models import lpips
+from gdc.processes import flow
+from gdc.training import first_stage
+from gdc.training import stage as stage_lib
+
+# LPIPS of the autoencoder below which a crop counts as so good: a flat one
+# would divide by nothing.
+MIN_LPIPS = 0.02
+
+
+def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
+  """The stage; `autoencoder` must hold the flow that it starts from.
+
+  Raises:
+    ValueError: there is no flow, or a weight or window is out of range.
+  """
+  if 'flow' not in autoencoder.decoders:
+    raise ValueError(
+      f'A one-step decoder is made from a flow: bundle {autoencoder.name!r} '
+      f'has {", ".join(autoencoder.decoders) or "no score decoder"}.'
+    )
+  dials = config.one_step
+  for name in ('distortion', 'perceptual', 'matching'):
+    if not dials[name] >= 0:
+      raise ValueError(
+        f'one_step.{name} must not be negative: {dials[name]}.'
+      )
+  smallest = lpips.NETWORKS['vgg'][1]
+  if not smallest <= dials.window <= config.data.crop:
+    raise ValueError(
+      f'one_step.window must be from {smallest} to data.crop '
+      f'{config.data.crop}, not {dials.window}.'
+    )
+  dtype = jnp.dtype(config.dtype)
+  coder = first_stage.FirstStage(autoencoder, dtype)
+  flow_spec, teacher = autoencoder.decoders['flow']
+  spec = {
+    **flow_spec,
+    'sampling': {**flow_spec['sampling'], 'sampler': 'euler', 'steps': 1},
+  }
+  net = bundle.build_score_net(spec, dtype=dtype)
+  frozen = {'autoencoder': autoencoder.autoencoder_params}
+  if dials.perceptual:
+    frozen['vgg'] = lpips.weights('vgg')
+  if dials.matching:
+    frozen['flow'] = teacher
+
+  def init(key, batch):
+    image = transforms.to_float(batch['image'])
+    ones = jnp.ones(image.shape[0])
+    params = net.init(key, image, image, ones, ones)['params']
+    return start({}, params)
+
+  def start(params, exported):
+    """Both networks start from exported weights, the flow's or one's own."""
+    del params
+    started = {'decoder': exported}
+    if dials.matching:
+      # Buffers of its own: the state is donated to the step.
+      started['fake'] = jax.tree.map(lambda a: a + 0, exported)
+    return started
+
+  def end(params, r, x_hat, t, quality):
+    """Where the path through r at time t is expected to end."""
+    output = net.apply({'params': params}, r, x_hat, t, quality)
+    left = (1 - t)[:, None, None, None]
+    return r + left * flow.velocity(output, r, t)
+
+  def loss(params, frozen, batch, key):
+    image = transforms.to_float(batch['image'])
+    quality_key, noise_key, time_key, path_key = jax.random.split(key, 4)
+    batch_size = image.shape[0]
+    quality = stage_lib.sample_quality(
+      quality_key, batch_size, coder.num_levels
+    )
+    x_hat = coder.output(frozen['autoencoder'], image, quality)
+    rmse = coder.rmse(frozen['autoencoder'], quality)
+    target = flow.to_residual(image, x_hat, rmse)
+    r_0 = flow.source(
+      jax.random.normal(noise_key, image.shape), spec['source_noise']
+    )
+    zeros = jnp.zeros(batch_size)
+    r_1 = end(params['decoder'], r_0, x_hat, zeros, quality)
+    metrics = {'distortion': jnp.mean((r_1 - target) ** 2)}
+    total = dials.distortion * metrics['distortion']
+    if dials.perceptual:
+      picture = flow.from_residual(r_1, x_hat, rmse)
+      metrics['perceptual'] = jnp.mean(_relative_lpips(
+        frozen['vgg'], image, picture, x_hat, dials.window
+      ))
+      total += dials.perceptual * metrics['perceptual']
+    if dials.matching:
+      fake_params = jax.lax.stop_gradient(params['fake'])
+      t = 0.95 * stage_lib.stratified(time_key, batch_size)
+      noised = flow.interpolate(
+        flow.source(
+          jax.random.normal(path_key, image.shape), spec['source_noise']
+        ),
+        jax.lax.stop_gradient(r_1), t,
+      )
+      real = end(frozen['flow'], noised, x_hat, t, quality)
+      fake = end(fake_params, noised, x_hat, t, quality)
+      metrics['matching'] = _matching(r_1, real, fake)
+      total += dials.matching * metrics['matching']
+      # The second network follows the decoder; none of this reaches the latter.
+      seen = end(params['fake'], noised, x_hat, t, quality)
+      metrics['fake'] = jnp.mean((seen - jax.lax.stop_gradient(r_1)) ** 2)
+      total += metrics['fake']
+    metrics['loss'] = total
+    return total, metrics
+
+  def pictures(params, frozen, images):
+    return coder.pictures(
+      'one_step', spec, net, params['decoder'], frozen['autoencoder'], images
+    )
+
+  return stage_lib.Stage(
+    'one_step', spec, init, loss, frozen, coder.num_levels, autoencoder,
+    pictures, start, exported=lambda params: params['decoder'],
+  )
+
+
+def _relative_lpips(params, image, picture, x_hat, window: int):
+  """[b] LPIPS of a picture over that of the autoencoder's, in the middle.
+
+  Only a window in the middle of the crops is looked at: VGG16 costs far more
+  than the decoder, and at a crop's edge the decoder sees less than it will.
+  """
+  first = (image.shape[1] - window) // 2
+  image, picture, x_hat = (
+    a[:, first:first + window, first:first + window]
+    for a in (image, picture, x_hat)
+  )
+  own = lpips.distance(params, image, x_hat, 'vgg')
+  found = lpips.distance(params, image, picture, 'vgg')
+  return found / jnp.maximum(own, MIN_LPIPS)
+
+
+def _matching(r_1, real, fake):
+  """A scalar whose gradient in r_1 moves it from `fake` toward `real`.
+
+  Divided, per example, by how far r_1 is from what the flow expects of it
+  (arXiv 2311.18828, eq. 8).
+  """
+  fixed = jax.lax.stop_gradient
+  axes = tuple(range(1, r_1.ndim))
+  scale = jnp.mean(jnp.abs(r_1 - real), axis=axes, keepdims=True)
+  direction = fixed((fake - real) / jnp.maximum(scale, 1e-3))
+  return 0.5 * jnp.mean((r_1 - fixed(r_1 - direction)) ** 2)

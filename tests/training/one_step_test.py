@@ -1,0 +1,226 @@
+"""The one-step decoder: what its loss pulls at, and where it ends up."""
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import flow, one_step
+from gdc.codec import bundle as bundle_lib
+from gdc.codec import decoders
+from gdc.models import lpips
+from gdc.training import export, first_stage, runs, stages
+from gdc.training import one_step as one_step_lib
+from gdc.training import stage as stage_lib
+
+
+def build(bundle, **dials):
+  config = one_step.get_config('tiny')
+  for name, value in dials.items():
+    config.one_step[name] = value
+  return stages.build(config, bundle)
+
+
+@pytest.fixture(scope='module')
+def batch():
+  rng = np.random.default_rng(0)
+  return {'image': rng.integers(0, 256, (2, 32, 32, 3), np.uint8)}
+
+
+@pytest.fixture(scope='module')
+def matched(tiny_bundle):
+  """A stage with two networks, and the parameters that it starts from."""
+  stage = build(tiny_bundle, perceptual=0.0, matching=0.5)
+  params = stage.start({}, tiny_bundle.decoders['flow'][1])
+  # The second network is another one, so that there is something to match.
+  params['fake'] = jax.tree.map(lambda a: 0.9 * a, params['fake'])
+  return stage, params
+
+
+def test_each_network_is_moved_by_its_own_parts(matched, batch):
+  stage, params = matched
+
+  def parts(params, frozen):
+    total, metrics = stage.loss(params, frozen, batch, jax.random.key(0))
+    return jnp.stack([total, *(metrics[k] for k in (
+      'distortion', 'matching', 'fake'
+    ))])
+
+  total, distortion, matching, fake = jax.jit(parts)(params, stage.frozen)
+  np.testing.assert_allclose(
+    total, distortion + 0.5 * matching + fake, rtol=1e-5
+  )
+  slopes = jax.jit(jax.jacrev(parts))(params, stage.frozen)
+
+  def moves(network):
+    leaves = jax.tree.leaves(slopes[network])
+    return [any(np.any(leaf[i]) for leaf in leaves) for i in range(4)]
+
+  # The decoder is not moved by the second network's own loss, nor the second
+  # network by anything else.
+  assert moves('decoder') == [True, True, True, False]
+  assert moves('fake') == [True, False, False, True]
+
+
+def test_parts_of_no_weight_cost_nothing(tiny_bundle, batch):
+  stage = build(tiny_bundle, perceptual=0.0, matching=0.0)
+  assert stage.frozen.keys() == {'autoencoder'}
+  params = stage.start({}, tiny_bundle.decoders['flow'][1])
+  assert params.keys() == {'decoder'}
+  total, metrics = stage.loss(
+    params, stage.frozen, batch, jax.random.key(0)
+  )
+  assert metrics.keys() == {'distortion', 'loss'}
+  np.testing.assert_array_equal(total, metrics['distortion'])
+
+
+def test_the_loss_is_of_the_picture_that_one_step_gives(tiny_bundle, batch):
+  # What the loss calls the distortion is that of decoding in one step.
+  spec, weights = tiny_bundle.decoders['flow']
+  quiet = {**spec, 'source_noise': 0.0}  # the two draw their noise apart
+  quiet_bundle = dataclasses.replace(
+    tiny_bundle, decoders={'flow': (quiet, weights)}
+  )
+  stage = build(quiet_bundle, perceptual=0.0)
+  _, metrics = stage.loss(
+    stage.start({}, weights), stage.frozen, batch, jax.random.key(0)
+  )
+  coder = first_stage.FirstStage(quiet_bundle)
+  image = batch['image'] / 127.5 - 1
+  key = jax.random.split(jax.random.key(0), 4)[0]
+  quality = stage_lib.sample_quality(key, 2, coder.num_levels)
+  x_hat = coder.output(stage.frozen['autoencoder'], image, quality)
+  rmse = coder.rmse(stage.frozen['autoencoder'], quality)
+  net = bundle_lib.build_score_net(stage.spec)
+  decoder = decoders.Decoder(
+    'flow', stage.spec, lambda *a: net.apply({'params': weights}, *a),
+    jax.random.key(1),
+  )
+  z = decoder.advance(decoder.begin(x_hat), x_hat, quality, 0, 1)
+  target = (image - x_hat) / rmse[:, None, None, None]
+  np.testing.assert_allclose(
+    metrics['distortion'], np.mean((z - target) ** 2), rtol=1e-4
+  )
+
+
+def test_matching_moves_samples_to_the_data():
+  # Samples at -1; the data is at 2. The expectations of both are known.
+  r = -1 + 0.1 * jax.random.normal(jax.random.key(0), (64, 4, 4, 3))
+
+  def slope(r):
+    fake = jax.lax.stop_gradient(jnp.full_like(r, jnp.mean(r)))
+    return jax.grad(
+      lambda r: one_step_lib._matching(r, jnp.full_like(r, 2.0), fake)
+    )(r)
+
+  for _ in range(200):
+    r = r - 0.02 * r.size * slope(r)
+  np.testing.assert_allclose(np.mean(r), 2, atol=0.1)
+
+
+def test_matching_stands_still_where_both_networks_agree():
+  r = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+  slope = jax.grad(one_step_lib._matching)(r, 0.3 * r, 0.3 * r)
+  np.testing.assert_allclose(slope, 0 * r, atol=1e-7)
+
+
+def test_perceptual_part_is_in_the_loss_and_moves_the_decoder(
+  tiny_bundle, batch
+):
+  stage = build(tiny_bundle, perceptual=2.0)
+  batch = {'image': batch['image'][:1]}
+  params = stage.start({}, tiny_bundle.decoders['flow'][1])
+  (total, metrics), slopes = jax.jit(
+    jax.value_and_grad(stage.loss, has_aux=True)
+  )(params, stage.frozen, batch, jax.random.key(0))
+  assert metrics['perceptual'] > 0
+  np.testing.assert_allclose(
+    total, metrics['distortion'] + 2 * metrics['perceptual'], rtol=1e-5
+  )
+  without = build(tiny_bundle, perceptual=0.0)
+  other, _ = jax.jit(jax.grad(without.loss, has_aux=True))(
+    params, without.frozen, batch, jax.random.key(0)
+  )
+  assert any(
+    np.any(np.abs(a - b) > 1e-6) for a, b in zip(
+      jax.tree.leaves(slopes), jax.tree.leaves(other), strict=True
+    )
+  )
+
+
+def test_perceptual_part_is_relative_and_sees_the_window_alone():
+  vgg = lpips.weights('vgg')
+  rng = np.random.default_rng(1)
+  image = jnp.asarray(rng.uniform(-1, 1, (2, 32, 32, 3)), jnp.float32)
+  x_hat = image + 0.3 * jnp.asarray(
+    rng.standard_normal(image.shape), jnp.float32
+  )
+
+  relative = jax.jit(one_step_lib._relative_lpips, static_argnums=4)
+
+  def part(picture):
+    return relative(vgg, image, picture, x_hat, 16)
+
+  np.testing.assert_allclose(part(x_hat), np.ones(2), rtol=1e-5)
+  np.testing.assert_allclose(part(image), np.zeros(2), atol=1e-6)
+  border = x_hat.at[:, :8].set(0).at[:, :, 24:].set(0)
+  np.testing.assert_allclose(part(border), np.ones(2), rtol=1e-5)
+  assert np.all(part(x_hat.at[:, 12:20].set(0)) != 1)
+
+
+def test_it_starts_as_the_flow_and_is_exported_beside_it(
+  tiny_bundle, tiny_bundle_path
+):
+  config = one_step.get_config('tiny')
+  config.one_step.perceptual, config.one_step.matching = 0.0, 1.0
+  config.autoencoder_from = config.init_from = str(tiny_bundle_path)
+  run = runs.build(config)
+  state = run.init()
+  weights = tiny_bundle.decoders['flow'][1]
+  for tree in (state.params, state.ema_params):
+    assert tree.keys() == {'decoder', 'fake'}
+    for network in tree.values():
+      jax.tree.map(np.testing.assert_array_equal, network, weights)
+  made = export.bundle_of(
+    run.stage, jax.device_get(run.stage.exported(state.ema_params)), 'x'
+  )
+  assert made.decoders.keys() == {'flow', 'diffusion', 'one_step'}
+  assert made.digest == tiny_bundle.digest
+  spec, exported = made.decoders['one_step']
+  jax.tree.map(np.testing.assert_array_equal, exported, weights)
+  assert spec['sampling']['steps'] == 1
+  assert spec['sampling']['sampler'] == 'euler'
+
+
+def test_what_does_not_fit_is_refused_before_training(tiny_bundle):
+  alone = dataclasses.replace(tiny_bundle, decoders={})
+  with pytest.raises(ValueError, match="'tiny' has no score decoder"):
+    build(alone)
+  with pytest.raises(ValueError, match='one_step.matching.*-1'):
+    build(tiny_bundle, matching=-1.0)
+  with pytest.raises(ValueError, match='window must be from 16 to.*not 48'):
+    build(tiny_bundle, window=48)
+
+
+def test_reflow_trains_on_the_ends_of_its_teachers_paths(tiny_bundle, batch):
+  def loss(params, steps, bundle=tiny_bundle):
+    config = flow.get_config('tiny')
+    config.flow.reflow_steps = steps
+    stage = stages.build(config, bundle)
+    return stage.loss(params, stage.frozen, batch, jax.random.key(0))[0]
+
+  weights = tiny_bundle.decoders['flow'][1]
+  # A teacher that gives its start back, whatever it is asked: what is left to
+  # say is nothing, and a student who says so is right.
+  silent = jax.tree.map(jnp.zeros_like, weights)
+  spec = {**tiny_bundle.decoders['flow'][0], 'source_noise': 0.0}
+  still = dataclasses.replace(tiny_bundle, decoders={'flow': (spec, silent)})
+  config = flow.get_config('tiny')
+  config.flow.source_noise = 0.0
+  config.flow.reflow_steps = 3
+  stage = stages.build(config, still)
+  assert stage.loss(silent, stage.frozen, batch, jax.random.key(0))[0] == 0
+  assert loss(weights, 3) != loss(weights, 0)
+  with pytest.raises(ValueError, match='reflow_steps 3 needs a flow decoder'):
+    loss(weights, 3, dataclasses.replace(tiny_bundle, decoders={}))
