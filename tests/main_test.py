@@ -101,8 +101,27 @@ def test_stage_2_from_a_checkpoint_and_the_later_modes(
   _run('flow.py:tiny', workdir, home, *flags, '--mode=sample')
   assert list((workdir / 'pictures').glob('*.png'))
   assert not (workdir / 'results.json').exists()
-  _run('flow.py:tiny', workdir, home, *flags, '--mode=eval')
-  assert (workdir / 'results.json').exists()
+
+  # Sampled in another way, with the results elsewhere: the run is as it was.
+  before = _files(workdir)
+  out = tmp_path / 'sweep' / '3.json'
+  printed = _run(
+    'flow.py:tiny', workdir, home, *flags, '--mode=eval', f'--out={out}',
+    '--config.sampling.steps=3', '--config.data.batch_size=16',
+  )
+  assert _files(workdir) == before
+  assert printed.split()[-2:] == ['results', str(out)]
+  record = json.loads(out.read_text())['flow']['meta']['config']
+  assert record['sampling']['steps'] == 3
+  assert record['steps'] == 4  # trained
+  assert record['data']['batch_size'] == 8  # in training, whatever is said now
+  assert record['autoencoder_from'] == f'workdir:{autoencoder_run[0].name}'
+
+
+def _files(folder):
+  return {
+    path: path.read_bytes() for path in folder.rglob('*') if path.is_file()
+  }
 
 
 def test_a_killed_run_goes_on(autoencoder_run, tmp_path, home):
@@ -142,6 +161,19 @@ def test_a_run_without_checkpoints_says_so(tmp_path, home):
   )
   assert result.returncode != 0
   assert 'No checkpoint in' in result.stderr
+
+
+@pytest.mark.parametrize('flags', [
+  ['--mode=sample', '--out=a.json'], ['--out=gs://bucket/a.json'],
+])
+def test_out_is_refused_where_it_means_nothing(flags, tmp_path, home):
+  result = subprocess.run(
+    _command('flow.py:tiny', tmp_path / 'never', *flags),
+    cwd=ROOT, env=_environment(home), capture_output=True, text=True,
+  )
+  assert result.returncode != 0
+  assert '--out is a local file' in result.stdout + result.stderr
+  assert not (tmp_path / 'never').exists()
 
 
 def test_results_are_copied_to_a_bucket(tmp_path):

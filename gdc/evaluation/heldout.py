@@ -6,6 +6,8 @@ and the decoded 8-bit picture is measured.
 """
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tqdm
 
@@ -18,25 +20,28 @@ PICTURES = 3  # how many photographs are shown side by side
 
 def run(
   bundle_path,
-  workdir,
   *,
   source: str,
-  qualities,
+  qualities: Sequence[float],
   max_images: int = 0,
   decoder: str | None = None,
-  pictures_only: bool = False,
+  pictures: str | os.PathLike | None = None,
+  results: str | os.PathLike | None = None,
+  record: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-  """Evaluates a bundle and writes what there is to see below workdir.
+  """Evaluates a bundle; writes pictures to look at, and figures.
 
   Args:
     bundle_path: a bundle folder.
-    workdir: gets results.json and pictures/*.png.
     source: box:heldout or folder:PATH.
     qualities: each in the model's range.
     max_images: the first so many; 0 takes all. Pictures that are too small
       for LPIPS are left out, and that is said.
     decoder: the score decoder to compare with the autoencoder; None: no one.
-    pictures_only: write the pictures alone (--mode=sample).
+    pictures: folder of the pictures; None makes none.
+    results: file of the figures, sweep.evaluate's as JSON; None makes none.
+    record: of the run, for `config` in each result's meta. Results are for
+      others to read: absolute paths in it are cut to their last names.
 
   Returns:
     What was written: name -> path.
@@ -44,7 +49,6 @@ def run(
   Raises:
     ValueError: the source is not one of files.
   """
-  workdir = pathlib.Path(workdir)
   codec = codec_lib.load(bundle_path)
   files = sources.build(source)
   if not isinstance(files, sources.Files):
@@ -59,25 +63,37 @@ def run(
     print(f'Left out, below {smallest} pixels: {", ".join(small)}')
     images = [(n, image) for n, image in images if n not in small]
   names = ['mse', decoder] if decoder else ['mse']
-  shown = _pictures(codec, names, images, min(qualities), workdir / 'pictures')
-  paths = {
-    'bundle': str(bundle_path),
-    'pictures': '  '.join(map(str, shown)),
-  }
-  if pictures_only:
+  paths = {}
+  if pictures is not None:
+    folder = pathlib.Path(pictures)
+    shown = _pictures(codec, names, images, min(qualities), folder)
+    paths['pictures'] = '  '.join(map(str, shown))
+  if results is None:
     return paths
 
   decoders = [{'decoder': name} for name in names]
   total = len(images) * len(qualities) * len(decoders)
   with tqdm.tqdm(total=total, unit='picture', desc='eval') as bar:
-    results = sweep.evaluate(
+    curves = sweep.evaluate(
       codec, images, list(qualities), decoders,
       on_row=lambda row: bar.update(),
     )
-  path = workdir / 'results.json'
-  sweep.save(results, path)
-  print(report.format_table(compare.summary(results)))
-  return {**paths, 'results': str(path)}
+  for curve in curves.values():
+    curve['meta']['config'] = _portable(record or {})
+  sweep.save(curves, results)
+  print(report.format_table(compare.summary(curves)))
+  return {**paths, 'results': str(results)}
+
+
+def _portable(value):
+  """A copy in which '/a/b' is 'b', and 'folder:/a/b' is 'folder:b'."""
+  if isinstance(value, Mapping):
+    return {name: _portable(item) for name, item in value.items()}
+  if isinstance(value, str):
+    kind, colon, path = value.rpartition(':')
+    if path.startswith('/'):
+      return kind + colon + pathlib.PurePosixPath(path).name
+  return value
 
 
 def _pictures(codec, names, images, quality, folder: pathlib.Path):

@@ -1,0 +1,28 @@
+"""How much noise should diffusion see, when it starts from a decoded picture?
+
+noise_shift moves the schedule: log-SNR(t) loses 2 log(noise_shift). 1 is the
+cosine schedule; above 1 is more noise, as text-to-image models of large
+pictures want it (Hoogeboom et al. 2023, 'simple diffusion', arXiv 2301.11093,
+whose shift is 4 at 256 pixels); below 1 is less. The claim of 'High-Fidelity
+Image Compression with Score-based Generative Models' (arXiv 2305.18231): less
+is better here, because the autoencoder's output holds the coarse structure
+already, and the other direction is worse.
+
+Every point trains a network.
+"""
+from configs.sweeps import base
+
+AXIS = 'diffusion.noise_shift'
+VALUES = (4.0, 2.0, 1.0, 0.5, 0.25, 0.125)
+# The one that the sweeps of sampling take: the default of configs/diffusion.py.
+SAMPLED = 0.5
+
+
+def run(value: float) -> base.Run:
+  """The point at a value of the axis."""
+  return base.Run('noise_shift', value, base.DIFFUSION, {AXIS: value})
+
+
+def runs():
+  """One Run per value."""
+  yield from map(run, VALUES)

@@ -1,0 +1,126 @@
+"""Line figures as SVG files; the only module that imports matplotlib.
+
+The same data gives the same bytes, with the same matplotlib: no date, no
+random identifiers. Text stays text, so that files are small and differences
+can be read.
+"""
+import itertools
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import matplotlib
+from matplotlib import figure, ticker
+
+SIZE = (3.6, 2.8)  # of a panel, inches
+_SETTINGS = {
+  'svg.hashsalt': 'gdc',
+  'svg.fonttype': 'none',
+  'font.size': 9,
+  'axes.grid': True,
+  'grid.color': '0.9',
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'legend.fontsize': 8,
+  'legend.frameon': False,
+}
+_STYLES = {
+  'curve': {'marker': 'o', 'markersize': 4},
+  'level': {'linestyle': '--', 'linewidth': 1},
+  'mark': {'marker': 'X', 'markersize': 8, 'linestyle': ''},
+}
+
+
+class Line(NamedTuple):
+  """One line, or points, of a panel.
+
+  Attributes:
+    label: in the legend, which is one for all panels.
+    x: positions; a 'level' has none.
+    y: as many values; of a 'level' the one value. A point with None on either
+      axis is left out.
+    colour: index into matplotlib's cycle of ten.
+    kind: curve (points joined), level (a dashed line across the panel), or
+      mark (points alone).
+    notes: a word at each point, or none.
+  """
+
+  label: str
+  x: Sequence[float | None]
+  y: Sequence[float | None]
+  colour: int
+  kind: str = 'curve'
+  notes: Sequence[str] = ()
+
+
+class Panel(NamedTuple):
+  """One pair of axes."""
+
+  x_label: str
+  y_label: str
+  lines: Sequence[Line]
+  title: str = ''
+  log_x: bool = False
+
+
+def draw(path, panels: Sequence[Panel], columns: int) -> None:
+  """Writes panels in rows of `columns` as an SVG file.
+
+  Args:
+    path: of the file; its folder is made if need be.
+    panels: row by row.
+    columns: 1 or more.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  rows = -(-len(panels) // columns)
+  with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_SETTINGS}):
+    canvas = figure.Figure(
+      figsize=(columns * SIZE[0], rows * SIZE[1]), layout='constrained'
+    )
+    entries = {}  # of one legend for all panels
+    for i, panel in enumerate(panels):
+      axes = canvas.add_subplot(rows, columns, i + 1)
+      _draw_panel(axes, panel)
+      handles, labels = axes.get_legend_handles_labels()
+      entries = dict(zip(labels, handles, strict=True)) | entries
+    canvas.legend(
+      entries.values(), entries.keys(), loc='outside lower center',
+      ncols=min(len(entries), 2 * columns),
+    )
+    canvas.savefig(
+      path, format='svg', metadata={'Date': None, 'Creator': None}
+    )
+
+
+def _draw_panel(axes, panel):
+  for line in panel.lines:
+    style = {
+      **_STYLES[line.kind], 'color': f'C{line.colour}', 'label': line.label
+    }
+    if line.kind == 'level':
+      axes.axhline(line.y[0], **style)
+      continue
+    known = [
+      None not in point for point in zip(line.x, line.y, strict=True)
+    ]
+    x, y, notes = (
+      list(itertools.compress(values, known))
+      for values in (line.x, line.y, line.notes)
+    )
+    axes.plot(x, y, **style)
+    for at, note in zip(zip(x, y, strict=True), notes, strict=False):
+      axes.annotate(
+        note, at, xytext=(3, 3), textcoords='offset points', fontsize=7,
+        color=f'C{line.colour}',
+      )
+  if panel.log_x:
+    positions = sorted({
+      x for line in panel.lines if line.kind == 'curve' for x in line.x
+    })
+    axes.set_xscale('log', base=2)
+    axes.xaxis.set_major_locator(ticker.FixedLocator(positions))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f'{x:g}'))
+  else:
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(6))
+  axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)

@@ -1,0 +1,297 @@
+"""The page of results, from small made-up results files."""
+import copy
+import json
+import pathlib
+import re
+
+import pytest
+
+from gdc.evaluation import points, results
+
+ROOT = pathlib.Path(__file__).parents[2]
+META = {
+  'model': 'lean', 'digest': 'a' * 64, 'num_images': 2,
+  'machine': {'platform': 'Linux x86_64', 'cpus': 2, 'devices': ['cpu']},
+  'versions': {'jax': '0.10.2'},
+}
+QUALITY = [1.0, 3.0]
+ALL = ['cid22_val', *points.SWEEPS, 'plane', 'guidance']
+PAGE = '# By hand\n\n' + '\n'.join(
+  f'About {name}.\n\n<!-- begin {name} -->\nold\n<!-- end {name} -->\n\nAfter.'
+  for name in ALL
+)
+
+
+def _config(stage='diffusion', **fields):
+  """A config as results carry it; fields with a dot go into a section."""
+  config = {
+    'stage': stage, 'steps': 1000, 'seed': 0, 'log_every': 20,
+    'flow': {'source_noise': 0.5}, 'diffusion': {'noise_shift': 0.5},
+    'score_net': {'widths': [48, 96]},
+    'sampling': {'sampler': 'ddpm', 'steps': 32, 'gamma': 0.0},
+    'data': {'source': 'box:train', 'batch_size': 8, 'crop': 96},
+    'evaluation': {'source': 'box:heldout'},
+  }
+  for name, value in fields.items():
+    section, _, field = name.rpartition('.')
+    (config[section] if section else config)[field] = value
+  return config
+
+
+def _curve(psnr, lpips, **meta):
+  return {
+    'meta': {**META, **meta},
+    'results': {
+      'quality': QUALITY, 'bpp': [0.2, 0.5], 'psnr-rgb': psnr,
+      'lpips-alex': lpips,
+    },
+    'images': [{'name': n} for n in ('a', 'b', 'a', 'b')],
+  }
+
+
+def _write(path, content):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(json.dumps(content))
+
+
+def _point(folder, name, config, psnr=(27.0, 30.0), lpips=(0.2, 0.1), **meta):
+  sweep, _, _ = name.partition('/')
+  _write(folder / 'sweeps' / f'{name}.json', {
+    'mse': _curve([28.0, 31.0], [0.25, 0.15]),
+    config['stage']: _curve(list(psnr), list(lpips), config=config, **meta),
+  })
+  return sweep
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """Results of every kind."""
+  made = tmp_path / 'results'
+  for i, shift in enumerate((4.0, 0.25, 1.0)):
+    # File names say nothing: the config does.
+    _point(
+      made, f'noise_shift/{i}', _config(**{'diffusion.noise_shift': shift}),
+      lpips=(0.1 * shift, 0.05 * shift),
+    )
+  for sampler, steps in (('euler', 4), ('euler', 1), ('heun', 2)):
+    _point(made, f'steps/{sampler}-{steps}', _config(
+      'flow', **{'sampling.sampler': sampler, 'sampling.steps': steps}
+    ), psnr=(None, 30.125 + steps))
+  _point(made, 'steps/other', _config(**{
+    'sampling.sampler': 'ddim', 'sampling.steps': 8, 'steps': 2000,
+  }))
+  for name, digest, bpp, psnr in (
+    ('gdc-lean:mse', 'a' * 64, [0.2, 0.5], [28.0, 31.0]),
+    ('gdc-lean:flow', 'a' * 64, [0.2, 0.5], [27.0, 30.0]),
+    ('jpeg', None, [0.125, 0.32], [20.0, 22.0]),
+  ):
+    curve = _curve(psnr, [0.3, 0.1])
+    curve['name'] = name
+    curve['meta']['digest'] = digest
+    curve['results']['bpp'] = bpp
+    _write(made / 'cid22_val' / f'{name}.json', curve)
+  _write(made / 'guidance.json', {'rows': [
+    {'method': method, 'strength': strength, 'steps': 4, 'quality': 1.0,
+     'psnr': 27.5, 'lpips': 0.2, 'reencoded': 0.915}
+    for method, strength in (
+      ('none', 0.0), ('gradient', 1.0), ('gradient', 0.5)
+    )
+  ]})
+  return made
+
+
+def _table(block):
+  """Cells of the table, by row."""
+  return [
+    [cell.strip() for cell in line.strip('|').split('|')]
+    for line in block.text.splitlines() if line.startswith('|')
+  ]
+
+
+# --- Blocks -----------------------------------------------------------------
+
+
+def test_a_sweep_is_laid_out_by_its_configs(folder):
+  block = results.blocks(folder)['noise_shift']
+  header, _, reference, *rows = _table(block)
+  assert header == [
+    'noise_shift', 'LPIPS, quality 1', 'LPIPS, quality 3',
+    'PSNR, dB, quality 1', 'PSNR, dB, quality 3',
+  ]
+  assert reference == ['autoencoder', '0.2500', '0.1500', '28.00', '31.00']
+  assert [row[0] for row in rows] == ['0.25', '1', '4']
+  assert rows[2] == ['4', '0.4000', '0.2000', '27.00', '30.00']
+  assert [(p['y_label'], p['title']) for p in block.panels] == [
+    (measure, quality) for measure in ('LPIPS', 'PSNR, dB')
+    for quality in ('quality 1', 'quality 3')
+  ]
+  line, reference = block.panels[1]['lines']
+  assert (line['x'], line['y']) == ([0.25, 1.0, 4.0], [0.0125, 0.05, 0.2])
+  assert (reference['kind'], reference['y']) == ('level', (0.15,))
+  for words in (
+    'the 2 pictures of `box:heldout`, at 0.200 and 0.500 bits per pixel',
+    '(48, 96 channels) was trained for 1,000 steps of 8 crops of 96 pixels',
+    '`box:train`, seed 0; ddpm, 32 steps', 'Linux x86_64, 2 CPU cores',
+  ):
+    assert words in block.text
+
+
+def test_steps_are_counted_as_evaluations(folder):
+  made = results.blocks(folder)
+  rows = _table(made['steps'])[3:]
+  assert [row[:2] for row in rows] == [
+    ['diffusion, ddim', '8'], ['flow, euler', '1'], ['flow, euler', '4'],
+    ['flow, heun', '4'],
+  ]
+  assert rows[1][4:] == ['-', '31.12']  # an infinite PSNR is null in JSON
+  assert len(made['steps'].panels) == 4  # two measures, two qualities
+  plane = made['plane'].panels[1]['lines']
+  euler = next(line for line in plane if line['label'] == 'flow, euler')
+  assert (euler['x'], euler['notes']) == ([31.125, 34.125], ['1', '4'])
+  # Each process is said to be trained as it was.
+  assert '2,000 steps' in made['steps'].text
+  assert '1,000 steps' in made['steps'].text
+
+
+def test_other_codecs_are_read_at_equal_bits(folder):
+  header, _, *rows = _table(results.blocks(folder)['cid22_val'])
+  assert header == [
+    'quality', 'bpp', 'LPIPS mse', 'LPIPS flow', 'LPIPS JPEG',
+    'PSNR, dB mse', 'PSNR, dB flow', 'PSNR, dB JPEG',
+  ]
+  assert rows[0][-1] == '21.00'  # 0.2 is half way from 0.125 to 0.32 in log
+  assert rows[1][-1] == '-'  # beyond its end
+
+
+def test_guidance(folder):
+  block = results.blocks(folder)['guidance']
+  assert _table(block)[2:] == [
+    ['1', '4', 'none', '0', '0.2000', '27.50', '91.5%'],
+    ['1', '4', 'gradient', '0.5', '0.2000', '27.50', '91.5%'],
+    ['1', '4', 'gradient', '1', '0.2000', '27.50', '91.5%'],
+  ]
+  (panel,) = block.panels
+  assert [line['kind'] for line in panel['lines']] == ['mark', 'curve']
+
+
+# --- What does not compare --------------------------------------------------
+
+
+@pytest.mark.parametrize('change, words', [
+  ({'steps': 500}, 'do not compare: they differ in steps'),
+  ({'data.crop': 128}, 'differ in data.crop'),
+  ({'sampling.steps': 8}, 'differ in sampling.steps'),
+  ({'diffusion.noise_shift': 4.0}, 'the same point'),
+])
+def test_points_of_unequal_runs_are_refused(folder, change, words):
+  _point(folder, 'noise_shift/9', _config(**{
+    'diffusion.noise_shift': 2.0, **change
+  }))
+  with pytest.raises(ValueError, match=words):
+    results.blocks(folder)
+
+
+def test_points_of_other_bits_or_pictures_are_refused(folder):
+  path = folder / 'sweeps' / 'steps' / 'other.json'
+  good = json.loads(path.read_text())
+  other = copy.deepcopy(good)
+  other['diffusion']['meta']['digest'] = 'b' * 64
+  _write(path, other)
+  with pytest.raises(ValueError, match='differ in digest'):
+    results.blocks(folder)
+  other = copy.deepcopy(good)
+  other['diffusion']['images'][0]['name'] = 'c'
+  _write(path, other)
+  with pytest.raises(ValueError, match='differ in the pictures'):
+    results.blocks(folder)
+
+
+def test_what_decides_no_figure_may_differ(folder):
+  config = _config(log_every=5, **{'diffusion.noise_shift': 2.0})
+  config['sampling']['later_field'] = 1
+  _point(folder, 'noise_shift/9', config)
+  assert results.blocks(folder)['noise_shift'].text.count('\n| ') == 6
+
+
+def test_a_file_without_its_config_is_named(folder):
+  path = folder / 'sweeps' / 'warp' / '1.json'
+  _write(path, {'mse': _curve([1, 2], [1, 2]), 'flow': _curve([1, 2], [1, 2])})
+  with pytest.raises(ValueError, match=r'1\.json has not .*config'):
+    results.blocks(folder)
+
+
+# --- The page ---------------------------------------------------------------
+
+
+def _main(folder, page, *flags):
+  return results.main(
+    ['--results', str(folder), '--page', str(page), *flags]
+  )
+
+
+def test_drawn_twice_it_is_the_same_and_checks(folder, tmp_path, capsys):
+  page = tmp_path / 'results.md'
+  page.write_text(PAGE)
+  assert _main(folder, page, '--check') == 1
+  assert page.read_text() == PAGE  # only looked at
+  assert not (tmp_path / 'figures').exists()
+
+  assert _main(folder, page) == 0
+  drawn = page.read_text()
+  figures = {p.name: p.read_bytes() for p in (tmp_path / 'figures').iterdir()}
+  assert set(figures) == {
+    f'{name}.svg'
+    for name in ('cid22_val', 'noise_shift', 'steps', 'plane', 'guidance')
+  }
+  assert all(len(data) < 200_000 for data in figures.values())
+  assert b'quality 3' in figures['noise_shift.svg']  # text is text
+  assert _main(folder, page) == 0
+  assert page.read_text() == drawn
+  assert figures == {
+    p.name: p.read_bytes() for p in (tmp_path / 'figures').iterdir()
+  }
+  capsys.readouterr()
+  assert _main(folder, page, '--check') == 0
+  assert capsys.readouterr().err.strip() == ''
+
+  # What is written by hand is kept, and what is not measured is said.
+  by_hand = re.sub(r'(begin \w+ -->\n).*?(<!-- end)', r'\1\2', drawn,
+                   flags=re.DOTALL)
+  assert by_hand == PAGE.replace('old\n', '')
+  assert (
+    '<!-- begin warp -->\nNot measured yet.\n<!-- end warp -->' in drawn
+  )
+
+  # A changed number, and a figure that went.
+  page.write_text(drawn.replace('0.4000', '0.3000'))
+  (tmp_path / 'figures' / 'steps.svg').unlink()
+  assert _main(folder, page, '--check') == 1
+  said = capsys.readouterr().err
+  assert '0.3000' in said and '0.4000' in said and 'steps.svg: missing' in said
+
+
+def test_nothing_measured_at_all(tmp_path):
+  page = tmp_path / 'results.md'
+  page.write_text(PAGE)
+  (tmp_path / 'figures').mkdir()
+  (tmp_path / 'figures' / 'warp.svg').write_text('of results that went')
+  assert _main(tmp_path / 'none', page) == 0
+  assert page.read_text().count(results.MISSING) == len(ALL)
+  assert not list((tmp_path / 'figures').iterdir())
+  assert _main(tmp_path / 'none', page, '--check') == 0
+
+
+@pytest.mark.parametrize('page', [
+  PAGE.replace('begin warp', 'begin wrap').replace('end warp', 'end wrap'),
+  PAGE.replace('<!-- end warp -->', ''),
+  PAGE + '\n<!-- begin warp -->\n<!-- end warp -->',
+])
+def test_markers_must_be_right(page):
+  with pytest.raises(ValueError, match='expected once'):
+    results.fill(page, dict.fromkeys(ALL))
+
+
+def test_the_page_of_this_project_is_what_its_data_gives():
+  page = ROOT / 'docs' / 'results.md'
+  made = results.blocks(ROOT / 'results')
+  assert results.stale(page, made) == []
