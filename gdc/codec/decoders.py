@@ -19,6 +19,9 @@ from gdc.processes import diffusion, flow, noise, samplers, schedules
 # A bundle's entries, and the process of each. `one_step` is a flow that was
 # trained to end after its first step.
 ENTRIES = {'flow': 'flow', 'diffusion': 'diffusion', 'one_step': 'flow'}
+# What a diffusion's network may answer: see processes/diffusion.py; 'residual'
+# is its `around`.
+PREDICTIONS = (*diffusion.PREDICTIONS, 'residual')
 MAX_STEPS = 10_000
 SAMPLERS = {
   'flow': ('euler', 'midpoint', 'heun', 'stochastic'),
@@ -85,13 +88,14 @@ class Decoder:
     more = state_channels(self.spec) - z.shape[-1]
     return jnp.pad(z, ((0, 0), (0, 0), (0, 0), (0, more)))
 
-  def advance(self, z, x_hat, quality, i, steps) -> jax.Array:
+  def advance(self, z, x_hat, quality, rmse, i, steps) -> jax.Array:
     """The state after step i of `steps`; both may be traced.
 
     Args:
       z: [b, h, w, state_channels(spec)] the state.
       x_hat: [b, h, w, 3]; sides multiples of the network's stride.
       quality: [b].
+      rmse: [b] the autoencoder's expected error, images in [-1, 1].
     """
     sampling = self.spec['sampling']
     name = sampling['sampler']
@@ -110,10 +114,7 @@ class Decoder:
         z, i, steps, warp=sampling['warp'], **more,
       )
 
-    def predict(z, log_snr):
-      prediction = self.spec['prediction']
-      return diffusion.image(output(z, log_snr), z, log_snr, prediction)
-
+    predict = image_predictor(output, self.spec['prediction'], x_hat, rmse)
     more = {} if name != 'ddpm' else {
       'noise_fn': noise_fn, 'gamma': sampling['gamma'],
     }
@@ -129,7 +130,7 @@ class Decoder:
     Args:
       z: [b, h, w, state_channels(spec)].
       x_hat: [b, h, w, 3].
-      rmse: [b] the autoencoder's expected error, images in [-1, 1].
+      rmse: [b], as for advance.
 
     Returns:
       [b, h, w, 3] in [-1, 1].
@@ -138,6 +139,22 @@ class Decoder:
     if self.process == 'flow':
       z = flow.from_residual(z, x_hat, rmse)
     return jnp.clip(z, -1, 1)
+
+
+def image_predictor(output, prediction: str, x_hat, rmse) -> Callable:
+  """What samplers of a diffusion ask: (z, log_snr [b]) -> x.
+
+  Args:
+    output: (z, log_snr [b]) -> the network's answer.
+    prediction: what it answers, one of PREDICTIONS.
+    x_hat: [b, h, w, 3] the autoencoder's output.
+    rmse: [b] its expected error.
+  """
+  if prediction == 'residual':
+    return diffusion.around(output, x_hat, rmse)
+  return lambda z, log_snr: diffusion.image(
+    output(z, log_snr), z, log_snr, prediction
+  )
 
 
 def schedule(spec: dict) -> schedules.Schedule:
@@ -174,7 +191,7 @@ def sample(
     [b, h, w, 3] in [-1, 1].
   """
   z = samplers.loop(
-    lambda z, i: decoder.advance(z, x_hat, quality, i, steps),
+    lambda z, i: decoder.advance(z, x_hat, quality, rmse, i, steps),
     decoder.begin(x_hat), steps,
   )
   return decoder.finish(z, x_hat, rmse)
@@ -215,7 +232,7 @@ def validate(entry: str, spec: dict):
   _one_of(f'sampler for {process}', sampling['sampler'], SAMPLERS[process])
   if process == 'diffusion':
     schedule(spec)
-    _one_of('prediction', spec['prediction'], diffusion.PREDICTIONS)
+    _one_of('prediction', spec['prediction'], PREDICTIONS)
     _one_of('grid', sampling['grid'], samplers.SPACES)
   elif not spec['source_noise'] >= 0:
     raise ValueError(

@@ -295,7 +295,7 @@ def _make_score(process, spec, tile, block, products):
     i, steps = step
     z, x_hat = z[None], x_hat[None]
     z = jax.lax.cond(i == 0, lambda: decoder.begin(x_hat), lambda: z)
-    z = decoder.advance(z, x_hat, quality, i, steps)
+    z = decoder.advance(z, x_hat, quality, rmse, i, steps)
     picture = decoders.mix(x_hat, decoder.finish(z, x_hat, rmse), realism)
     picture = _to_uint8(picture).astype(jnp.float32)
     more = z.shape[-1] - picture.shape[-1]

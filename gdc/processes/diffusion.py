@@ -7,6 +7,8 @@ A network may predict any of three things (Salimans & Ho 2022, arXiv
   eps:                      x = (z - sigma eps) / alpha
   x
 
+`around` adds a fourth: what x_hat and z together leave undone of x.
+
 An error e in v is an error of sigma e in x and of alpha e in eps. So the three
 squared errors are one, weighed differently over the noise levels, and what is
 predicted and how it is weighed are chosen apart.
@@ -61,6 +63,41 @@ def image(output, z, log_snr, prediction: str = 'v'):
   if prediction == 'eps':
     return (z - sigma * output) / alpha
   return alpha * z - sigma * output
+
+
+def around(predict, x_hat, rmse):
+  """A predictor of x, from a network that knows how far x is from x_hat.
+
+  With x taken for Gaussian around x_hat, of deviation rmse, the best linear
+  estimate of x from the state z = alpha x + sigma eps is
+
+    x_hat + alpha rmse^2 / s^2 (z - alpha x_hat),
+    s^2 = (alpha rmse)^2 + sigma^2,
+
+  and what it leaves undone has the deviation rmse sigma / s. The network is
+  given the state as (z - alpha x_hat) / s and answers in units of the latter:
+  both have unit scale at every noise level and quality, and a network that says
+  nothing is already that estimate. It is the preconditioning of Karras et al.
+  2022 (EDM, arXiv 2206.00364, section 5), around x_hat instead of zero.
+
+  Args:
+    predict: (state [b, h, w, 3], log_snr [b]) -> [b, h, w, 3].
+    x_hat: [b, h, w, 3] in [-1, 1], the autoencoder's output.
+    rmse: [b] its expected error.
+
+  Returns:
+    (z, log_snr [b]) -> x.
+  """
+  rmse = schedules.per_example(rmse, x_hat)
+
+  def predict_x(z, log_snr):
+    alpha, sigma = _coefficients(log_snr, z)
+    scale = jnp.sqrt((alpha * rmse) ** 2 + sigma**2)
+    state = (z - alpha * x_hat) / scale
+    linear = x_hat + alpha * rmse**2 / scale * state
+    return linear + rmse * sigma / scale * predict(state, log_snr)
+
+  return predict_x
 
 
 def noise_of(x, z, log_snr):

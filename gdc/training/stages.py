@@ -201,17 +201,18 @@ def _flow_error(dials, spec, coder):
 
 
 def _diffusion_error(dials, spec, coder):
-  del coder
-  diffusion.loss_weight(
-    jnp.zeros(1), dials.loss_weighting, spec['prediction']
-  )  # raises here, not while training
+  prediction, weighting = spec['prediction'], dials.loss_weighting
+  diffusion.loss_weight(jnp.zeros(1), weighting)  # raises here, not later
   schedule = decoders.schedule(spec)
 
   def error(predict, frozen, image, x_hat, quality, u, noise):
-    del frozen, x_hat, quality
+    if prediction == 'residual':
+      rmse = coder.rmse(frozen['autoencoder'], quality)
+      predict = diffusion.around(predict, x_hat, rmse)
     return diffusion.loss(
       predict, image, noise, schedule.log_snr(u),
-      prediction=spec['prediction'], weighting=dials.loss_weighting,
+      prediction='x' if prediction == 'residual' else prediction,
+      weighting=weighting,
     )
 
   return error

@@ -6,6 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from gdc.codec import bundle
 
@@ -53,7 +54,6 @@ def test_digest_depends_on_what_the_bits_mean(tiny_bundle):
 
 
 def test_weights_are_half_precision_and_densities_are_not(tiny_bundle_path):
-  import safetensors.numpy
   arrays = safetensors.numpy.load_file(
     tiny_bundle_path / 'autoencoder.safetensors'
   )
@@ -61,6 +61,73 @@ def test_weights_are_half_precision_and_densities_are_not(tiny_bundle_path):
   assert arrays['log_gain'].dtype == np.float32
   kernels = [v for k, v in arrays.items() if k.endswith('kernel')]
   assert kernels and all(k.dtype == np.float16 for k in kernels)
+
+
+def test_matrices_of_decoders_have_8_bits_and_scales(tiny_bundle_path):
+  arrays = safetensors.numpy.load_file(tiny_bundle_path / 'flow.safetensors')
+  kernels = {k for k in arrays if k.endswith('kernel')}
+  assert any(arrays[k].ndim > 2 for k in kernels)
+  for name in kernels:
+    assert arrays[name].dtype == np.int8
+    scale = arrays[f'{name}:scale']
+    assert scale.dtype == np.float32
+    assert scale.shape == arrays[name].shape[-1:]
+  others = [v for k, v in arrays.items() if k.partition(':')[0] not in kernels]
+  assert others and all(v.dtype == np.float16 for v in others)
+
+
+def _make_format_1(tiny_bundle, folder):
+  """A bundle of before 8 bits; returns its flow decoder's weights."""
+  rng = np.random.default_rng(3)
+  spec, params = tiny_bundle.decoders['flow']
+  params = jax.tree.map(
+    lambda a: rng.normal(0, 0.1, a.shape).astype(np.float16), params
+  )
+  bundle.save(
+    dataclasses.replace(tiny_bundle, decoders={'flow': (spec, params)}), folder
+  )
+  record = json.loads((folder / 'bundle.json').read_text())
+  (folder / 'bundle.json').write_text(json.dumps({**record, 'format': 1}))
+  arrays = safetensors.numpy.load_file(folder / 'flow.safetensors')
+  assert all(v.dtype == np.float16 for v in arrays.values())
+  return params
+
+
+def test_a_decoder_in_float16_is_read_and_stays_as_it_is(tiny_bundle, tmp_path):
+  params = _make_format_1(tiny_bundle, tmp_path / 'old')
+  loaded = bundle.load(tmp_path / 'old')
+  for (_, a), (_, b) in zip(
+    _leaves(loaded.decoders['flow'][1]), _leaves(params), strict=True
+  ):
+    assert a.dtype == np.float32
+    np.testing.assert_array_equal(a, b)
+  # Another decoder is added, in 8 bits; this one's file is the same.
+  spec, other = tiny_bundle.decoders['diffusion']
+  both = bundle.add_decoder(loaded, 'diffusion', spec, other)
+  bundle.save(both, tmp_path / 'new')
+  old, new = (
+    (tmp_path / name / 'flow.safetensors').read_bytes()
+    for name in ('old', 'new')
+  )
+  assert old == new
+  assert set(bundle.load(tmp_path / 'new').decoders) == {'flow', 'diffusion'}
+
+
+def test_integers_without_their_scales_are_no_bundle(tiny_bundle, tmp_path):
+  """Even where the digests were made for them."""
+  folder = bundle.save(tiny_bundle, tmp_path / 'b')
+  path = folder / 'flow.safetensors'
+  arrays = {
+    k: v for k, v in safetensors.numpy.load_file(path).items() if ':' not in k
+  }
+  safetensors.numpy.save_file(arrays, path)
+  record = json.loads((folder / 'bundle.json').read_text())
+  record['decoder_digests']['flow'] = bundle._digest(
+    record['decoders']['flow'], arrays
+  )
+  (folder / 'bundle.json').write_text(json.dumps(record))
+  with pytest.raises(bundle.BundleError, match='not a readable bundle'):
+    bundle.load(folder)
 
 
 def test_tables_have_a_row_for_every_sixteenth_of_a_quality(tiny_bundle):
@@ -148,7 +215,7 @@ def test_another_flow_takes_its_one_step_decoder_with_it(tiny_bundle):
   assert 'one_step' not in bundle.add_decoder(made, 'flow', *made.decoders[
     'flow'
   ]).decoders
-  with pytest.raises(ValueError, match='sampling.steps must be from 1 to 1, not'):
+  with pytest.raises(ValueError, match='steps must be from 1 to 1, not'):
     bundle.add_decoder(tiny_bundle, 'one_step', spec, params)
 
 

@@ -147,3 +147,59 @@ def test_what_does_not_exist_is_named():
     diffusion.loss_weight(LOG_SNR, 'score')
   with pytest.raises(ValueError, match="prediction must be.*not 'score'"):
     diffusion.target(X, NOISE, LOG_SNR, 'score')
+
+
+# --- Around the autoencoder's output ----------------------------------------
+
+RMSE = jnp.array([0.02, 0.06, 0.1, 0.3])
+
+
+def test_saying_nothing_is_the_best_estimate_of_gaussian_images():
+  x_hat, z = X, normal(7, *X.shape)
+  predict = diffusion.around(
+    lambda state, log_snr: jnp.zeros_like(state), x_hat, RMSE
+  )
+  alpha, sigma = (
+    np.asarray(a)[:, None, None, None]
+    for a in schedules.alpha_sigma(LOG_SNR)
+  )
+  rho = np.asarray(RMSE)[:, None, None, None]
+  # The mean of a product of two Gaussian densities, in precisions.
+  precision = 1 / rho**2 + (alpha / sigma) ** 2
+  exact = (x_hat / rho**2 + alpha * z / sigma**2) / precision
+  np.testing.assert_allclose(predict(z, LOG_SNR), exact, atol=1e-4)
+
+
+def test_the_network_sees_and_answers_at_unit_scale():
+  n, seen = 64, []
+  x_hat = jnp.zeros((4, n, n, 3))
+  x = RMSE[:, None, None, None] * normal(8, 4, n, n, 3)
+  z = diffusion.diffuse(x, normal(9, 4, n, n, 3), LOG_SNR)
+
+  def predict(state, log_snr):
+    seen.append(state)
+    return jnp.zeros_like(state)
+
+  linear = diffusion.around(predict, x_hat, RMSE)(z, LOG_SNR)
+  np.testing.assert_allclose(jnp.std(seen[0], (1, 2, 3)), 1, rtol=0.05)
+  one = diffusion.around(
+    lambda state, log_snr: jnp.ones_like(state), x_hat, RMSE
+  )(z, LOG_SNR)
+  unit = jnp.mean(one - linear, (1, 2, 3))
+  np.testing.assert_allclose(
+    jnp.std(x - linear, (1, 2, 3)), unit, rtol=0.05
+  )
+
+
+def test_the_right_answer_is_the_image():
+  x_hat = X + 0.1 * normal(10, *X.shape)
+
+  def found(answer):
+    predict = diffusion.around(
+      lambda state, log_snr: answer + 0 * state, x_hat, RMSE
+    )
+    return predict(Z, LOG_SNR)
+
+  linear = found(0.0)
+  answer = (X - linear) / (found(1.0) - linear)
+  np.testing.assert_allclose(found(answer), X, atol=1e-5)

@@ -97,7 +97,7 @@ def test_the_loss_is_of_the_picture_that_one_step_gives(tiny_bundle, batch):
     'flow', stage.spec, lambda *a: net.apply({'params': weights}, *a),
     jax.random.key(1),
   )
-  z = decoder.advance(decoder.begin(x_hat), x_hat, quality, 0, 1)
+  z = decoder.advance(decoder.begin(x_hat), x_hat, quality, rmse, 0, 1)
   target = (image - x_hat) / rmse[:, None, None, None]
   np.testing.assert_allclose(
     metrics['distortion'], np.mean((z - target) ** 2), rtol=1e-4
