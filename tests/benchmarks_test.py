@@ -17,7 +17,9 @@ def _load(name):
   return module
 
 
-@pytest.mark.parametrize('name', ['codec_speed', 'large_pictures', 'startup'])
+@pytest.mark.parametrize('name', [
+  'codec_speed', 'guidance', 'large_pictures', 'startup',
+])
 def test_help(name):
   done = subprocess.run(
     [sys.executable, FOLDER / f'{name}.py', '--help'],

@@ -27,7 +27,7 @@ _SETTINGS = {
 _STYLES = {
   'curve': {'marker': 'o', 'markersize': 4},
   'level': {'linestyle': '--', 'linewidth': 1},
-  'mark': {'marker': 'X', 'markersize': 8, 'linestyle': ''},
+  'mark': {'marker': 'X', 'markersize': 6, 'linestyle': ''},
 }
 
 

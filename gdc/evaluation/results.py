@@ -195,46 +195,54 @@ def _guidance_block(folder) -> Block | None:
   if not path.exists():
     return None
   measured = json.loads(path.read_text())['rows']
-  methods = list(dict.fromkeys(row['method'] for row in measured))
+  series = list(dict.fromkeys((r['method'], r['where']) for r in measured))
   order = sorted(measured, key=lambda row: (
-    row['quality'], row['steps'], methods.index(row['method']), row['strength']
+    row['quality'], series.index((row['method'], row['where'])), -row['width'],
+    row['steps'], row['strength'],
   ))
   header = [
-    'quality', 'steps', 'method', 'strength', *(t for t, _ in COLUMNS.values()),
-    're-encoded alike',
+    'quality', 'method', 'on', 'strength', 'cells', 'steps',
+    *(t for t, _ in COLUMNS.values()), 're-encoded alike',
   ]
   rows = [
     [
-      f'{row["quality"]:g}', str(row['steps']), row['method'],
-      f'{row["strength"]:g}', _cell(row['lpips'], COLUMNS[LPIPS][1]),
-      _cell(row['psnr'], COLUMNS[PSNR][1]), f'{row["reencoded"]:.1%}',
+      f'{row["quality"]:g}', row['method'], row['where'],
+      f'{row["strength"]:g}', f'{row["width"]:g}', str(row['steps']),
+      _cell(row['lpips'], COLUMNS[LPIPS][1]),
+      _cell(row['psnr'], COLUMNS[PSNR][1]), f'{row["reencoded_nonzero"]:.1%}',
     ]
     for row in order
   ]
   panels = []
-  for quality, steps in dict.fromkeys(
-    (row['quality'], row['steps']) for row in order
-  ):
+  for quality in dict.fromkeys(row['quality'] for row in order):
     lines = []
-    for colour, method in enumerate(methods):
+    for colour, (method, where) in enumerate(series):
       chosen = [
         row for row in order
-        if (row['quality'], row['steps'], row['method'])
-        == (quality, steps, method)
+        if (row['quality'], row['method'], row['where'])
+        == (quality, method, where)
       ]
+      straight = method == 'mix'
       lines.append({
-        'label': method, 'colour': colour,
+        'label': f'{method}, {where}', 'colour': colour,
         'x': [row['psnr'] for row in chosen],
         'y': [row['lpips'] for row in chosen],
-        'kind': 'curve' if len(chosen) > 1 else 'mark',
-        'notes': [f'{row["strength"]:g}' for row in chosen],
+        'kind': 'curve' if straight else 'mark',
+        'notes': [
+          f'{row["strength"] if straight else row["width"]:g}'
+          for row in chosen
+        ],
       })
     panels.append({
       'x_label': 'PSNR, dB', 'y_label': 'LPIPS', 'lines': lines,
-      'title': f'quality {quality:g}, {steps} steps',
+      'title': f'quality {quality:g}',
     })
-  text = f'{_table(header, rows)}\n\nNumbers in the figure are strengths.'
-  return Block(text, panels, min(2, len(panels)))
+  return Block(
+    f'{_table(header, rows)}\n\nNumbers in the figure are the width of the '
+    "cells, of mix its strength, which is `--realism`'s. Re-encoded alike: the "
+    'share of the latents other than 0 that come out the same.',
+    panels, min(2, len(panels)),
+  )
 
 
 # --- The page ---------------------------------------------------------------

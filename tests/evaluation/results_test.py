@@ -91,10 +91,12 @@ def folder(tmp_path):
     curve['results']['bpp'] = bpp
     _write(made / 'cid22_val' / f'{name}.json', curve)
   _write(made / 'guidance.json', {'rows': [
-    {'method': method, 'strength': strength, 'steps': 4, 'quality': 1.0,
-     'psnr': 27.5, 'lpips': 0.2, 'reencoded': 0.915}
-    for method, strength in (
-      ('none', 0.0), ('gradient', 1.0), ('gradient', 0.5)
+    {'method': method, 'where': 'picture', 'strength': strength, 'width': width,
+     'steps': 1, 'quality': 1.0, 'psnr': 27.5, 'lpips': 0.2, 'reencoded': 1.0,
+     'reencoded_nonzero': 0.915}
+    for method, strength, width in (
+      ('mix', 1.0, 1.0), ('mix', 0.0, 1.0), ('gradient', 1.0, 0.5),
+      ('gradient', 1.0, 1.0),
     )
   ]})
   return made
@@ -165,13 +167,16 @@ def test_other_codecs_are_read_at_equal_bits(folder):
 
 def test_guidance(folder):
   block = results.blocks(folder)['guidance']
+  end = ['0.2000', '27.50', '91.5%']
   assert _table(block)[2:] == [
-    ['1', '4', 'none', '0', '0.2000', '27.50', '91.5%'],
-    ['1', '4', 'gradient', '0.5', '0.2000', '27.50', '91.5%'],
-    ['1', '4', 'gradient', '1', '0.2000', '27.50', '91.5%'],
+    ['1', 'mix', 'picture', '0', '1', '1', *end],
+    ['1', 'mix', 'picture', '1', '1', '1', *end],
+    ['1', 'gradient', 'picture', '1', '1', '1', *end],
+    ['1', 'gradient', 'picture', '1', '0.5', '1', *end],
   ]
   (panel,) = block.panels
-  assert [line['kind'] for line in panel['lines']] == ['mark', 'curve']
+  assert [line['kind'] for line in panel['lines']] == ['curve', 'mark']
+  assert panel['lines'][1]['notes'] == ['1', '0.5']
 
 
 # --- What does not compare --------------------------------------------------
