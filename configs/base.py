@@ -1,7 +1,8 @@
 """What every training has in common. Not run by itself.
 
-configs/autoencoder.py, diffusion.py and flow.py start from this and set the
-rest; each names the command, the hardware and the numbers to expect.
+configs/autoencoder.py, flow.py, diffusion.py and one_step.py start from this
+and set the rest; each names the command, the hardware and the numbers to
+expect.
 """
 import ml_collections
 from ml_collections import config_dict

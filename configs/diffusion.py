@@ -24,7 +24,7 @@ def get_config(variant: str = 'default'):
   c.diffusion.schedule = 'cosine'  # cosine, linear (in log-SNR)
   # < 1 is less noise than the schedule, > 1 the text-to-image way.
   c.diffusion.noise_shift = 0.5
-  c.diffusion.log_snr_bound = 15.0  # of the schedule before the shift
+  c.diffusion.log_snr_bound = 15.0  # positive; before the shift
   # v, eps, x: what the network answers; residual: what the autoencoder's output
   # and the state, linearly, leave undone of x.
   c.diffusion.prediction = 'residual'
@@ -34,7 +34,8 @@ def get_config(variant: str = 'default'):
   c.sampling.steps = 32
   c.sampling.grid = 'time'  # time, log_snr: what is divided into equal steps
   c.sampling.gamma = 0.0  # in [0, 1]: noise injected by ddpm
-  c.sampling.start = 1.0  # in (0, 1]; < 1 starts late, from x_hat with noise
+  # 0.001 to 1; < 1 starts late, from x_hat with less noise
+  c.sampling.start = 1.0
   c.optimizer.learning_rate = 5e-4
   c.steps = 5_000
   if variant == 'small':

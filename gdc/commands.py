@@ -73,9 +73,6 @@ def decompress(arguments, report: jobs.Report) -> int:
   decoder = arguments.decoder or (
     'flow' if 'flow' in codec.decoders else 'mse'
   )
-  steps = arguments.steps
-  if steps is None and decoder in codec.bundle.decoders:
-    steps = codec.bundle.decoders[decoder][0]['sampling']['steps']
 
   def work(job):
     data = _read(job)
@@ -90,15 +87,16 @@ def decompress(arguments, report: jobs.Report) -> int:
     fitted = pictures.fit(pixels, ending, icc)
     encoded = pictures.encode(fitted.pixels, ending, fitted.icc)
     jobs.write(job.target, encoded, arguments.force)
-    score = decoder != 'mse'
-    return f'{job.target_name}  {width} x {height}, decoder {decoder}', {
+    used, steps = codec.resolve(decoder, arguments.steps)
+    score = used != 'mse'
+    return f'{job.target_name}  {width} x {height}, decoder {used}', {
       'input': job.source_name,
       'output': job.target_name,
       'width': width,
       'height': height,
       'channels': channels,
-      'decoder': decoder,
-      'steps': steps if score else None,
+      'decoder': used,
+      'steps': steps,
       'seed': _first(arguments.seed, own_seed) if score else None,
       'realism': arguments.realism if score else None,
       'icc_bytes': len(fitted.icc),

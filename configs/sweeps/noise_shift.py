@@ -8,7 +8,12 @@ Image Compression with Score-based Generative Models' (arXiv 2305.18231): less
 is better here, because the autoencoder's output holds the coarse structure
 already, and the other direction is worse.
 
-Every point trains a network.
+Every point trains a network, and samples from it twice. In equal steps of time
+the schedule also decides where the last step, a jump to the predicted image,
+begins: with a shift of 4 from far above the error that is left to mend, so that
+no texture can be made, whatever was learned. In equal steps of log-SNR it
+begins at nearly the same level for all. What remains is that the loss, of eps,
+trains the levels that matter here the more often the smaller the shift is.
 """
 from configs.sweeps import base
 
@@ -24,5 +29,9 @@ def run(value: float) -> base.Run:
 
 
 def runs():
-  """One Run per value."""
+  """One Run per value and grid."""
   yield from map(run, VALUES)
+  for value in VALUES:
+    yield base.sample(
+      'noise_shift', value, run(value), 'log_snr', grid='log_snr'
+    )

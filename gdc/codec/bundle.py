@@ -268,7 +268,7 @@ def load(name_or_path, score_decoders: bool = True) -> Bundle:
       else:
         spec = record['decoders'][part]
         expected = record['decoder_digests'][part]
-        decoders.validate(part, spec)
+        decoders.validate(part, _brought_up(part, spec))
       digest = _digest(spec, arrays[part])
       if digest != expected:
         raise BundleError(
@@ -287,7 +287,7 @@ def load(name_or_path, score_decoders: bool = True) -> Bundle:
       tables.Tables.from_arrays(table_arrays),
       {
         entry: (
-          record['decoders'][entry],
+          _brought_up(entry, record['decoders'][entry]),
           _unflatten(decoder_weights.restore(stored)),
         )
         for entry, stored in arrays.items()
@@ -302,6 +302,19 @@ def load(name_or_path, score_decoders: bool = True) -> Bundle:
   ) as e:
     raise BundleError(f'{folder} is not a readable bundle: {e}') from e
   return bundle
+
+
+def _brought_up(entry: str, spec: dict) -> dict:
+  """A decoder's record, with what format 1 took for granted."""
+  if entry == 'flow':
+    return {**spec, 'sampling': {'eta': 0.0, **spec['sampling']}}
+  if entry != 'diffusion' or 'prediction' in spec:
+    return spec
+  return {
+    'schedule': 'cosine', 'log_snr_bound': 15.0, 'prediction': 'v',
+    **{k: v for k, v in spec.items() if k != 'loss_space'},
+    'sampling': {'grid': 'time', 'warp': 1.0, **spec['sampling']},
+  }
 
 
 def _digest(spec, arrays: dict[str, np.ndarray]) -> str:

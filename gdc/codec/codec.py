@@ -210,8 +210,8 @@ class Codec:
 
     Args:
       data: the file's bytes.
-      decoder: 'mse', the autoencoder alone (closest in PSNR), or 'flow' or
-        'diffusion', which make its output realistic.
+      decoder: 'mse', the autoencoder alone (closest in PSNR), or 'flow',
+        'diffusion' or 'one_step', which make its output realistic.
       steps: sampling steps of a score decoder; None takes the model's own.
         With one step, 'flow' is the model's one-step decoder, if it has one.
       seed: of a score decoder's noise; None takes the file's, so that a file
@@ -227,8 +227,7 @@ class Codec:
       ValueError: the model has no such decoder, or a value is out of range.
     """
     self._check_decoder(decoder, steps, seed, realism)
-    if decoder == 'flow' and steps == 1 and 'one_step' in self.decoders:
-      decoder = 'one_step'
+    decoder, steps = self.resolve(decoder, steps)
     latents, header, own_seed = self.read(data)
     quality = bitstream.index_to_quality(header.quality_index)
     if decoder == 'mse' or realism == 0:
@@ -236,13 +235,29 @@ class Codec:
     else:
       x_hat = self._networks.synthesise(latents, quality, np.float32)
       del latents
-      if steps is None:
-        steps = self.bundle.decoders[decoder][0]['sampling']['steps']
       picture = self._networks.sample(
         decoder, x_hat, quality, self._rmse(header.quality_index), steps,
         own_seed if seed is None else seed, realism,
       )
     return _finish(picture[:header.height, :header.width], header)
+
+  def resolve(self, decoder: str, steps: int | None = None):
+    """The bundle's decoder that `decompress` takes, and its number of steps.
+
+    Args:
+      decoder: one of `decoders`.
+      steps: as for decompress.
+
+    Returns:
+      (name, steps); steps is None for 'mse'.
+    """
+    if decoder == 'mse':
+      return decoder, None
+    if steps is None:
+      steps = self.bundle.decoders[decoder][0]['sampling']['steps']
+    if decoder == 'flow' and steps == 1 and 'one_step' in self.decoders:
+      decoder = 'one_step'
+    return decoder, steps
 
   def read(self, data: bytes):
     """Reads a file down to its latents, which are exact.

@@ -60,7 +60,8 @@ class Networks:
         in, see tiling.evaluate. Not used on accelerators, which want large
         products. None: all at once.
       products: 'bfloat16' or 'float32'.
-      devices: to compute on, of this process and of one kind; None: all.
+      devices: to compute on, of this process and of one kind; None: all that
+        are of the kind of the first.
 
     Raises:
       ValueError: there are no such products, or the devices do not suit.

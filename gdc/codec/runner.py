@@ -56,14 +56,17 @@ class Runner:
   """
 
   def __init__(self, devices: Iterable[jax.Device] | None = None):
-    """Takes devices of one kind; None: all of this process.
+    """Takes devices of one kind; None: those of this process that are of the
+    kind of its first.
 
     Raises:
       ValueError: there are none, one is there twice, or not all are of this
         process and of one kind.
     """
-    devices = jax.local_devices() if devices is None else list(devices)
-    here = jax.process_index()
+    if devices is None:
+      first, *_ = local = jax.local_devices()
+      devices = [d for d in local if d.device_kind == first.device_kind]
+    devices, here = list(devices), jax.process_index()
     kinds = {(d.process_index, d.platform, d.device_kind) for d in devices}
     if (
       len(kinds) != 1 or devices[0].process_index != here

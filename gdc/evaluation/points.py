@@ -53,7 +53,11 @@ def _field(name: str, **more) -> Sweep:
 
 
 SWEEPS = {
-  'noise_shift': _field('diffusion.noise_shift', log_x=True),
+  'noise_shift': Sweep(
+    lambda record: record['diffusion']['noise_shift'], 'noise_shift',
+    ('diffusion.noise_shift', 'sampling.grid'), log_x=True,
+    series=lambda record: f'grid in {record["sampling"]["grid"]}',
+  ),
   'source_noise': _field('flow.source_noise'),
   'gamma': _field('sampling.gamma'),
   'eta': _field('sampling.eta'),

@@ -66,7 +66,8 @@ def evaluate(
 
   Args:
     codec: has compress(image, quality) -> bytes, decompress(data, decoder,
-      steps, seed) -> uint8 [height, width, 3], name and digest.
+      steps, seed) -> uint8 [height, width, 3], resolve(decoder, steps), name
+      and digest.
     images: pairs of a name and uint8 [height, width, 3]; read once, so a
       generator will do.
     qualities: on the codec's scale.
@@ -113,12 +114,18 @@ def evaluate(
     on_row,
     warm_up,
   )
+  entries = {
+    name: codec.resolve(decoder['decoder'], decoder.get('steps'))[0]
+    for name, decoder in zip(labels, decoders, strict=True)
+  }
   results = {}
   for name, decoder in zip(labels, decoders, strict=True):
     meta = {
       'model': codec.name,
       'digest': codec.digest,
       'decoder': dict(decoder),
+      # Which of the bundle's it is: flow with one step may be another.
+      'entry': entries[name],
     }
     results[name] = _result(
       f'gdc-{codec.name}:{name}',

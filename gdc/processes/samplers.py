@@ -10,18 +10,20 @@ import jax.numpy as jnp
 
 from gdc.processes import diffusion, schedules
 
+_TINY = 1e-30
 
 def loop(step, z, steps):
   """All steps, one after the other: z = step(z, i) for i in 0 .. steps - 1."""
   return jax.lax.fori_loop(0, steps, lambda i, z: step(z, i), z)
 
 
-def grid(i, steps, warp: float = 1.0):
-  """Time i of `steps` + 1 in [0, 1]: 1 - (1 - i/steps)^warp.
+def left(i, steps, warp: float = 1.0):
+  """What is left of the way at point i of `steps` + 1: (1 - i/steps)^warp.
 
-  warp > 1 takes smaller steps toward the end, where detail is made.
+  From 1 to 0. warp > 1 takes smaller steps toward the end, where detail is
+  made. Times are 1 less this; near the end only this still tells them apart.
   """
-  return 1 - (1 - i / steps) ** warp
+  return (1 - i / steps) ** warp
 
 
 # --- Flow: dz/dt = predict(z, t), from t = 0 to 1 -----------------------------
@@ -30,12 +32,12 @@ def grid(i, steps, warp: float = 1.0):
 #   predict: (z [b, ...], t [b]) -> dz/dt [b, ...].
 #   z: [b, ...] the state before step i.
 #   i, steps: step and number of steps; may be traced.
-#   warp: see grid.
+#   warp: see left.
 # Returns the state after it.
 
 
 def _times(i, steps, warp):
-  return grid(i, steps, warp), grid(i + 1, steps, warp)
+  return 1 - left(i, steps, warp), 1 - left(i + 1, steps, warp)
 
 
 def _at(predict, z, t):
@@ -92,12 +94,11 @@ def stochastic(
   """
   t, t_next = _times(i, steps, warp)
   v = _at(predict, z, t)
-  kept = ((1 - t_next) / (1 - t)) ** eta
+  before, after = left(i, steps, warp), left(i + 1, steps, warp)
+  kept = (after / jnp.maximum(before, _TINY)) ** eta
   fresh = jnp.sqrt(1 - kept**2) * source_noise * noise_fn(i)
   source = z - t * v
-  return z + (t_next - t) * v + (1 - t_next) * (
-    (kept - 1) * source + fresh
-  )
+  return z + (t_next - t) * v + after * ((kept - 1) * source + fresh)
 
 
 # --- Diffusion: variance preserving, from much noise to none ------------------
@@ -123,7 +124,7 @@ def noise_levels(
     schedule: of training.
     steps: number of steps; may be traced.
     start: time of the first state, in (0, 1].
-    warp: see grid.
+    warp: see left.
     space: what the grid divides, warped, into equal parts: the schedule's
       'time', or 'log_snr' as DPM-Solver does (Lu et al. 2022, arXiv
       2206.00927, section 3.4).
@@ -133,10 +134,10 @@ def noise_levels(
   first, last = schedule.log_snr(jnp.array([start, 0.0]))
 
   def level(i):
-    u = grid(i, steps, warp)
+    share = left(i, steps, warp)
     if space == 'log_snr':
-      return first + u * (last - first)
-    return schedule.log_snr(start * (1 - u))
+      return last + share * (first - last)
+    return schedule.log_snr(start * share)
 
   return level
 
@@ -186,7 +187,8 @@ def ddpm(
   alpha_t, sigma_t = schedules.alpha_sigma(log_snr_t)
   alpha_s, sigma_s = schedules.alpha_sigma(log_snr_s)
   # 1 - SNR_t / SNR_s: the share of sigma_t^2 that the step from s to t adds.
-  added = -jnp.expm1(log_snr_t - log_snr_s)
+  # Where a grid's last levels are so near as to be the same, next to nothing.
+  added = jnp.maximum(-jnp.expm1(log_snr_t - log_snr_s), _TINY)
   weight_z = alpha_t / alpha_s * sigma_s**2 / sigma_t**2
   log_variance = (
     gamma * jnp.log(added * sigma_t**2)
@@ -216,7 +218,9 @@ def dpmpp_2m(predict, z, i, steps, levels, clip: float | None = 1.0):
 
   Lu et al. 2022 (arXiv 2211.01095, algorithm 2). The image as a function of
   half the log-SNR is extrapolated from this prediction and the last one. The
-  first step has none and is ddim's; so is the last one, as there.
+  first step has none and is ddim's; the last one does without, as the authors'
+  code has it for few steps. The order is that of a grid in log-SNR; in one of
+  time it is only reached with very many steps.
 
   Args:
     predict, i, steps, levels, clip: as above.
@@ -227,6 +231,7 @@ def dpmpp_2m(predict, z, i, steps, levels, clip: float | None = 1.0):
   step = levels(i + 1) - levels(i)
   step_before = levels(i) - levels(jnp.maximum(i - 1, 0))
   inner = (i > 0) & (i < steps - 1)
+  inner &= step_before > 0
   slope = jnp.where(inner, step / jnp.where(inner, step_before, 1), 0)
   ahead = x + slope / 2 * (x - last)
   alpha_s, sigma_s = schedules.alpha_sigma(log_snr_s)

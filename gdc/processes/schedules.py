@@ -61,8 +61,13 @@ class Schedule:
     t = jnp.asarray(t, jnp.float32)
     if self.shape == 'linear':
       return self.bound * (1 - 2 * t) - 2 * np.log(self.noise_shift)
+    # The cosine of an angle near a right one is the sine of what it lacks:
+    # float32 does not hold the angle itself well enough.
     low, high = self._angles
-    return -2 * jnp.log(jnp.tan(low + t * (high - low)) * self.noise_shift)
+    sine, cosine = (
+      jnp.sin(low + u * (high - low)) for u in (t, 1 - t)
+    )
+    return 2 * (jnp.log(cosine) - jnp.log(sine) - np.log(self.noise_shift))
 
   def time(self, log_snr: jax.Array) -> jax.Array:
     """The time at which `log_snr` has this value; its inverse."""

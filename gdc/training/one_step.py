@@ -72,12 +72,16 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
     return start({}, params)
 
   def start(params, exported):
-    """Both networks start from exported weights, the flow's or one's own."""
+    """From exported weights, the flow's or one's own; `fake` from the flow's.
+
+    The latter is asked all along the path, of which a one-step decoder knows
+    the start alone.
+    """
     del params
     started = {'decoder': exported}
     if dials.matching:
       # Buffers of its own: the state is donated to the step.
-      started['fake'] = jax.tree.map(lambda a: a + 0, exported)
+      started['fake'] = jax.tree.map(lambda a: a + 0, teacher)
     return started
 
   def end(params, r, x_hat, t, quality):
@@ -111,7 +115,10 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
       total += dials.perceptual * metrics['perceptual']
     if dials.matching:
       fake_params = jax.lax.stop_gradient(params['fake'])
-      t = 0.95 * stage_lib.stratified(time_key, batch_size)
+      # Up to where `velocity` stops to divide by what is left.
+      t = (1 - flow.MIN_TIME_LEFT) * stage_lib.stratified(
+        time_key, batch_size
+      )
       noised = flow.interpolate(
         flow.source(
           jax.random.normal(path_key, image.shape), spec['source_noise']
@@ -122,7 +129,8 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
       fake = end(fake_params, noised, x_hat, t, quality)
       metrics['matching'] = _matching(r_1, real, fake)
       total += dials.matching * metrics['matching']
-      # The second network follows the decoder; none of this reaches the latter.
+      # The second network follows the decoder; the latter gets no gradient from
+      # this, but the two share an optimiser, and its clip sees both.
       seen = end(params['fake'], noised, x_hat, t, quality)
       metrics['fake'] = jnp.mean((seen - jax.lax.stop_gradient(r_1)) ** 2)
       total += metrics['fake']

@@ -18,6 +18,10 @@ from gdc.training import stage as stage_lib
 from gdc.training import state as train_state
 
 CONFIG = 'config.json'  # beside a run's checkpoints
+# The parts of a config that a trained network can not do without, or change.
+_DECIDES = (
+  'stage', 'autoencoder', 'autoencoder_from', 'score_net', 'flow', 'diffusion',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +184,7 @@ def restore(config: ml_collections.ConfigDict, workdir):
   Raises:
     ValueError: workdir has no checkpoint, or one of another config.
   """
+  _check_trained(config, workdir)
   network = _network(config)
   whole = sharding.replicated(sharding.create_mesh())
   store = checkpoints.Checkpoints(checkpoint_folder(workdir))
@@ -193,6 +198,32 @@ def restore(config: ml_collections.ConfigDict, workdir):
     state = store.restore(step, _abstract(network.shapes, shardings))
   params = network.stage.exported(state.ema_params)
   return network.stage, jax.device_get(params)
+
+
+def _check_trained(config, workdir):
+  """Raises ValueError where the run was trained as something else.
+
+  Shapes alone do not tell: the same network may have been trained with other
+  noise, or on another autoencoder.
+  """
+  path = epath.Path(workdir) / CONFIG
+  if not path.exists():
+    return  # and no checkpoint either
+  trained = json.loads(path.read_text())
+  asked = json.loads(config.to_json_best_effort())
+  for name in _DECIDES:
+    before, now = trained.get(name), asked.get(name)
+    if before == now:
+      continue
+    if isinstance(before, dict) and isinstance(now, dict):
+      name, before, now = next(
+        (f'{name}.{field}', before.get(field), now.get(field))
+        for field in sorted({*before, *now})
+        if before.get(field) != now.get(field)
+      )
+    raise ValueError(
+      f'{workdir} was trained with {name} = {before}, not {now}.'
+    )
 
 
 def read_autoencoder(name: str) -> bundle.Bundle:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from gdc.codec import bundle
+from gdc.codec import bundle, decoders
 
 
 def _leaves(tree):
@@ -91,6 +91,44 @@ def _make_format_1(tiny_bundle, folder):
   arrays = safetensors.numpy.load_file(folder / 'flow.safetensors')
   assert all(v.dtype == np.float16 for v in arrays.values())
   return params
+
+
+@pytest.mark.parametrize('entry, before', [
+  ('flow', {
+    'source_noise': 0.25,
+    'sampling': {'sampler': 'euler', 'steps': 4, 'warp': 1.0},
+  }),
+  ('diffusion', {
+    'noise_shift': 0.5, 'loss_space': 'eps',
+    'sampling': {
+      'sampler': 'ddpm', 'steps': 32, 'gamma': 0.0, 'start': 1.0,
+    },
+  }),
+])
+def test_a_record_of_format_1_means_what_it_meant(
+  tiny_bundle, tmp_path, entry, before
+):
+  spec, params = tiny_bundle.decoders[entry]
+  network = {
+    k: v for k, v in spec.items() if k not in bundle._PROCESS_FIELDS
+  }
+  old = {**network, **before}  # as it was written
+  # `save` asks nothing of a record.
+  bundle.save(dataclasses.replace(
+    tiny_bundle, decoders={entry: (old, params)}
+  ), tmp_path / 'old')
+  path = tmp_path / 'old' / 'bundle.json'
+  record = json.loads(path.read_text())
+  path.write_text(json.dumps({**record, 'format': 1}))
+  loaded, _ = bundle.load(tmp_path / 'old').decoders[entry]
+  decoders.validate(entry, loaded)
+  bundle.build_score_net(loaded)
+  assert loaded['sampling']['sampler'] == before['sampling']['sampler']
+  if entry == 'diffusion':
+    assert loaded['noise_shift'] == 0.5 and loaded['prediction'] == 'v'
+    assert loaded['sampling']['grid'] == 'time'
+  else:
+    assert loaded['sampling']['eta'] == 0
 
 
 def test_a_decoder_in_float16_is_read_and_stays_as_it_is(tiny_bundle, tmp_path):

@@ -1,4 +1,5 @@
 """The codec: picture -> bytes -> picture, with a tiny random model."""
+import dataclasses
 import functools
 import subprocess
 import sys
@@ -222,7 +223,33 @@ def test_tiles_are_what_is_sampled_at_once(small_tiles, tiny_bundle):
   """The codec's own loop over tiles and steps, against decoders.sample."""
   rng = np.random.default_rng(0)
   x_hat = rng.uniform(-0.8, 0.8, (272, 144, 3)).astype(np.float32)
-  for process, (spec, params) in tiny_bundle.decoders.items():
+  check_tiles(small_tiles, tiny_bundle, x_hat)
+
+
+@pytest.mark.parametrize('process, sampler', [
+  ('flow', 'midpoint'), ('flow', 'stochastic'), ('diffusion', 'ddim'),
+])
+def test_tiles_are_what_every_sampler_gives_at_once(
+  tiny_bundle, process, sampler
+):
+  spec, params = tiny_bundle.decoders[process]
+  sampling = {**spec['sampling'], 'sampler': sampler}
+  if process == 'flow':
+    sampling['eta'] = 1.0
+  spec = {**spec, 'sampling': sampling}
+  made = bundle.add_decoder(tiny_bundle, process, spec, params)
+  made = dataclasses.replace(made, decoders={process: made.decoders[process]})
+  rng = np.random.default_rng(0)
+  x_hat = rng.uniform(-0.8, 0.8, (208, 64, 3)).astype(np.float32)
+  tiles = codec_lib.Codec(
+    made, score_tile=(64, 64), score_block=32, products='float32'
+  )
+  check_tiles(tiles, made, x_hat)
+
+
+def check_tiles(tiles, model, x_hat):
+  """A codec's own loop over tiles and steps is decoders.sample."""
+  for process, (spec, params) in model.decoders.items():
     net = bundle.build_score_net(spec)
     decoder = decoders.Decoder(
       process, spec, functools.partial(net.apply, {'params': params}),
@@ -232,11 +259,14 @@ def test_tiles_are_what_is_sampled_at_once(small_tiles, tiny_bundle):
       decoder, x_hat[None], np.float32([2.5]), np.float32([0.05]), 3
     )[0]
     expected = np.round((np.asarray(whole) + 1) * 127.5)
-    tiled = small_tiles._networks.sample(
+    tiled = tiles._networks.sample(
       process, x_hat, 2.5, 0.05, 3, 5, 1.0
     )
     difference = np.abs(tiled - expected)
     assert difference.max() <= 1 and np.mean(difference > 0) < 1e-3
+    # Some of it is neither black nor white, nor what it started from.
+    assert np.mean((tiled > 0) & (tiled < 255)) > 0.2
+    assert np.mean(np.abs(tiled - (x_hat + 1) * 127.5) > 2) > 0.2
 
 
 @pytest.fixture(scope='module')

@@ -170,3 +170,14 @@ def test_programs_of_several_devices_are_kept(tmp_path, monkeypatch):
   for result in results[1:]:
     np.testing.assert_array_equal(result, results[0])
   assert len(made) == 2 and len(list(tmp_path.iterdir())) == 2
+
+
+def test_of_two_kinds_the_first_is_taken(monkeypatch):
+  cpus = jax.devices()
+  other = types.SimpleNamespace(
+    device_kind='another', platform='cpu', process_index=0
+  )
+  monkeypatch.setattr(jax, 'local_devices', lambda: [*cpus[:2], other])
+  assert runner.Runner()._devices == cpus[:2]
+  with pytest.raises(ValueError, match='all of one kind'):
+    runner.Runner([cpus[0], other])

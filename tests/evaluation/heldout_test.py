@@ -24,6 +24,9 @@ class _Codec:
     self.shape = image.shape
     return bytes([int(quality)]) + zlib.compress(image.tobytes())
 
+  def resolve(self, decoder, steps=None):
+    return decoder, steps
+
   def decompress(self, data, decoder):
     image = np.frombuffer(zlib.decompress(data[1:]), np.uint8)
     return image.reshape(self.shape) ^ {'mse': 1, 'flow': 16}[decoder]

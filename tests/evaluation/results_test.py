@@ -28,7 +28,9 @@ def _config(stage='diffusion', **fields):
     'stage': stage, 'steps': 1000, 'seed': 0, 'log_every': 20,
     'flow': {'source_noise': 0.5}, 'diffusion': {'noise_shift': 0.5},
     'score_net': {'widths': [48, 96]},
-    'sampling': {'sampler': 'ddpm', 'steps': 32, 'gamma': 0.0},
+    'sampling': {
+      'sampler': 'ddpm', 'steps': 32, 'gamma': 0.0, 'grid': 'time',
+    },
     'data': {'source': 'box:train', 'batch_size': 8, 'crop': 96},
     'evaluation': {'source': 'box:heldout'},
   }

@@ -26,6 +26,9 @@ class FakeCodec:
     header = bytes([height, width, step])
     return header + bytes(image // step) + bytes(int(quality))
 
+  def resolve(self, decoder, steps=None):
+    return ('one_step', 1) if steps == 1 else (decoder, steps)
+
   def decompress(self, data, decoder='mse', steps=None, seed=None):
     self.decompressed.append((len(data), decoder, steps, seed))
     height, width, step = data[:3]

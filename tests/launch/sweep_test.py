@@ -67,7 +67,7 @@ def test_a_shell_takes_values_as_they_are():
     ['sh', '-ec', f'python() {{ printf "%s\\n" "$@"; }}\n{printed}'],
     capture_output=True, text=True, check=True,
   ).stdout
-  assert read.splitlines().count(f'--config.data.source={folder}') == 6
+  assert read.splitlines().count(f'--config.data.source={folder}') == 12
 
 
 def test_missing_leaves_out_what_is_measured(capsys, tmp_path, monkeypatch):

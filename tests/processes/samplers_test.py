@@ -100,10 +100,14 @@ def orders(steps, errors):
 # --- Grids ------------------------------------------------------------------
 
 
+def times_of(steps, warp):
+  return 1 - np.array([samplers.left(i, steps, warp) for i in range(steps + 1)])
+
+
 @pytest.mark.parametrize('warp', [0.5, 1.0, 2.0, 3.7])
 @pytest.mark.parametrize('steps', [1, 3, 50])
 def test_grid_starts_at_zero_and_ends_at_one(steps, warp):
-  times = np.array([samplers.grid(i, steps, warp) for i in range(steps + 1)])
+  times = times_of(steps, warp)
   assert times[0] == 0 and times[-1] == 1
   widths = np.diff(times)
   assert np.all(widths > 0)
@@ -115,7 +119,7 @@ def test_grid_starts_at_zero_and_ends_at_one(steps, warp):
 
 @pytest.mark.parametrize('warp', [1.0, 2.0])
 def test_flow_samplers_ask_at_the_times_of_the_grid(warp):
-  times = np.array([samplers.grid(i, 4, warp) for i in range(5)])
+  times = times_of(4, warp)
   first, last = times[:-1], times[1:]
   expected = {
     'euler': first[:, None],
@@ -152,6 +156,23 @@ def test_diffusion_samplers_ask_from_the_start_down_to_the_last_step(
       np.testing.assert_allclose(
         seen, np.tile(expected[space][:, None], 2), rtol=1e-4, atol=1e-4
       )
+
+
+@pytest.mark.parametrize('name', [*FLOW, *DIFFUSION])
+@pytest.mark.parametrize('steps, warp', [
+  (6, 10.0), (50, 10.0), (70, 5.0), (1000, 3.0), (10_000, 10.0),
+])
+def test_the_finest_grids_still_give_pictures(name, steps, warp):
+  z = normal(0, 20, 1)
+  if name in FLOW:
+    ends = [jax.jit(lambda n: run_flow(name, flow_velocity, z, n, warp))(steps)]
+  else:
+    ends = [
+      jax.jit(lambda n, s=space: run_diffusion(
+        name, gaussian_x, z, n, warp=warp, space=s
+      ))(steps) for space in samplers.SPACES
+    ]
+  assert np.all(np.isfinite(ends)) and np.max(np.abs(ends)) < 10
 
 
 def test_an_unknown_grid_is_named():
@@ -339,8 +360,13 @@ def test_a_constant_velocity_is_integrated_exactly():
 @pytest.mark.parametrize('steps', [1, 2, 9])
 def test_a_known_image_is_returned_exactly(name, steps):
   x, z = 0.3 * normal(0, 2, 4), normal(1, 2, 4)
-  end = run_diffusion(name, lambda z, log_snr: x, z, steps)
+  states, log_snr, end = observe(
+    run_diffusion, name, lambda z, log_snr: x, z, steps
+  )
   np.testing.assert_allclose(end, x, atol=1e-5)
+  if steps == 9:  # and the states come to it: alpha x, but for little noise
+    alpha, sigma = schedules.alpha_sigma(log_snr[-1, 0])
+    assert np.max(np.abs(states[-1] - alpha * x)) < 5 * sigma < 0.5
 
 
 @pytest.mark.parametrize('name', ['ddim', 'dpmpp_2m'])
@@ -458,6 +484,29 @@ def test_start_has_the_statistics_of_training(shape, noise_shift, time):
     np.testing.assert_allclose(jnp.std(state), sigma, rtol=0.02)
   if noise_shift < 0.1 and time == 1:
     assert alpha > 0.05  # there is signal left, and it is in the mean
+
+
+@pytest.mark.parametrize('noise_shift', [0.125, 0.5, 4.0])
+@pytest.mark.parametrize('time', [1.0, 0.5])
+def test_a_start_from_the_autoencoder_lacks_its_error_and_no_more(
+  noise_shift, time
+):
+  rmse, n = 0.1, 400
+  schedule = schedules.Schedule('cosine', noise_shift)
+  x_hat = 0.5 * normal(0, 1, n, n)
+  x = x_hat + rmse * normal(1, 1, n, n)
+  alpha, sigma = (
+    float(a) for a in schedules.alpha_sigma(schedule.log_snr(time))
+  )
+  trained = diffusion.diffuse(
+    x, normal(2, 1, n, n), jnp.full(1, schedule.log_snr(time))
+  )
+  z = start(x_hat, normal(3, 1, n, n), schedule, time)
+  short = jnp.var(trained - alpha * x_hat) - jnp.var(z - alpha * x_hat)
+  error = 5 * sigma**2 * np.sqrt(4 / n**2) + 1e-4
+  np.testing.assert_allclose(short, (alpha * rmse) ** 2, atol=error)
+  if time == 1:
+    assert (alpha * rmse) ** 2 < 1e-3 * sigma**2
 
 
 # --- Compilation and randomness ---------------------------------------------

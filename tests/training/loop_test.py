@@ -200,12 +200,22 @@ def test_another_config_does_not_fit(straight, tiny_bundle_path):
   other_stage = flow.get_config('tiny')
   other_stage.autoencoder_from = str(tiny_bundle_path)
   for config in (wider, other_stage):
-    for use in (loop.train, runs.restore):
-      with pytest.raises(ValueError, match='does not fit this config'):
-        use(config, straight.workdir)
+    with pytest.raises(ValueError, match='does not fit this config'):
+      loop.train(config, straight.workdir)
+    with pytest.raises(ValueError, match='was trained with (auto|stage)'):
+      runs.restore(config, straight.workdir)
   # Nothing of the run is touched: its config describes its checkpoints.
   assert (straight.workdir / 'config.json').read_bytes() == before
   assert _steps_saved(straight.workdir) == [2, 4]
+
+
+def test_the_same_shapes_are_not_enough_to_restore(straight):
+  config = autoencoder.get_config('tiny')
+  config.autoencoder.initial_gain = 3.0
+  with pytest.raises(
+    ValueError, match='trained with autoencoder.initial_gain = 1.5, not 3.0'
+  ):
+    runs.restore(config, straight.workdir)
 
 
 def test_restore_needs_a_checkpoint(tmp_path):

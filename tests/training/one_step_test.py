@@ -119,6 +119,41 @@ def test_matching_moves_samples_to_the_data():
   np.testing.assert_allclose(np.mean(r), 2, atol=0.1)
 
 
+def test_matching_moves_the_decoder_to_the_flow(tiny_bundle, batch):
+  """The stage's own call: which of the networks is the data's."""
+  spec, weights = tiny_bundle.decoders['flow']
+
+  def constant(value):
+    """A network that answers with a value wherever it is asked."""
+    params = jax.tree.map(np.zeros_like, weights)
+    head = max(
+      (k for k in params if k.startswith('Dense')),
+      key=lambda k: int(k.rpartition('_')[2]),
+    )
+    bias = np.zeros_like(params[head]['bias'])
+    bias[len(bias) // 2:] = value  # the offsets
+    params[head] = {**params[head], 'bias': bias}
+    return params
+
+  flow_bundle = dataclasses.replace(
+    tiny_bundle, decoders={'flow': (spec, constant(2.0))}
+  )
+  stage = build(
+    flow_bundle, distortion=0.0, perceptual=0.0, matching=1.0
+  )
+  params = {'decoder': constant(-1.0), 'fake': constant(-1.0)}
+  slopes, _ = jax.grad(stage.loss, has_aux=True)(
+    params, stage.frozen, batch, jax.random.key(0)
+  )
+  pulls = [
+    leaf for path, leaf in jax.tree_util.tree_leaves_with_path(
+      slopes['decoder']
+    ) if path[-1].key == 'bias' and np.any(leaf)
+  ]
+  # All that the decoder says is its offset; downhill is up, to the flow's 2.
+  assert np.all(pulls[-1][len(pulls[-1]) // 2:] < 0)
+
+
 def test_matching_stands_still_where_both_networks_agree():
   r = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
   slope = jax.grad(one_step_lib._matching)(r, 0.3 * r, 0.3 * r)
@@ -182,6 +217,11 @@ def test_it_starts_as_the_flow_and_is_exported_beside_it(
     assert tree.keys() == {'decoder', 'fake'}
     for network in tree.values():
       jax.tree.map(np.testing.assert_array_equal, network, weights)
+  # Of a run that goes on, only the decoder is its own.
+  moved = jax.tree.map(lambda a: a + 1, weights)
+  again = run.stage.start(state.params, moved)
+  jax.tree.map(np.testing.assert_array_equal, again['decoder'], moved)
+  jax.tree.map(np.testing.assert_array_equal, again['fake'], weights)
   made = export.bundle_of(
     run.stage, jax.device_get(run.stage.exported(state.ema_params)), 'x'
   )
@@ -203,24 +243,41 @@ def test_what_does_not_fit_is_refused_before_training(tiny_bundle):
     build(tiny_bundle, window=48)
 
 
-def test_reflow_trains_on_the_ends_of_its_teachers_paths(tiny_bundle, batch):
-  def loss(params, steps, bundle=tiny_bundle):
-    config = flow.get_config('tiny')
-    config.flow.reflow_steps = steps
-    stage = stages.build(config, bundle)
-    return stage.loss(params, stage.frozen, batch, jax.random.key(0))[0]
-
-  weights = tiny_bundle.decoders['flow'][1]
-  # A teacher that gives its start back, whatever it is asked: what is left to
-  # say is nothing, and a student who says so is right.
-  silent = jax.tree.map(jnp.zeros_like, weights)
-  spec = {**tiny_bundle.decoders['flow'][0], 'source_noise': 0.0}
-  still = dataclasses.replace(tiny_bundle, decoders={'flow': (spec, silent)})
+@pytest.mark.parametrize('steps', [1, 3])
+def test_reflow_trains_on_the_ends_of_its_teachers_paths(
+  tiny_bundle, batch, steps
+):
   config = flow.get_config('tiny')
-  config.flow.source_noise = 0.0
+  config.flow.reflow_steps = steps
+  config.flow.source_noise = 0.5
+  stage = stages.build(config, tiny_bundle)
+  spec, weights = tiny_bundle.decoders['flow']
+  silent = jax.tree.map(jnp.zeros_like, weights)
+  found, _ = stage.loss(silent, stage.frozen, batch, jax.random.key(0))
+
+  # By hand: the same draws, the teacher's path, the loss of a silent student.
+  coder = first_stage.FirstStage(tiny_bundle)
+  image = jnp.asarray(batch['image'] / 127.5 - 1, jnp.float32)
+  quality_key, time_key, noise_key = jax.random.split(jax.random.key(0), 3)
+  quality = stage_lib.sample_quality(quality_key, 2, coder.num_levels)
+  x_hat = coder.output(stage.frozen['autoencoder'], image, quality)
+  noise = jax.random.normal(noise_key, image.shape)
+  net = bundle_lib.build_score_net(spec)
+  r = spec['source_noise'] * noise
+  for i in range(steps):
+    t = jnp.full(2, i / steps)
+    output = net.apply({'params': weights}, r, x_hat, t, quality)
+    r = r + (output / (1 - i / steps) - r) / steps
+  t = stage_lib.stratified(time_key, 2)[:, None, None, None]
+  r_0 = 0.5 * noise
+  r_t = (1 - t) * r_0 + t * r
+  np.testing.assert_allclose(
+    found, jnp.mean((-r_t - (r - r_0)) ** 2), rtol=1e-3
+  )
+
+
+def test_reflow_needs_a_flow(tiny_bundle):
+  config = flow.get_config('tiny')
   config.flow.reflow_steps = 3
-  stage = stages.build(config, still)
-  assert stage.loss(silent, stage.frozen, batch, jax.random.key(0))[0] == 0
-  assert loss(weights, 3) != loss(weights, 0)
   with pytest.raises(ValueError, match='reflow_steps 3 needs a flow decoder'):
-    loss(weights, 3, dataclasses.replace(tiny_bundle, decoders={}))
+    stages.build(config, dataclasses.replace(tiny_bundle, decoders={}))

@@ -4,9 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import autoencoder, flow
+from configs import autoencoder, diffusion, flow
+from gdc.codec import decoders
+from gdc.processes import diffusion as processes_diffusion
+from gdc.processes import schedules
+from gdc.training import first_stage, stages
 from gdc.training import stage as stage_lib
-from gdc.training import stages
 
 
 def test_qualities_cover_the_range_evenly():
@@ -103,3 +106,47 @@ def test_sampling_that_does_not_exist_is_refused_before_training(tiny_bundle):
 def test_stage_2_asks_for_stage_1():
   with pytest.raises(ValueError, match='autoencoder_from'):
     stages.build(flow.get_config('tiny'))
+
+
+@pytest.mark.parametrize('prediction', decoders.PREDICTIONS)
+@pytest.mark.parametrize('weighting', processes_diffusion.WEIGHTINGS)
+def test_a_network_that_knows_the_image_has_no_loss_and_decodes_it(
+  tiny_bundle, monkeypatch, prediction, weighting
+):
+  """Whatever it is asked to answer: stage, record and sampler agree."""
+  config = diffusion.get_config('tiny')
+  config.diffusion.prediction = prediction
+  config.diffusion.loss_weighting = weighting
+  config.sampling.sampler = 'ddim'
+  image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+  x = jnp.asarray(image / 127.5 - 1, jnp.float32)
+
+  class Oracle:
+    def apply(self, variables, z, x_hat, log_snr, quality):
+      alpha, sigma = (
+        schedules.per_example(a, z) for a in schedules.alpha_sigma(log_snr)
+      )
+      if prediction == 'residual':
+        rho = schedules.per_example(coder_rmse(quality), z)
+        scale = jnp.sqrt((alpha * rho) ** 2 + sigma**2)
+        linear = x_hat + alpha * rho**2 / scale * z
+        return (x - linear) * scale / (rho * sigma)
+      eps = (z - alpha * x) / sigma
+      return {'x': x, 'eps': eps, 'v': alpha * eps - sigma * x}[prediction]
+
+  coder = first_stage.FirstStage(tiny_bundle)
+
+  def coder_rmse(quality):
+    return coder.rmse(tiny_bundle.autoencoder_params, quality)
+
+  monkeypatch.setattr(
+    stages.bundle, 'build_score_net', lambda *a, **k: Oracle()
+  )
+  stage = stages.build(config, tiny_bundle)
+  loss, _ = stage.loss(
+    None, stage.frozen, {'image': image}, jax.random.key(0)
+  )
+  assert loss < 1e-3
+  shown = stage.pictures(None, stage.frozen, x)
+  np.testing.assert_allclose(shown['diffusion'], x, atol=2e-3)
+  assert np.mean(np.abs(shown['autoencoder'] - x)) > 0.05
