@@ -32,7 +32,7 @@ def get_config(variant: str = 'default'):
   c.diffusion.loss_weighting = 'eps'
   c.sampling.sampler = 'ddpm'  # ddpm, ddim, dpmpp_2m
   c.sampling.steps = 32
-  c.sampling.grid = 'time'  # time, log_snr: what is divided into equal steps
+  c.sampling.grid = 'log_snr'  # log_snr, time: what has equal steps
   c.sampling.gamma = 0.0  # in [0, 1]: noise injected by ddpm
   # 0.001 to 1; < 1 starts late, from x_hat with less noise
   c.sampling.start = 1.0

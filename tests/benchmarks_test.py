@@ -18,7 +18,7 @@ def _load(name):
 
 
 @pytest.mark.parametrize('name', [
-  'codec_speed', 'guidance', 'large_pictures', 'startup',
+  'codec_speed', 'guidance', 'large_pictures', 'plain_noise', 'startup',
 ])
 def test_help(name):
   done = subprocess.run(

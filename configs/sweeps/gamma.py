@@ -20,5 +20,6 @@ def runs():
   trained = noise_shift.run(noise_shift.SAMPLED)
   for value in VALUES:
     yield base.sample(
-      'gamma', value, trained, sampler='ddpm', steps=STEPS, gamma=value
+      'gamma', value, trained, sampler='ddpm', steps=STEPS, gamma=value,
+      grid='log_snr',
     )

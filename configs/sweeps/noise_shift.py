@@ -25,7 +25,10 @@ SAMPLED = 0.5
 
 def run(value: float) -> base.Run:
   """The point at a value of the axis."""
-  return base.Run('noise_shift', value, base.DIFFUSION, {AXIS: value})
+  return base.Run(
+    'noise_shift', value, base.DIFFUSION,
+    {AXIS: value, 'sampling.grid': 'time'},
+  )
 
 
 def runs():

@@ -6,7 +6,9 @@ which is what time goes into: a Heun step takes two, all others one. Realism is
 bought with PSNR, so each curve is also drawn in the distortion-perception plane
 (Blau & Michaeli 2018, arXiv 1711.06077).
 
-Every point samples from one of two trained networks of the same size.
+Every point samples from one of two trained networks of the same size; the
+diffusion's steps are equal in log-SNR, which the sweep of noise_shift shows to
+be much the better grid.
 """
 from configs.sweeps import base, noise_shift, source_noise
 
@@ -28,7 +30,8 @@ def runs():
     for sampler, evaluations in samplers.items():
       for value in VALUES:
         if value % evaluations == 0:
+          more = {'grid': 'log_snr'} if process == 'diffusion' else {}
           yield base.sample(
             'steps', value, trained[process], f'{process}-{sampler}',
-            sampler=sampler, steps=value // evaluations,
+            sampler=sampler, steps=value // evaluations, **more,
           )

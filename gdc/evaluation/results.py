@@ -60,7 +60,7 @@ def _sweep_block(name: str, folder) -> Block | None:
     [f'{p.value:g}', *_cells(p.curve['results'])] for p in found
   ]
   if len(series) > 1:
-    header = ['process, sampler', *header]
+    header = ['curve', *header]
     rows = [['autoencoder', '', *rows[0][1:]]] + [
       [p.series, *row] for p, row in zip(found, rows[1:], strict=True)
     ]
@@ -245,6 +245,21 @@ def _guidance_block(folder) -> Block | None:
   )
 
 
+def _noise_block(folder) -> Block | None:
+  """The baseline of benchmarks/plain_noise.py."""
+  path = folder / 'plain_noise.json'
+  if not path.exists():
+    return None
+  measured = json.loads(path.read_text())
+  header = ['quality', 'decoder', 'PSNR, dB', 'LPIPS', 'LPIPS, VGG16']
+  return Block(_table(header, [
+    [
+      f'{row["quality"]:g}', row['decoder'], f'{row["psnr"]:.2f}',
+      f'{row["lpips"]:.4f}', f'{row["lpips_vgg"]:.4f}',
+    ] for row in measured['rows']
+  ]), [], 1)
+
+
 # --- The page ---------------------------------------------------------------
 
 
@@ -280,6 +295,7 @@ def blocks(folder) -> dict[str, Block | None]:
     'cid22_val': _cid22_block(folder),
     **{name: _sweep_block(name, folder) for name in points.SWEEPS},
     'plane': _plane_block(folder),
+    'plain_noise': _noise_block(folder),
     'guidance': _guidance_block(folder),
   }
 
@@ -306,9 +322,9 @@ def fill(page: str, made: Mapping[str, Block | None]) -> str:
 
   def text(match):
     block = made[match[2]]
-    inside = MISSING if block is None else (
-      f'![{match[2]}]({FIGURES}/{match[2]}.svg)\n\n{block.text}'
-    )
+    inside = MISSING if block is None else block.text
+    if block and block.panels:
+      inside = f'![{match[2]}]({FIGURES}/{match[2]}.svg)\n\n{inside}'
     return f'{match[1]}{inside}\n{match[3]}'
 
   return pattern.sub(text, page)
@@ -329,8 +345,8 @@ def stale(page: pathlib.Path, made: Mapping[str, Block | None]) -> list[str]:
   ]
   for name, block in made.items():
     path = page.parent / FIGURES / f'{name}.svg'
-    if path.exists() != (block is not None):
-      wrong.append(f'{path}: {"not wanted" if block is None else "missing"}')
+    if path.exists() != bool(block and block.panels):
+      wrong.append(f'{path}: {"not wanted" if path.exists() else "missing"}')
   return wrong
 
 
@@ -340,7 +356,7 @@ def draw(page: pathlib.Path, made: Mapping[str, Block | None]) -> None:
   filled = fill(page.read_text(), made)
   for name, block in made.items():
     path = page.parent / FIGURES / f'{name}.svg'
-    if block is None:
+    if not (block and block.panels):
       path.unlink(missing_ok=True)
       continue
     panels = [

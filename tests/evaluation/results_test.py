@@ -15,7 +15,7 @@ META = {
   'versions': {'jax': '0.10.2'},
 }
 QUALITY = [1.0, 3.0]
-ALL = ['cid22_val', *points.SWEEPS, 'plane', 'guidance']
+ALL = ['cid22_val', *points.SWEEPS, 'plane', 'plain_noise', 'guidance']
 PAGE = '# By hand\n\n' + '\n'.join(
   f'About {name}.\n\n<!-- begin {name} -->\nold\n<!-- end {name} -->\n\nAfter.'
   for name in ALL
@@ -179,6 +179,16 @@ def test_guidance(folder):
   (panel,) = block.panels
   assert [line['kind'] for line in panel['lines']] == ['curve', 'mark']
   assert panel['lines'][1]['notes'] == ['1', '0.5']
+
+
+def test_plain_noise_has_a_table_and_no_figure(folder):
+  _write(folder / 'plain_noise.json', {'rows': [{
+    'quality': 1.0, 'decoder': 'mse', 'psnr': 27.346, 'lpips': 0.2, 'lpips_vgg':
+    0.3,
+  }]})
+  block = results.blocks(folder)['plain_noise']
+  assert _table(block)[2:] == [['1', 'mse', '27.35', '0.2000', '0.3000']]
+  assert not block.panels
 
 
 # --- What does not compare --------------------------------------------------
