@@ -180,7 +180,7 @@ class Decoding:
         return output
       # The velocity stands for the residual at t = 1, and that for an image.
       left = (1 - t)[:, None, None, None]
-      end = z + left * flow.velocity(output, z, t)
+      end = flow.end(output, z, t)
       image = self._take_steps(
         weights, flow.from_residual(end, x_hat, rmse), latents, quality,
         strength, width, steps, method=method,

@@ -10,14 +10,14 @@ was trained. A decoder that lowers LPIPS by no more than noise of the same PSNR
 has not been shown to make detail. Writes results/plain_noise.json.
 """
 import argparse
-import json
 import pathlib
 
 import numpy as np
 
+from gdc.codec import bitstream
 from gdc.codec import codec as codec_lib
 from gdc.data import sources
-from gdc.evaluation import distortion, perceptual
+from gdc.evaluation import distortion, perceptual, sweep
 
 OUT = pathlib.Path(__file__).parents[1] / 'results' / 'plain_noise.json'
 QUALITIES = (1.0, 3.0)
@@ -32,7 +32,7 @@ DECODERS = {
 def noisy(codec, data: bytes, amount: float, seed: int) -> np.ndarray:
   """The autoencoder's picture with noise of `amount` times its RMSE."""
   latents, header, _ = codec.read(data)
-  quality = 1 + header.quality_index / 16
+  quality = bitstream.index_to_quality(header.quality_index)
   x_hat = codec._networks.synthesise(latents, quality, np.float32)
   rmse = codec._rmse(header.quality_index)
   noise = np.random.default_rng(seed).standard_normal(x_hat.shape)
@@ -45,12 +45,11 @@ def main():
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   ).parse_args()
   codec = codec_lib.load('lean')
-  files = sources.build('box:heldout')
+  images = [image for _, image in sources.box_images('heldout')]
   rows = []
   for quality in QUALITIES:
     found = {}
-    for i in range(len(files)):
-      image = files[i]['image']
+    for i, image in enumerate(images):
       data = codec.compress(image, quality)
       pictures = {
         name: codec.decompress(data, **how) for name, how in DECODERS.items()
@@ -70,8 +69,8 @@ def main():
         'lpips_vgg': vgg,
       })
       print(f'{quality:g}  {name:20}  {psnr:.2f}  {alex:.4f}  {vgg:.4f}')
-  meta = {'digest': codec.digest, 'pictures': f'box:heldout, {len(files)}'}
-  OUT.write_text(json.dumps({'meta': meta, 'rows': rows}, indent=2) + '\n')
+  meta = {'digest': codec.digest, 'pictures': f'box:heldout, {len(images)}'}
+  sweep.save({'meta': meta, 'rows': rows}, OUT)
 
 
 if __name__ == '__main__':

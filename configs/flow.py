@@ -12,7 +12,8 @@ Variants (--config configs/flow.py:NAME):
 
 To expect: the default, on two CPU cores, in 3 minutes: on the box's held-out
 photographs at quality 1 (0.233 bpp) LPIPS 0.187, the autoencoder alone 0.211;
-PSNR 27.14 and 27.35 dB. `paper` has not been trained yet.
+PSNR 27.14 and 27.35 dB. `paper` has not been trained yet, `reflow` not
+measured.
 """
 import ml_collections
 

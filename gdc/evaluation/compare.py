@@ -7,8 +7,6 @@ gdc:flow@4 (a decoder of the model, with its steps), jpeg, webp, avif.
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
-
 from gdc.evaluation import baselines, rate, sweep
 
 # Encoder qualities that span the codec's rates.
@@ -135,12 +133,9 @@ def bd_rates(results) -> list[dict]:
 
 
 def _at_rate(result, bpp: float) -> dict:
-  """A baseline's mean curve at a rate; {} outside its range."""
+  """A baseline's mean curve at a rate; None outside its range."""
   curve = result['results']
-  x = np.log(curve['bpp'])
-  if not x[0] <= np.log(bpp) <= x[-1]:
-    return {'jpeg_psnr': None, 'jpeg_lpips': None}
   return {
-    'jpeg_psnr': float(np.interp(np.log(bpp), x, curve['psnr-rgb'])),
-    'jpeg_lpips': float(np.interp(np.log(bpp), x, curve['lpips-alex'])),
+    f'jpeg_{name}': rate.at_rates(curve['bpp'], curve[key], [bpp])[0]
+    for name, key in (('psnr', 'psnr-rgb'), ('lpips', 'lpips-alex'))
   }

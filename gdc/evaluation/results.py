@@ -9,303 +9,23 @@ kept.
 """
 import argparse
 import difflib
-import json
 import pathlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
-import numpy as np
-
-from gdc.evaluation import points, sweep
+from gdc.evaluation import blocks
 
 MISSING = 'Not measured yet.'
 FIGURES = 'figures'  # beside the page
-LPIPS, PSNR = (sweep.MEASURES[name][0] for name in ('lpips', 'psnr'))
-COLUMNS = {LPIPS: ('LPIPS', '.4f'), PSNR: ('PSNR, dB', '.2f')}
 
 
-class Block(NamedTuple):
-  """What one pair of markers encloses, and the panels of its figure.
-
-  The panels are the arguments of figures.Panel and figures.Line, so that
-  checking a page needs no matplotlib.
-  """
-
-  text: str
-  panels: Sequence[Mapping[str, Any]]
-  columns: int
-
-
-# --- Sweeps -----------------------------------------------------------------
-
-
-def _sweep_block(name: str, folder) -> Block | None:
-  layout = points.SWEEPS[name]
-  found = points.read(folder / 'sweeps' / name, layout)
-  if not found:
-    return None
-  reference = found[0].reference['results']
-  qualities = reference['quality']
-  series = list(dict.fromkeys(p.series for p in found))
-  header = [
-    layout.label,
-    *(
-      f'{title}, quality {quality:g}'
-      for title, _ in COLUMNS.values() for quality in qualities
-    ),
-  ]
-  rows = [['autoencoder', *_cells(reference)]] + [
-    [f'{p.value:g}', *_cells(p.curve['results'])] for p in found
-  ]
-  if len(series) > 1:
-    header = ['curve', *header]
-    rows = [['autoencoder', '', *rows[0][1:]]] + [
-      [p.series, *row] for p, row in zip(found, rows[1:], strict=True)
-    ]
-
-  panels = []
-  for key, (title, _) in COLUMNS.items():
-    for i, quality in enumerate(qualities):
-      lines = []
-      for colour, label in enumerate(series):
-        chosen = [p for p in found if p.series == label]
-        lines.append({
-          'label': label, 'colour': colour, 'x': [p.value for p in chosen],
-          'y': [p.curve['results'][key][i] for p in chosen],
-        })
-      lines.append({
-        'label': 'autoencoder', 'x': (), 'y': (reference[key][i],),
-        'colour': 7, 'kind': 'level',
-      })
-      panels.append({
-        'x_label': layout.label, 'y_label': title, 'log_x': layout.log_x,
-        'lines': lines, 'title': f'quality {quality:g}',
-      })
-  text = f'{_table(header, rows)}\n\n{points.conditions(found, layout)}'
-  return Block(text, panels, len(qualities))
-
-
-def _plane_block(folder) -> Block | None:
-  """The distortion-perception plane of the sweep of steps."""
-  found = points.read(folder / 'sweeps' / 'steps', points.SWEEPS['steps'])
-  if not found:
-    return None
-  reference = found[0].reference['results']
-  panels = []
-  for i, quality in enumerate(reference['quality']):
-    lines = []
-    for colour, label in enumerate(dict.fromkeys(p.series for p in found)):
-      chosen = [p for p in found if p.series == label]
-      lines.append({
-        'label': label, 'colour': colour,
-        'x': [p.curve['results'][PSNR][i] for p in chosen],
-        'y': [p.curve['results'][LPIPS][i] for p in chosen],
-        'notes': [f'{p.value:g}' for p in chosen],
-      })
-    lines.append({
-      'label': 'autoencoder', 'x': [reference[PSNR][i]],
-      'y': [reference[LPIPS][i]], 'colour': 7, 'kind': 'mark',
-    })
-    panels.append({
-      'x_label': 'PSNR, dB', 'y_label': 'LPIPS', 'lines': lines,
-      'title': f'quality {quality:g}',
-    })
-  text = (
-    'The points of the table above; the number beside each is that of its '
-    'evaluations. Better is to the right and below.'
-  )
-  return Block(text, panels, len(panels))
-
-
-# --- Rate and distortion ----------------------------------------------------
-
-
-def _cid22_block(folder) -> Block | None:
-  """The model in the box on the CID22 validation set, and others' codecs."""
-  curves = [
-    json.loads(path.read_text())
-    for path in sorted((folder / 'cid22_val').glob('*.json'))
-  ]
-  own = {
-    curve['name'].partition(':')[2]: curve['results']
-    for curve in curves if curve['meta']['digest']
-  }
-  if 'mse' not in own:
-    return None
-  reference = own.pop('mse')
-  for label, curve in own.items():
-    if curve['bpp'] != reference['bpp']:
-      raise ValueError(f'cid22_val: {label} and mse are not of equal bits.')
-  shown = {'mse': reference, **dict(sorted(own.items()))} | {
-    curve['name'].upper(): _at_rates(curve['results'], reference['bpp'])
-    for curve in curves if not curve['meta']['digest']
-  }
-  header = ['quality', 'bpp'] + [
-    f'{title} {label}' for title, _ in COLUMNS.values() for label in shown
-  ]
-  rows = [
-    [
-      f'{quality:g}', f'{reference["bpp"][i]:.3f}',
-      *(
-        _cell(results[key][i], style)
-        for key, (_, style) in COLUMNS.items() for results in shown.values()
-      ),
-    ]
-    for i, quality in enumerate(reference['quality'])
-  ]
-  panels = [
-    {
-      'x_label': 'bits per pixel', 'y_label': title,
-      'lines': [
-        {'label': label, 'x': reference['bpp'], 'y': results[key], 'colour': i}
-        for i, (label, results) in enumerate(shown.items())
-      ],
-    }
-    for key, (title, _) in COLUMNS.items()
-  ]
-  meta = next(c['meta'] for c in curves if c['meta']['digest'])
-  text = (
-    f'{_table(header, rows)}\n\nMeans over {meta["num_images"]} pictures. '
-    f'Model `{meta["model"]}` (`{meta["digest"][:8]}`). Evaluated on '
-    f'{points.machine(meta)}. Other codecs are read at equal bits off their '
-    'mean curves, linear in log bpp.'
-  )
-  return Block(text, panels, len(panels))
-
-
-def _at_rates(curve, bpp):
-  """A curve's measures at other rates; None beyond its ends."""
-  found = {}
-  for key in COLUMNS:
-    values = np.interp(
-      np.log(bpp), np.log(curve['bpp']), curve[key], np.nan, np.nan
-    )
-    found[key] = [float(v) if np.isfinite(v) else None for v in values]
-  return found
-
-
-# --- Guidance ---------------------------------------------------------------
-
-
-def _guidance_block(folder) -> Block | None:
-  """The experiment of benchmarks/guidance.py."""
-  path = folder / 'guidance.json'
-  if not path.exists():
-    return None
-  measured = json.loads(path.read_text())['rows']
-  series = list(dict.fromkeys((r['method'], r['where']) for r in measured))
-  order = sorted(measured, key=lambda row: (
-    row['quality'], series.index((row['method'], row['where'])), -row['width'],
-    row['steps'], row['strength'],
-  ))
-  header = [
-    'quality', 'method', 'on', 'strength', 'cells', 'steps',
-    *(t for t, _ in COLUMNS.values()), 're-encoded alike',
-  ]
-  rows = [
-    [
-      f'{row["quality"]:g}', row['method'], row['where'],
-      f'{row["strength"]:g}', f'{row["width"]:g}', str(row['steps']),
-      _cell(row['lpips'], COLUMNS[LPIPS][1]),
-      _cell(row['psnr'], COLUMNS[PSNR][1]), f'{row["reencoded_nonzero"]:.1%}',
-    ]
-    for row in order
-  ]
-  panels = []
-  for quality in dict.fromkeys(row['quality'] for row in order):
-    lines = []
-    for colour, (method, where) in enumerate(series):
-      chosen = [
-        row for row in order
-        if (row['quality'], row['method'], row['where'])
-        == (quality, method, where)
-      ]
-      straight = method == 'mix'
-      lines.append({
-        'label': f'{method}, {where}', 'colour': colour,
-        'x': [row['psnr'] for row in chosen],
-        'y': [row['lpips'] for row in chosen],
-        'kind': 'curve' if straight else 'mark',
-        'notes': [
-          f'{row["strength"] if straight else row["width"]:g}'
-          for row in chosen
-        ],
-      })
-    panels.append({
-      'x_label': 'PSNR, dB', 'y_label': 'LPIPS', 'lines': lines,
-      'title': f'quality {quality:g}',
-    })
-  return Block(
-    f'{_table(header, rows)}\n\nNumbers in the figure are the width of the '
-    "cells, of mix its strength, which is `--realism`'s. Re-encoded alike: the "
-    'share of the latents other than 0 that come out the same.',
-    panels, min(2, len(panels)),
-  )
-
-
-def _noise_block(folder) -> Block | None:
-  """The baseline of benchmarks/plain_noise.py."""
-  path = folder / 'plain_noise.json'
-  if not path.exists():
-    return None
-  measured = json.loads(path.read_text())
-  header = ['quality', 'decoder', 'PSNR, dB', 'LPIPS', 'LPIPS, VGG16']
-  return Block(_table(header, [
-    [
-      f'{row["quality"]:g}', row['decoder'], f'{row["psnr"]:.2f}',
-      f'{row["lpips"]:.4f}', f'{row["lpips_vgg"]:.4f}',
-    ] for row in measured['rows']
-  ]), [], 1)
-
-
-# --- The page ---------------------------------------------------------------
-
-
-def _table(header, rows) -> str:
-  """Markdown."""
-  lines = [header, ['---'] * len(header), *rows]
-  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-
-
-def _cell(value, style) -> str:
-  return '-' if value is None else f'{value:{style}}'
-
-
-def _cells(results) -> list[str]:
-  """Every measure at every quality."""
-  return [
-    _cell(value, style)
-    for key, (_, style) in COLUMNS.items() for value in results[key]
-  ]
-
-
-def blocks(folder) -> dict[str, Block | None]:
-  """Everything that is generated, by name; None where nothing is measured.
-
-  Args:
-    folder: results/.
-
-  Raises:
-    ValueError: results that can not be read, or do not compare.
-  """
-  folder = pathlib.Path(folder)
-  return {
-    'cid22_val': _cid22_block(folder),
-    **{name: _sweep_block(name, folder) for name in points.SWEEPS},
-    'plane': _plane_block(folder),
-    'plain_noise': _noise_block(folder),
-    'guidance': _guidance_block(folder),
-  }
-
-
-def fill(page: str, made: Mapping[str, Block | None]) -> str:
+def fill(page: str, made: Mapping[str, blocks.Block | None]) -> str:
   """The page with every block as the data gives it.
 
   Args:
     page: its text.
-    made: of `blocks`.
+    made: of blocks.build.
 
   Raises:
     ValueError: a block's markers are missing, doubled, or of no such block.
@@ -330,7 +50,9 @@ def fill(page: str, made: Mapping[str, Block | None]) -> str:
   return pattern.sub(text, page)
 
 
-def stale(page: pathlib.Path, made: Mapping[str, Block | None]) -> list[str]:
+def stale(
+  page: pathlib.Path, made: Mapping[str, blocks.Block | None]
+) -> list[str]:
   """What is not as the data gives it: lines of the page, figures.
 
   A figure is held to be there, and no more: its data is in the table, and
@@ -350,7 +72,7 @@ def stale(page: pathlib.Path, made: Mapping[str, Block | None]) -> list[str]:
   return wrong
 
 
-def draw(page: pathlib.Path, made: Mapping[str, Block | None]) -> None:
+def draw(page: pathlib.Path, made: Mapping[str, blocks.Block | None]) -> None:
   """Writes the page and its figures."""
   from gdc.evaluation import figures  # matplotlib, which --check goes without
   filled = fill(page.read_text(), made)
@@ -384,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     help='default: docs/results.md; figures/ is beside it',
   )
   arguments = parser.parse_args(argv)
-  made = blocks(arguments.results)
+  made = blocks.build(arguments.results)
   if not arguments.check:
     draw(arguments.page, made)
     return 0

@@ -92,6 +92,12 @@ def velocity(output, r_t, t):
   return output / schedules.per_example(left, r_t) - r_t
 
 
+def end(output, r_t, t):
+  """r_1, where the path through r_t is expected to end; as for velocity."""
+  left = schedules.per_example(1 - t, r_t)
+  return r_t + left * velocity(output, r_t, t)
+
+
 def loss(predict, r_0, r_1, t) -> jax.Array:
   """Squared error per example of the predicted velocity.
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from gdc.codec import bundle, decoders
+from gdc.data import transforms
 
 
 class FirstStage:
@@ -59,3 +60,10 @@ class FirstStage:
       spec['sampling']['steps'],
     )
     return {'original': images, 'autoencoder': x_hat, entry: decoded}
+
+
+def init(net, key, batch):
+  """Parameters of a score network that takes a batch as stage 1 codes it."""
+  image = transforms.to_float(batch['image'])
+  ones = jnp.ones(image.shape[0])
+  return net.init(key, image, image, ones, ones)['params']

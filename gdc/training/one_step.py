@@ -63,13 +63,10 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
   if dials.perceptual:
     frozen['vgg'] = lpips.weights('vgg')
   if dials.matching:
-    frozen['flow'] = teacher
+    frozen['teacher'] = teacher
 
   def init(key, batch):
-    image = transforms.to_float(batch['image'])
-    ones = jnp.ones(image.shape[0])
-    params = net.init(key, image, image, ones, ones)['params']
-    return start({}, params)
+    return start({}, first_stage.init(net, key, batch))
 
   def start(params, exported):
     """From exported weights, the flow's or one's own; `fake` from the flow's.
@@ -85,10 +82,8 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
     return started
 
   def end(params, r, x_hat, t, quality):
-    """Where the path through r at time t is expected to end."""
     output = net.apply({'params': params}, r, x_hat, t, quality)
-    left = (1 - t)[:, None, None, None]
-    return r + left * flow.velocity(output, r, t)
+    return flow.end(output, r, t)
 
   def loss(params, frozen, batch, key):
     image = transforms.to_float(batch['image'])
@@ -125,7 +120,7 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
         ),
         jax.lax.stop_gradient(r_1), t,
       )
-      real = end(frozen['flow'], noised, x_hat, t, quality)
+      real = end(frozen['teacher'], noised, x_hat, t, quality)
       fake = end(fake_params, noised, x_hat, t, quality)
       metrics['matching'] = _matching(r_1, real, fake)
       total += dials.matching * metrics['matching']

@@ -127,11 +127,6 @@ def _score_stage(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
       )
     frozen['teacher'] = autoencoder.decoders['flow'][1]
 
-  def init(key, batch):
-    image = transforms.to_float(batch['image'])
-    ones = jnp.ones(image.shape[0])
-    return net.init(key, image, image, ones, ones)['params']
-
   def loss(params, frozen, batch, key):
     image = transforms.to_float(batch['image'])
     quality_key, time_key, noise_key = jax.random.split(key, 3)
@@ -156,7 +151,8 @@ def _score_stage(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
     )
 
   return stage_lib.Stage(
-    process, spec, init, loss, frozen, coder.num_levels, autoencoder, pictures
+    process, spec, functools.partial(first_stage.init, net), loss, frozen,
+    coder.num_levels, autoencoder, pictures,
   )
 
 

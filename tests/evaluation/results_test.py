@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gdc.evaluation import points, results
+from gdc.evaluation import blocks, points, results
 
 ROOT = pathlib.Path(__file__).parents[2]
 META = {
@@ -116,7 +116,7 @@ def _table(block):
 
 
 def test_a_sweep_is_laid_out_by_its_configs(folder):
-  block = results.blocks(folder)['noise_shift']
+  block = blocks.build(folder)['noise_shift']
   header, _, reference, *rows = _table(block)
   assert header == [
     'noise_shift', 'LPIPS, quality 1', 'LPIPS, quality 3',
@@ -141,7 +141,7 @@ def test_a_sweep_is_laid_out_by_its_configs(folder):
 
 
 def test_steps_are_counted_as_evaluations(folder):
-  made = results.blocks(folder)
+  made = blocks.build(folder)
   rows = _table(made['steps'])[3:]
   assert [row[:2] for row in rows] == [
     ['diffusion, ddim', '8'], ['flow, euler', '1'], ['flow, euler', '4'],
@@ -158,7 +158,7 @@ def test_steps_are_counted_as_evaluations(folder):
 
 
 def test_other_codecs_are_read_at_equal_bits(folder):
-  header, _, *rows = _table(results.blocks(folder)['cid22_val'])
+  header, _, *rows = _table(blocks.build(folder)['cid22_val'])
   assert header == [
     'quality', 'bpp', 'LPIPS mse', 'LPIPS flow', 'LPIPS JPEG',
     'PSNR, dB mse', 'PSNR, dB flow', 'PSNR, dB JPEG',
@@ -168,7 +168,7 @@ def test_other_codecs_are_read_at_equal_bits(folder):
 
 
 def test_guidance(folder):
-  block = results.blocks(folder)['guidance']
+  block = blocks.build(folder)['guidance']
   end = ['0.2000', '27.50', '91.5%']
   assert _table(block)[2:] == [
     ['1', 'mix', 'picture', '0', '1', '1', *end],
@@ -186,7 +186,7 @@ def test_plain_noise_has_a_table_and_no_figure(folder):
     'quality': 1.0, 'decoder': 'mse', 'psnr': 27.346, 'lpips': 0.2, 'lpips_vgg':
     0.3,
   }]})
-  block = results.blocks(folder)['plain_noise']
+  block = blocks.build(folder)['plain_noise']
   assert _table(block)[2:] == [['1', 'mse', '27.35', '0.2000', '0.3000']]
   assert not block.panels
 
@@ -205,7 +205,7 @@ def test_points_of_unequal_runs_are_refused(folder, change, words):
     'diffusion.noise_shift': 2.0, **change
   }))
   with pytest.raises(ValueError, match=words):
-    results.blocks(folder)
+    blocks.build(folder)
 
 
 def test_points_of_other_bits_or_pictures_are_refused(folder):
@@ -215,26 +215,26 @@ def test_points_of_other_bits_or_pictures_are_refused(folder):
   other['diffusion']['meta']['digest'] = 'b' * 64
   _write(path, other)
   with pytest.raises(ValueError, match='differ in digest'):
-    results.blocks(folder)
+    blocks.build(folder)
   other = copy.deepcopy(good)
   other['diffusion']['images'][0]['name'] = 'c'
   _write(path, other)
   with pytest.raises(ValueError, match='differ in the pictures'):
-    results.blocks(folder)
+    blocks.build(folder)
 
 
 def test_what_decides_no_figure_may_differ(folder):
   config = _config(log_every=5, **{'diffusion.noise_shift': 2.0})
   config['sampling']['later_field'] = 1
   _point(folder, 'noise_shift/9', config)
-  assert results.blocks(folder)['noise_shift'].text.count('\n| ') == 6
+  assert blocks.build(folder)['noise_shift'].text.count('\n| ') == 6
 
 
 def test_a_file_without_its_config_is_named(folder):
   path = folder / 'sweeps' / 'warp' / '1.json'
   _write(path, {'mse': _curve([1, 2], [1, 2]), 'flow': _curve([1, 2], [1, 2])})
   with pytest.raises(ValueError, match=r'1\.json has not .*config'):
-    results.blocks(folder)
+    blocks.build(folder)
 
 
 # --- The page ---------------------------------------------------------------
@@ -310,5 +310,5 @@ def test_markers_must_be_right(page):
 
 def test_the_page_of_this_project_is_what_its_data_gives():
   page = ROOT / 'docs' / 'results.md'
-  made = results.blocks(ROOT / 'results')
+  made = blocks.build(ROOT / 'results')
   assert results.stale(page, made) == []

@@ -50,3 +50,16 @@ def test_every_velocity_can_be_said_also_at_the_end():
   np.testing.assert_allclose(
     flow.velocity(output, r_t, t), r_1 - r_0, atol=1e-5
   )
+
+
+def test_the_end_is_where_the_velocity_leads():
+  r_0, r_1 = normal(1, 3, 2, 2, 3), normal(2, 3, 2, 2, 3)
+  t = jnp.array([0.0, 0.5, 0.9])
+  r_t = flow.interpolate(r_0, r_1, t)
+  # The output that stands for this path's velocity.
+  output = (1 - t)[:, None, None, None] * (r_1 - r_0 + r_t)
+  np.testing.assert_allclose(flow.end(output, r_t, t), r_1, atol=1e-5)
+  # In one step from the start, the answer is the end.
+  np.testing.assert_allclose(
+    flow.end(output[:1], r_0[:1], t[:1]), output[:1], atol=1e-6
+  )
