@@ -100,12 +100,25 @@ def test_errors(arguments, words, capsys):
   assert words in printed.err and not printed.out
 
 
+# What a shell passes on to `python`, a word a line, instead of running it.
+_RECORD = """
+python() { printf '%s\\n' "$@" --END; }
+sh() { cat; }
+"""
+
+
 def test_the_commands_of_the_docs_work(capsys):
   found = []
   for page in sorted((ROOT / 'docs').glob('*.md')):
-    found += re.findall(r'python -m launch\.sweep([^|`\n]*)', page.read_text())
-  assert found
-  for arguments in found:
-    words = shlex.split(arguments)
-    if words != ['--help']:
-      assert _lines(capsys, *words)
+    for block in re.findall(r'```bash\n(.*?)```', page.read_text(), re.DOTALL):
+      if 'launch.sweep' in block:
+        passed = subprocess.run(
+          ['sh', '-ec', _RECORD + block],
+          capture_output=True, text=True, check=True,
+        ).stdout
+        found += passed.split('--END\n')[:-1]
+  sweeps = [words.splitlines() for words in found if 'launch.sweep' in words]
+  assert len(sweeps) > 3
+  for words in sweeps:
+    assert words[:2] == ['-m', 'launch.sweep']
+    assert _lines(capsys, *words[2:])
