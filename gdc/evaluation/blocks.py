@@ -4,9 +4,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gdc.evaluation import points, rate, sweep
+from gdc.evaluation import measures, points, records, tables
 
-LPIPS, PSNR = (sweep.MEASURES[name][0] for name in ('lpips', 'psnr'))
+LPIPS, PSNR = (measures.MEASURES[name].key for name in ('lpips', 'psnr'))
+EVALUATIONS = ('cid22_val', 'clic25_val')
 COLUMNS = {LPIPS: ('LPIPS', '.4f'), PSNR: ('PSNR, dB', '.2f')}
 
 
@@ -103,64 +104,43 @@ def _plane_block(folder) -> Block | None:
   return Block(text, panels, len(panels))
 
 
-# --- Rate and distortion ----------------------------------------------------
+# --- Evaluations ------------------------------------------------------------
 
 
-def _cid22_block(folder) -> Block | None:
-  """The model in the box on the CID22 validation set, and others' codecs."""
-  curves = [
-    json.loads(path.read_text())
-    for path in sorted((folder / 'cid22_val').glob('*.json'))
-  ]
-  own = {
-    curve['name'].partition(':')[2]: curve['results']
-    for curve in curves if curve['meta']['digest']
-  }
-  if 'mse' not in own:
+def _evaluation_block(name, folder) -> Block | None:
+  """An evaluation of `gdc eval`: equal bytes, BD-rates, its plots."""
+  results = records.read(folder / name)
+  if not results:
     return None
-  reference = own.pop('mse')
-  for label, curve in own.items():
-    if curve['bpp'] != reference['bpp']:
-      raise ValueError(f'cid22_val: {label} and mse are not of equal bits.')
-  shown = {'mse': reference, **dict(sorted(own.items()))} | {
-    curve['name'].upper(): {
-      key: rate.at_rates(
-        curve['results']['bpp'], curve['results'][key], reference['bpp']
-      ) for key in COLUMNS
-    }
-    for curve in curves if not curve['meta']['digest']
-  }
-  header = ['quality', 'bpp'] + [
-    f'{title} {label}' for title, _ in COLUMNS.values() for label in shown
+  swept = {k: v for k, v in results.items() if not tables.is_matched(k)}
+  result = next(iter(results.values()))
+  meta = result['meta']
+  anchor = tables.anchor_of(list(swept))
+  shown = [
+    tables.equal_bytes(results),
+    tables.bjontegaard(tables.differences(swept, anchor), anchor, result),
   ]
-  rows = [
-    [
-      f'{quality:g}', f'{reference["bpp"][i]:.3f}',
-      *(
-        _cell(results[key][i], style)
-        for key, (_, style) in COLUMNS.items() for results in shown.values()
-      ),
-    ]
-    for i, quality in enumerate(reference['quality'])
+  parts = [
+    f'![{plot.stem}](../results/{name}/{plot.name})'
+    for plot in sorted((folder / name).glob('*.svg'))
   ]
-  panels = [
-    {
-      'x_label': 'bits per pixel', 'y_label': title,
-      'lines': [
-        {'label': label, 'x': reference['bpp'], 'y': results[key], 'colour': i}
-        for i, (label, results) in enumerate(shown.items())
-      ],
-    }
-    for key, (title, _) in COLUMNS.items()
-  ]
-  meta = next(c['meta'] for c in curves if c['meta']['digest'])
-  text = (
-    f'{_table(header, rows)}\n\nMeans over {meta["num_images"]} pictures. '
-    f'Model `{meta["model"]}` (`{meta["digest"][:8]}`). Evaluated on '
-    f'{points.machine(meta)}. Other codecs are read at equal bits off their '
-    'mean curves, linear in log bpp.'
+  for table in filter(None, shown):
+    parts += [f'{table.title}. {table.note}', _table(table.header, table.rows)]
+  patches = (
+    f', {meta["num_patches"]} patches of 256 pixels for {meta["features"]} and '
+    'KID' if 'features' in meta else ''
   )
-  return Block(text, panels, len(panels))
+  model = (
+    f' Model `{meta["model"]}` (`{meta["digest"][:8]}`).' if meta['digest']
+    else ''
+  )
+  parts += [
+    f'Ours, all of it, made by `{meta["command"]}`: {meta["num_images"]} '
+    f'pictures{patches}.{model} Evaluated on {points.machine(meta)}, '
+    f'{meta["date"][:10]}. Every row and every mean: '
+    f'[results/{name}](../results/{name}).'
+  ]
+  return Block('\n\n'.join(parts), [], 1)
 
 
 # --- Experiments ------------------------------------------------------------
@@ -269,7 +249,7 @@ def build(folder) -> dict[str, Block | None]:
   """
   folder = pathlib.Path(folder)
   return {
-    'cid22_val': _cid22_block(folder),
+    **{name: _evaluation_block(name, folder) for name in EVALUATIONS},
     **{name: _sweep_block(name, folder) for name in points.SWEEPS},
     'plane': _plane_block(folder),
     'plain_noise': _noise_block(folder),

@@ -27,8 +27,11 @@ _SETTINGS = {
 _STYLES = {
   'curve': {'marker': 'o', 'markersize': 4},
   'level': {'linestyle': '--', 'linewidth': 1},
+  'published': {'linewidth': 0.7, 'alpha': 0.7, 'zorder': 1},
   'mark': {'marker': 'X', 'markersize': 6, 'linestyle': ''},
 }
+_DASHES = ('-', '--', ':', '-.', (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+_MARKERS = ('o', 's', '^', 'D', 'v', 'P')
 
 
 class Line(NamedTuple):
@@ -40,9 +43,11 @@ class Line(NamedTuple):
     y: as many values; of a 'level' the one value. A point with None on either
       axis is left out.
     colour: index into matplotlib's cycle of ten.
-    kind: curve (points joined), level (a dashed line across the panel), or
-      mark (points alone).
+    kind: curve (points joined), level (a dashed line across the panel), mark
+      (points alone), or published (others' curves, and what is to stand back:
+      thin).
     notes: a word at each point, or none.
+    style: index of a dash pattern, and of a marker where there are any.
   """
 
   label: str
@@ -51,6 +56,7 @@ class Line(NamedTuple):
   colour: int
   kind: str = 'curve'
   notes: Sequence[str] = ()
+  style: int = 0
 
 
 class Panel(NamedTuple):
@@ -98,6 +104,10 @@ def _draw_panel(axes, panel):
     style = {
       **_STYLES[line.kind], 'color': f'C{line.colour}', 'label': line.label
     }
+    if line.style:
+      style['linestyle'] = _DASHES[line.style % len(_DASHES)]
+      if 'marker' in style:
+        style['marker'] = _MARKERS[line.style % len(_MARKERS)]
     if line.kind == 'level':
       axes.axhline(line.y[0], **style)
       continue

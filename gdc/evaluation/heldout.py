@@ -13,7 +13,15 @@ import tqdm
 
 from gdc.codec import codec as codec_lib
 from gdc.data import sources
-from gdc.evaluation import compare, distortion, perceptual, rate, report, sweep
+from gdc.evaluation import (
+  codecs,
+  distortion,
+  perceptual,
+  rate,
+  records,
+  report,
+  sweep,
+)
 
 PICTURES = 3  # how many photographs are shown side by side
 
@@ -39,7 +47,7 @@ def run(
       for LPIPS are left out, and that is said.
     decoder: the score decoder to compare with the autoencoder; None: no one.
     pictures: folder of the pictures; None makes none.
-    results: file of the figures, sweep.evaluate's as JSON; None makes none.
+    results: file of the figures, records.result's as JSON; None makes none.
     record: of the run, for `config` in each result's meta. Results are for
       others to read: absolute paths in it are cut to their last names.
 
@@ -71,18 +79,37 @@ def run(
   if results is None:
     return paths
 
-  decoders = [{'decoder': name} for name in names]
-  total = len(images) * len(qualities) * len(decoders)
+  coders = codecs.build(
+    [f'gdc:{name}' for name in names], codec, list(qualities)
+  )
+  total = len(images) * len(qualities) * len(coders)
   with tqdm.tqdm(total=total, unit='picture', desc='eval') as bar:
-    curves = sweep.evaluate(
-      codec, images, list(qualities), decoders,
-      on_row=lambda row: bar.update(),
+    measured = sweep.evaluate(
+      coders, images, on_row=lambda row: bar.update()
     )
+  curves = {
+    label.removeprefix('gdc:'): curve for label, curve in measured.items()
+  }
   for curve in curves.values():
     curve['meta']['config'] = _portable(record or {})
-  sweep.save(curves, results)
-  print(report.format_table(compare.summary(curves)))
+  records.save(curves, results)
+  print(report.format_table(_summary(curves)))
   return {**paths, 'results': str(results)}
+
+
+def _summary(curves) -> list[dict]:
+  """The means, a row for each quality and decoder."""
+  rows = []
+  for name, curve in curves.items():
+    means = curve['results']
+    rows += [
+      {
+        'quality': quality, 'decoder': name, 'bpp': means['bpp'][i],
+        'psnr': means['psnr-rgb'][i], 'lpips': means['lpips-alex'][i],
+      }
+      for i, quality in enumerate(means['quality'])
+    ]
+  return sorted(rows, key=lambda row: row['quality'])
 
 
 def _portable(value):

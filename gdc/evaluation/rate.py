@@ -1,18 +1,40 @@
-"""Rates: bits per pixel, and the Bjontegaard difference between two curves.
+"""Rates: bits per pixel, and Bjontegaard's differences between two curves.
 
-Bjontegaard, VCEG-M33 (2001), with piecewise interpolators in place of the
-cubic fit: PCHIP, as in JCT-VC's spreadsheets, or Akima, as proposed by
-Herglotz et al. 2022, 'Beyond Bjontegaard', https://arxiv.org/abs/2202.12565.
+Bjontegaard, VCEG-M33 (2001): the mean difference of rate at equal quality, or
+of quality at equal rate, over what both curves cover, with log-rate for rate.
+Between the points: his cubic polynomial, fitted by least squares ('cubic');
+PCHIP, as in JCT-VC's spreadsheets ('pchip'); or Akima ('akima'), as proposed
+by Herglotz et al. 2022, 'Beyond Bjontegaard', https://arxiv.org/abs/2202.12565.
+The cubic passes through four points and past more of them, and may swing in
+between: compare it with the other two before quoting it.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 from scipy import interpolate
 
-INTERPOLATORS = {
-  'pchip': interpolate.PchipInterpolator,
-  'akima': interpolate.Akima1DInterpolator,
+
+def _cubic_integral(x, y, low, high) -> float:
+  """Of the cubic nearest to the points in least squares."""
+  integral = np.polynomial.Polynomial.fit(x, y, 3).integ()
+  return integral(high) - integral(low)
+
+
+def _piecewise_integral(interpolator, x, y, low, high) -> float:
+  return interpolator(x, y).integrate(low, high)
+
+
+# (x rising, y, low, high) -> integral of the curve from low to high.
+METHODS = {
+  'pchip': functools.partial(
+    _piecewise_integral, interpolate.PchipInterpolator
+  ),
+  'akima': functools.partial(
+    _piecewise_integral, interpolate.Akima1DInterpolator
+  ),
+  'cubic': _cubic_integral,
 }
 MIN_POINTS = 4
 
@@ -24,6 +46,15 @@ class BDRate(NamedTuple):
   quality_low: float  # the interval of quality that both curves cover,
   quality_high: float  # in the units of the measure
   overlap: float  # that interval over the span of both curves, in (0, 1]
+
+
+class BDQuality(NamedTuple):
+  """A Bjontegaard quality difference and the ground it stands on."""
+
+  difference: float  # mean change of the measure at equal rate, in its units
+  rate_low: float  # the interval of rate that both curves cover,
+  rate_high: float  # in the unit of the rates
+  overlap: float  # that interval over the span of both, in log-rate, in (0, 1]
 
 
 def bits_per_pixel(num_bytes: int, height: int, width: int) -> float:
@@ -65,7 +96,7 @@ def bd_rate(
     quality_anchor: [points], the measure at these rates.
     rate_test: [points], rates of the test, in the anchor's unit.
     quality_test: [points], the measure at these rates.
-    method: 'pchip' or 'akima'.
+    method: 'pchip', 'akima' or 'cubic'.
 
   Returns:
     BDRate: percent (-10.0 reads: ten per cent fewer bits than the anchor),
@@ -75,41 +106,99 @@ def bd_rate(
     ValueError: fewer than 4 points on a curve, a value that is not finite, a
       rate <= 0, a curve that turns back, no overlap, or an unknown method.
   """
-  if method not in INTERPOLATORS:
-    raise ValueError(
-      f'method is {method!r}: one of {", ".join(map(repr, INTERPOLATORS))} '
-      'is expected'
-    )
-  anchor, anchor_sign = _curve(rate_anchor, quality_anchor, 'anchor')
-  test, test_sign = _curve(rate_test, quality_test, 'test')
-  if anchor_sign != test_sign:
+  anchor = _points(rate_anchor, quality_anchor, 'anchor')
+  test = _points(rate_test, quality_test, 'test')
+  signs = [
+    _direction(curve, name)
+    for curve, name in ((anchor, 'anchor'), (test, 'test'))
+  ]
+  if signs[0] != signs[1]:
     raise ValueError(
       'quality grows with rate on one curve and falls on the other: the same '
       'measure is expected on both'
     )
-  low = max(anchor[0][0], test[0][0])
-  high = min(anchor[0][-1], test[0][-1])
-  if low >= high:
+  # Rising quality is needed, whichever way it runs with rate.
+  anchor, test = (
+    (quality[:: signs[0]], np.log(rate)[:: signs[0]])
+    for rate, quality in (anchor, test)
+  )
+  mean, low, high, overlap = _mean_difference(
+    anchor, test, method, 'qualities', float
+  )
+  return BDRate(100.0 * float(np.expm1(mean)), low, high, overlap)
+
+
+def bd_quality(
+  rate_anchor, quality_anchor, rate_test, quality_test, method: str = 'pchip'
+) -> BDQuality:
+  """Mean difference of a measure at equal rate, test minus anchor.
+
+  BD-PSNR where the measure is PSNR; any other will do. The measure is
+  interpolated as a function of log-rate and integrated over the rates that
+  both curves cover. Unlike for bd_rate, a curve may turn back in quality.
+
+  Args:
+    rate_anchor: [points], rates of the anchor, > 0, in any unit.
+    quality_anchor: [points], the measure at these rates.
+    rate_test: [points], rates of the test, in the anchor's unit.
+    quality_test: [points], the measure at these rates.
+    method: 'pchip', 'akima' or 'cubic'.
+
+  Returns:
+    BDQuality: difference in the measure's units (+0.5 of PSNR: the test is
+    half a decibel better; of LPIPS: 0.5 worse), rate_low, rate_high, overlap.
+
+  Raises:
+    ValueError: fewer than 4 points on a curve, a value that is not finite, a
+      rate <= 0 or one that comes twice on a curve, no overlap, or an unknown
+      method.
+  """
+  anchor, test = (
+    (np.log(rate), quality)
+    for rate, quality in (
+      _points(rate_anchor, quality_anchor, 'anchor'),
+      _points(rate_test, quality_test, 'test'),
+    )
+  )
+  mean, low, high, overlap = _mean_difference(
+    anchor, test, method, 'rates', np.exp
+  )
+  return BDQuality(mean, float(np.exp(low)), float(np.exp(high)), overlap)
+
+
+def _mean_difference(anchor, test, method, axis, unit):
+  """Of two curves (x rising, y), over the x that both cover.
+
+  Returns:
+    Mean of test minus anchor, ends of the interval, its share of both spans.
+  """
+  if method not in METHODS:
     raise ValueError(
-      f'the anchor covers qualities {anchor[0][0]:.4g} to '
-      f'{anchor[0][-1]:.4g} and the test {test[0][0]:.4g} to '
-      f'{test[0][-1]:.4g}: curves that overlap are expected'
+      f'method is {method!r}: one of {", ".join(map(repr, METHODS))} is '
+      'expected'
+    )
+  low, high = max(anchor[0][0], test[0][0]), min(anchor[0][-1], test[0][-1])
+  if low >= high:
+    spans = [
+      f'{unit(x[0]):.4g} to {unit(x[-1]):.4g}' for x, _ in (anchor, test)
+    ]
+    raise ValueError(
+      f'the anchor covers {axis} {spans[0]} and the test {spans[1]}: curves '
+      'that overlap are expected'
     )
   means = [
-    float(INTERPOLATORS[method](*curve).integrate(low, high)) / (high - low)
+    float(METHODS[method](*curve, low, high)) / (high - low)
     for curve in (anchor, test)
   ]
   span = max(anchor[0][-1], test[0][-1]) - min(anchor[0][0], test[0][0])
-  return BDRate(
-    percent=100.0 * float(np.expm1(means[1] - means[0])),
-    quality_low=float(low),
-    quality_high=float(high),
-    overlap=float((high - low) / span),
+  return (
+    float(means[1] - means[0]), float(low), float(high),
+    float((high - low) / span),
   )
 
 
-def _curve(rate, quality, name):
-  """((quality, log-rate) sorted by quality, +1 or -1 for the direction)."""
+def _points(rate, quality, name):
+  """(rate, quality), checked and sorted by rate."""
   rate = np.asarray(rate, np.float64)
   quality = np.asarray(quality, np.float64)
   if rate.ndim != 1 or rate.shape != quality.shape:
@@ -130,14 +219,23 @@ def _curve(rate, quality, name):
     raise ValueError(f'the {name} has rates {rate}: rates > 0 are expected')
   order = np.argsort(rate)
   rate, quality = rate[order], quality[order]
-  steps = np.diff(quality)
+  if np.any(np.diff(rate) == 0):
+    raise ValueError(
+      f'the {name} has rates {rate}: rates that are all different are expected'
+    )
+  return rate, quality
+
+
+def _direction(curve, name) -> int:
+  """+1 or -1 for a measure that grows or falls with rate, strictly."""
+  rate, quality = curve
   sign = 1 if quality[-1] > quality[0] else -1
-  if np.any(np.diff(rate) == 0) or np.any(sign * steps <= 0):
+  if np.any(sign * np.diff(quality) <= 0):
     raise ValueError(
       f'the {name} turns back: at rates {rate} its qualities are {quality}, '
       'and a curve that only grows or only falls is expected'
     )
-  return (quality[::sign], np.log(rate)[::sign]), sign
+  return sign
 
 
 def at_rates(curve_bpp, values, bpp) -> list[float | None]:

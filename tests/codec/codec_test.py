@@ -66,7 +66,7 @@ def test_gains_and_errors_are_those_of_the_network(codec, quality):
     weights @ codec.bundle.autoencoder_params['log_gain'], rtol=1e-5,
   )
   np.testing.assert_allclose(
-    codec._rmse(round(16 * (quality - 1))),
+    codec.rmse(quality),
     net.apply(variables, q, method='rmse')[0], rtol=1e-5,
   )
 

@@ -1,6 +1,10 @@
 import io
+import os
+import sys
 
+import imagecodecs
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -16,23 +20,42 @@ def _picture(height=72, width=56):
 
 
 @pytest.mark.parametrize('name', baselines.BASELINES)
-def test_round_trip_and_more_quality_is_more_bytes_and_decibels(name):
+def test_along_the_sweep_bytes_and_decibels_grow(name):
   image = _picture()
-  files = [baselines.encode(name, image, quality) for quality in (10, 50, 90)]
+  sweep = baselines.BASELINES[name].sweep
+  files = [baselines.encode(name, image, quality) for quality in sweep]
   decoded = [baselines.decode(data) for data in files]
   assert all(picture.shape == image.shape for picture in decoded)
   assert all(picture.dtype == np.uint8 for picture in decoded)
   sizes = [len(data) for data in files]
   psnrs = [distortion.psnr(image, picture) for picture in decoded]
-  assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
+  assert 5 <= len(sweep) <= 6
+  assert sizes == sorted(sizes) and 3 * sizes[0] < 2 * sizes[-1]
   assert psnrs == sorted(psnrs) and psnrs[-1] > 30
 
 
 @pytest.mark.parametrize('name', baselines.BASELINES)
-@pytest.mark.parametrize('shape', [(1, 1, 3), (17, 23, 3)])
-def test_odd_sizes(name, shape):
-  image = _picture()[: shape[0], : shape[1]]
-  assert baselines.decode(baselines.encode(name, image, 80)).shape == shape
+@pytest.mark.parametrize('shape', [(1, 1), (7, 5), (33, 65), (2, 40)])
+def test_odd_sizes_keep_size_and_colours(name, shape):
+  """Flat, so that neither chroma at half resolution nor detail matters."""
+  image = np.full((*shape, 3), (200, 60, 90), np.uint8)
+  highest = baselines.BASELINES[name].highest
+  decoded = baselines.decode(baselines.encode(name, image, highest))
+  assert decoded.shape == image.shape
+  # OpenJPEG has too few coefficients in one pixel to aim at a PSNR.
+  limit = 16 if (name, shape) == ('jp2', (1, 1)) else 4
+  assert np.abs(decoded.astype(int) - image).max() <= limit
+
+
+@pytest.mark.parametrize('name', baselines.BASELINES)
+def test_the_best_quality_is_close_to_the_picture(name):
+  # Smooth in colour, so that chroma at half resolution costs little.
+  y, x = np.mgrid[:96, :80]
+  gray = 128 + 60 * np.sin(x / 9) * np.cos(y / 12)
+  image = np.stack([gray, 0.7 * gray + 40, 255 - gray], -1).astype(np.uint8)
+  highest = baselines.BASELINES[name].highest
+  decoded = baselines.decode(baselines.encode(name, image, highest))
+  assert distortion.psnr(image, decoded) > 38
 
 
 @pytest.mark.parametrize(
@@ -41,12 +64,34 @@ def test_odd_sizes(name, shape):
     ('jpeg', (0, b'\xff\xd8\xff')),
     ('webp', (8, b'WEBPVP8 ')),  # lossy, without an extended header
     ('avif', (4, b'ftypavif')),
+    ('jxl', (0, b'\xff\x0a')),  # a bare codestream
+    ('jp2', (4, b'jP  \r\n\x87\n')),
+    ('heic', (4, b'ftypheic')),
   ],
 )
-def test_the_bytes_are_that_format(name, signature):
+def test_the_bytes_are_that_format_without_metadata(name, signature):
   offset, magic = signature
-  data = baselines.encode(name, _picture(), 50)
+  data = baselines.encode(name, _picture(), 40)
   assert data[offset : offset + len(magic)] == magic
+  for mark in (b'Exif', b'XMP', b'xml ', b'iCCP', b'ICC_PROFILE', b'prof'):
+    assert mark not in data
+
+
+@pytest.mark.skipif(
+  not hasattr(os, 'sched_setaffinity'), reason='needs to set cores'
+)
+@pytest.mark.parametrize('name', baselines.BASELINES)
+def test_same_bytes_again_and_on_one_core(name):
+  image = _picture(200, 136)
+  quality = baselines.BASELINES[name].sweep[2]
+  first = baselines.encode(name, image, quality)
+  assert baselines.encode(name, image[:, ::-1][:, ::-1], quality) == first
+  cores = os.sched_getaffinity(0)
+  try:
+    os.sched_setaffinity(0, {min(cores)})
+    assert baselines.encode(name, image, quality) == first
+  finally:
+    os.sched_setaffinity(0, cores)
 
 
 def test_jpeg_chroma_is_subsampled_at_every_quality():
@@ -56,20 +101,67 @@ def test_jpeg_chroma_is_subsampled_at_every_quality():
     assert [layer[1:3] for layer in layers] == [(2, 2), (1, 1), (1, 1)]
 
 
-def test_a_grayscale_file_is_decoded_to_three_channels():
+def test_jxl_has_libjxls_scale():
+  image = _picture()
+  for quality in (5, 29, 30, 90, 99):
+    expected = imagecodecs.jpegxl_encode(
+      image, level=quality, lossless=False, effort=7
+    )
+    assert baselines.encode('jxl', image, quality) == expected
+  assert baselines.jxl_distance(90) == pytest.approx(1.0)
+
+
+def test_jp2_is_irreversible_and_aims_at_its_quality():
+  image = _picture(256, 256)
+  for quality in (28, 36):
+    data = baselines.encode('jp2', image, quality)
+    decoded = baselines.decode(data)
+    assert distortion.psnr(image, decoded) == pytest.approx(quality, abs=0.7)
+    # Of the COD marker segment: colour transform, five levels, 9/7.
+    at = data.index(b'\xff\x52')
+    assert (data[at + 8], data[at + 9], data[at + 13]) == (1, 5, 0)
+
+
+def test_heic_chroma_is_subsampled():
+  data = baselines.encode('heic', _picture(), 50)
+  config = data.index(b'hvcC') + 4
+  assert data[config + 16] & 3 == 1  # chroma_format_idc: 4:2:0
+
+
+def _saved(image, format):
   buffer = io.BytesIO()
-  Image.fromarray(_picture()).convert('L').save(buffer, 'PNG')
-  assert baselines.decode(buffer.getvalue()).shape == (72, 56, 3)
+  image.save(buffer, format)
+  return buffer.getvalue()
+
+
+def test_gray_and_transparent_files_are_decoded_to_three_channels():
+  gray = Image.fromarray(_picture()).convert('L')
+  heif = pillow_heif.from_pillow(gray.convert('RGBA'))
+  buffer = io.BytesIO()
+  heif.save(buffer)
+  for data in (
+    _saved(gray, 'PNG'),
+    _saved(gray, 'AVIF'),
+    imagecodecs.jpegxl_encode(np.asarray(gray), level=90),
+    imagecodecs.jpegxl_encode(np.asarray(gray), level=90, usecontainer=True),
+    imagecodecs.jpeg2k_encode(np.asarray(gray), level=40),
+    imagecodecs.jpeg2k_encode(np.asarray(gray), level=40, codecformat='j2k'),
+    buffer.getvalue(),
+  ):
+    decoded = baselines.decode(bytes(data))
+    assert decoded.shape == (72, 56, 3)
+    assert np.abs(decoded.mean((0, 1)) - np.asarray(gray).mean()).max() < 2
+
+
+def test_what_is_no_picture_is_refused():
+  with pytest.raises(OSError, match='cannot identify'):
+    baselines.decode(b'no picture at all')
 
 
 @pytest.mark.parametrize('name', baselines.BASELINES)
 def test_at_most_bytes_is_the_last_quality_that_fits(name):
   image = _picture()
-  sizes = {
-    quality: len(baselines.encode(name, image, quality))
-    for quality in range(20, 61, 5)
-  }
-  limit = sizes[40]
+  limit = len(baselines.encode(name, image, 40))
   data, quality = baselines.at_most_bytes(name, image, limit)
   assert len(data) <= limit
   assert data == baselines.encode(name, image, quality)
@@ -88,12 +180,33 @@ def test_at_most_bytes_at_the_ends():
 
 
 @pytest.mark.parametrize(
+  'name, encoder, package',
+  [
+    ('jpeg', 'libjpeg-turbo', 'Pillow'),
+    ('webp', 'libwebp', 'Pillow'),
+    ('avif', 'libavif', 'Pillow'),
+    ('jxl', 'libjxl', 'imagecodecs'),
+    ('jp2', 'openjpeg', 'imagecodecs'),
+    ('heic', 'x265', 'pillow-heif'),
+  ],
+)
+def test_library_names_versions(name, encoder, package):
+  words = baselines.library(name)
+  assert words.startswith(encoder)
+  assert f'({package} ' in words
+  assert words.endswith(baselines.BASELINES[name].settings)
+
+
+@pytest.mark.parametrize(
   'name, quality, words',
   [
     ('jpeg', 96, '96.*0 to 95'),
     ('webp', -1, '-1.*0 to 100'),
     ('avif', 50.5, '50.5'),
-    ('gif', 50, "'gif'.*'jpeg', 'webp', 'avif'"),
+    ('jxl', 100, '100.*5 to 99'),
+    ('jp2', 14, '14.*15 to 60'),
+    ('heic', 101, '101.*0 to 100'),
+    ('gif', 50, "'gif'.*'jpeg', 'webp', 'avif', 'jxl', 'jp2', 'heic'"),
   ],
 )
 def test_errors(name, quality, words):
@@ -101,6 +214,54 @@ def test_errors(name, quality, words):
     baselines.encode(name, _picture(), quality)
 
 
+def test_library_of_an_unknown_codec():
+  with pytest.raises(ValueError, match="'gif'"):
+    baselines.library('gif')
+
+
 def test_float_pictures_are_refused():
   with pytest.raises(ValueError, match='float64.*uint8'):
     baselines.encode('jpeg', _picture() / 255.0, 50)
+
+
+@pytest.mark.parametrize(
+  'name, module, package',
+  [
+    ('jxl', 'imagecodecs', 'imagecodecs'),
+    ('jp2', 'imagecodecs', 'imagecodecs'),
+    ('heic', 'pillow_heif', 'pillow-heif'),
+  ],
+)
+def test_a_missing_package_is_named_and_only_its_codecs_lack(
+  monkeypatch, name, module, package
+):
+  image = _picture()
+  data = baselines.encode(name, image, 50)
+  monkeypatch.setitem(sys.modules, module, None)  # import raises ImportError
+  for call in (
+    lambda: baselines.encode(name, image, 50),
+    lambda: baselines.decode(data),
+    lambda: baselines.library(name),
+    lambda: baselines.at_most_bytes(name, image, 1000),
+  ):
+    with pytest.raises(RuntimeError, match=rf'{package} .*gdc\[eval\]'):
+      call()
+  for other in ('jpeg', 'jxl' if name == 'heic' else 'heic'):
+    baselines.decode(baselines.encode(other, image, 50))
+
+
+@pytest.mark.parametrize(
+  'name, module, attribute, value',
+  [
+    ('avif', baselines.features, 'check', lambda _: False),
+    ('jxl', imagecodecs.JPEGXL, 'available', False),
+    ('jp2', imagecodecs.JPEG2K, 'available', False),
+    ('heic', pillow_heif, 'libheif_info', lambda: {'encoders': {}}),
+  ],
+)
+def test_a_package_without_the_encoder(
+  monkeypatch, name, module, attribute, value
+):
+  monkeypatch.setattr(module, attribute, value)
+  with pytest.raises(RuntimeError, match='built without'):
+    baselines.encode(name, _picture(), 50)

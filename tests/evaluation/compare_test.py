@@ -1,70 +1,314 @@
-"""Codecs side by side: names, files, gains over JPEG."""
+"""Studies: resumed, shared among processes, and added up exactly."""
+import json
+import os
+import socket
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from gdc.codec import codec as codec_lib
-from gdc.evaluation import compare
+from gdc.evaluation import baselines, compare, frechet
 
+encode = baselines.encode
 
-def test_names():
-  assert compare.parse('jpeg') == {'baseline': 'jpeg'}
-  assert compare.parse('gdc:mse') == {'decoder': 'mse'}
-  assert compare.parse('gdc:flow@4') == {'decoder': 'flow', 'steps': 4}
-  for wrong in ('gif', 'gdc', 'gdc:', 'gdc:flow@x', 'mse'):
-    with pytest.raises(ValueError, match=repr(wrong)):
-      compare.parse(wrong)
+CODECS = ('gdc:mse', 'gdc:flow@1', 'jpeg', 'jpeg=gdc')
 
 
 @pytest.fixture(scope='module')
-def table(tiny_bundle, tmp_path_factory):
-  y, x = np.mgrid[:64, :96]
-  image = np.stack([x * 2, y * 3, x + y], -1).astype(np.uint8)
-  out = tmp_path_factory.mktemp('results')
-  rows, _ = compare.run(
-    codec_lib.Codec(tiny_bundle), [('ramp', image)],
-    ['gdc:mse', 'gdc:flow@2', 'jpeg'], [1.0, 6.0], out,
+def photos(tmp_path_factory):
+  """Five small pictures, of two sizes."""
+  folder = tmp_path_factory.mktemp('photos')
+  rng = np.random.default_rng(0)
+  for i in range(5):
+    coarse = rng.integers(0, 256, (4, 5 + i % 2, 3), np.uint8)
+    picture = Image.fromarray(coarse).resize((64 + 32 * (i % 2), 48))
+    picture.save(folder / f'photo{i}.png')
+  return sorted(folder.iterdir())
+
+
+@pytest.fixture
+def plan(photos, tiny_bundle_path, tmp_path):
+  return compare.Plan(
+    photos, CODECS, tmp_path / 'out', str(tiny_bundle_path), (1.0, 6.0),
+    (6.0,), ('psnr', 'lpips'), None,
   )
-  return rows, out
 
 
-def test_a_file_for_each_codec_and_a_row_for_each_quality(table):
-  rows, out = table
-  assert sorted(p.name for p in out.iterdir()) == [
-    'gdc-tiny-flow@2.json', 'gdc-tiny-mse.json', 'jpeg.json',
+class _MeanColours:
+  """Features that are quick: the mean colour of a patch."""
+
+  label = 'FD-mean/16'
+  keys = ('fd-mean-16', 'kid-mean-16')
+  digest = 'digest'
+
+  def __call__(self, patches):
+    return patches.mean((1, 2)).astype(np.float32)
+
+
+@pytest.fixture
+def patches(monkeypatch):
+  """Patches of 16 pixels, and features that are quick."""
+  def cut(image):
+    rows, columns = (n // 16 for n in image.shape[:2])
+    blocks = image[:16 * rows, :16 * columns].reshape(rows, 16, columns, 16, 3)
+    return blocks.transpose(0, 2, 1, 3, 4).reshape(-1, 16, 16, 3)
+
+  monkeypatch.setattr(
+    compare, '_extractor', lambda features: features and _MeanColours()
+  )
+  monkeypatch.setattr(frechet, 'patches', cut)
+
+
+def _figures(study):
+  """Results without times and dates, which differ from run to run."""
+  found = {}
+  for label, result in study.results().items():
+    means = {k: v for k, v in result['results'].items() if 'time' not in k}
+    rows = [
+      {k: v for k, v in row.items() if 'seconds' not in k}
+      for row in result['images']
+    ]
+    found[label] = means, rows
+  return found
+
+
+def test_results_and_progress(plan):
+  total, rows = [], []
+  study = compare.run(plan, on_start=total.append, on_row=rows.append)
+  assert total == [len(rows)]
+  results = study.results()
+  assert list(results) == list(CODECS)
+  mse, flow, jpeg, matched = results.values()
+  assert mse['meta']['num_images'] == 5
+  assert mse['results']['bpp'] == flow['results']['bpp']
+  assert [row['name'] for row in mse['images'][::2]] == [
+    path.stem for path in plan.paths
   ]
-  assert [(r['quality'], r['decoder']) for r in rows] == [
-    (1.0, 'mse'), (1.0, 'flow@2'), (6.0, 'mse'), (6.0, 'flow@2'),
+  for own, other in zip(mse['images'][1::2], matched['images'], strict=True):
+    assert own['quality'] == other['quality'] == 6.0
+  assert len(jpeg['results']['quality']) >= 5
+
+
+def test_a_second_run_does_nothing_again(plan, monkeypatch):
+  first = compare.run(plan)
+  monkeypatch.setattr(
+    compare.sweep, 'picture', lambda *_, **__: pytest.fail('made again')
+  )
+  rows = []
+  second = compare.run(plan, on_row=rows.append)
+  assert len(rows) == 5 * second.rows_per_picture
+  assert second.results().keys() == first.results().keys()
+  assert _figures(second) == _figures(first)
+  # Times are those of the first run, too.
+  assert [r['images'] for r in second.results().values()] == [
+    r['images'] for r in first.results().values()
   ]
-  assert rows[0]['bpp'] == rows[1]['bpp']
 
 
-def test_jpeg_at_equal_bits_lies_on_its_curve():
-  jpeg = {'results': {
-    'bpp': [0.1, 0.4], 'psnr-rgb': [20.0, 30.0], 'lpips-alex': [0.5, 0.1],
-  }}
-  middle = compare._at_rate(jpeg, 0.2)  # half way in the logarithm
-  assert abs(middle['jpeg_psnr'] - 25) < 1e-9
-  assert abs(middle['jpeg_lpips'] - 0.3) < 1e-9
-  assert compare._at_rate(jpeg, 0.05)['jpeg_psnr'] is None
+def test_a_killed_run_goes_on_and_only_what_changes_is_made(
+  plan, monkeypatch
+):
+  class Killed(BaseException):
+    pass
+
+  made, kills = [], [('photo3', 'jpeg')]
+  picture = compare.sweep.picture
+
+  def spy(coders, name, *args, **kwargs):
+    if (name, coders[0].label) in kills:
+      raise Killed
+    made.append((name, [coder.label for coder in coders]))
+    return picture(coders, name, *args, **kwargs)
+
+  monkeypatch.setattr(compare.sweep, 'picture', spy)
+  with pytest.raises(Killed):
+    compare.run(plan)
+  assert made[-2:] == [
+    ('photo2', ['jpeg=gdc']), ('photo3', ['gdc:mse', 'gdc:flow@1']),
+  ]
+  del made[:], kills[:]
+  compare.run(plan)
+  # What the killed one had of the fourth picture is not made again.
+  assert made[:3] == [
+    ('photo3', ['jpeg']), ('photo3', ['jpeg=gdc']),
+    ('photo4', ['gdc:mse', 'gdc:flow@1']),
+  ]
+  del made[:]
+  compare.run(plan._replace(codecs=(*CODECS, 'webp')))
+  assert made == [(path.stem, ['webp']) for path in plan.paths]
+  del made[:]
+  compare.run(plan._replace(qualities=(2.0,)))
+  assert made[0] == ('photo0', ['gdc:mse', 'gdc:flow@1'])
 
 
-def test_an_absent_decoder_is_named(tiny_bundle, tmp_path):
-  import dataclasses
-  bare = codec_lib.Codec(dataclasses.replace(tiny_bundle, decoders={}))
-  with pytest.raises(ValueError, match="no decoder 'flow'"):
-    compare.run(bare, [], ['gdc:flow'], [3.0], tmp_path)
+def test_a_measure_that_is_added_is_all_that_is_measured(
+  plan, patches, monkeypatch
+):
+  plan = plan._replace(codecs=('gdc:mse', 'jpeg'), matched=())
+  compare.run(plan._replace(measures=('psnr',)))
+  before = compare.run(plan._replace(measures=('psnr',))).results()
+  asked = []
+  picture = compare.sweep.picture
+
+  def spy(coders, name, image, compare, *args, **kwargs):
+    asked.append((coders[0].label, tuple(compare), args[1] is not None))
+    return picture(coders, name, image, compare, *args, **kwargs)
+
+  monkeypatch.setattr(compare.sweep, 'picture', spy)
+  compare.run(plan)
+  assert set(asked) == {
+    ('gdc:mse', ('lpips',), False), ('jpeg', ('lpips',), False),
+  }
+  del asked[:]
+  after = compare.run(plan._replace(features='mean')).results()
+  assert set(asked) == {('gdc:mse', (), True), ('jpeg', (), True)}
+  row = after['jpeg']['images'][0]
+  assert list(row)[-4:] == [
+    'psnr', 'lpips', 'encode_seconds', 'decode_seconds',
+  ]
+  # What was there is as it was, times and all.
+  for label in before:
+    assert [
+      {k: v for k, v in row.items() if k != 'lpips'}
+      for row in after[label]['images']
+    ] == before[label]['images']
+  # The one from scratch is the same.
+  whole = compare.run(
+    plan._replace(features='mean', out=plan.out / 'scratch')
+  )
+  grown = compare.run(plan._replace(features='mean'))
+  assert _figures(whole) == _figures(grown)
 
 
-def test_bd_rates():
-  def curve(bpp, psnr):
-    return {'results': {'bpp': bpp, 'psnr-rgb': psnr}}
-  bpp = [0.1, 0.2, 0.4, 0.8, 1.6]
-  psnr = [25, 28, 31, 34, 37]
-  half, short = compare.bd_rates({
-    'jpeg': curve(bpp, psnr),
-    'half': curve([b / 2 for b in bpp], psnr),
-    'short': curve(bpp[:2], psnr[:2]),
-  })
-  assert half['codec'] == 'half'
-  assert abs(half['bd_rate_percent'] + 50) < 1e-6
-  assert short['bd_rate_percent'] is None
+def test_files_that_differ_from_those_of_another_machine_are_made_anew(
+  plan, monkeypatch
+):
+  plan = plan._replace(codecs=('jpeg',), matched=(), measures=('psnr',))
+  compare.run(plan)
+  monkeypatch.setattr(
+    compare.codecs.baselines, 'encode',
+    lambda name, image, quality: encode(name, image, max(0, quality - 1)),
+  )
+  results = compare.run(plan._replace(measures=('psnr', 'lpips'))).results()
+  monkeypatch.undo()
+  fresh = compare.run(plan._replace(out=plan.out / 'fresh')).results()
+  rows, others = results['jpeg']['images'], fresh['jpeg']['images']
+  assert [row['bytes'] for row in rows] != [row['bytes'] for row in others]
+  # No row has figures of two files.
+  for row, other in zip(rows, others, strict=True):
+    assert row['lpips'] is not None
+    if row['bytes'] != other['bytes']:
+      assert row['psnr'] != other['psnr']
+
+
+def test_shards_add_up_to_the_whole_to_the_last_bit(plan, patches, tmp_path):
+  plan = plan._replace(features='mean', codecs=('gdc:mse', 'jpeg'), matched=())
+  whole = compare.run(plan)
+  parts = plan._replace(out=tmp_path / 'parts')
+  compare.run(parts, shard=(2, 3))
+  last = compare.run(parts, shard=(0, 3))
+  with pytest.raises(ValueError, match='through 2 of 5'):
+    last.results()
+  compare.run(parts, shard=(1, 3))
+  assert _figures(last) == _figures(whole)
+
+
+def test_set_level_measures_are_of_all_patches_at_once(plan, patches):
+  plan = plan._replace(features='mean', codecs=('jpeg',), matched=())
+  study = compare.run(plan)
+  (result,) = study.results().values()
+  assert result['meta']['features'] == 'FD-mean/16'
+  assert result['meta']['num_patches'] == 3 * 3 * 4 + 2 * 3 * 6
+  fd = result['results']['fd-mean-16']
+  assert fd[0] > fd[-1] > 0
+  (coder,) = study.coders
+  real, decoded = [], []
+  for path in plan.paths:
+    image = np.asarray(Image.open(path).convert('RGB'))
+    real.append(study.extractor(frechet.patches(image)))
+    data = coder.encode(image, coder.qualities[0])
+    decoded.append(study.extractor(frechet.patches(coder.decode(data))))
+  real, decoded = np.concatenate(real), np.concatenate(decoded)
+  assert fd[0] == pytest.approx(frechet.distance(
+    frechet.moments(real), frechet.moments(decoded)
+  ))
+  assert result['results']['kid-mean-16'][0] == pytest.approx(
+    frechet.kid(real, decoded)
+  )
+
+
+def test_processes_of_one_machine_make_what_one_makes(plan):
+  plan = plan._replace(codecs=('gdc:mse', 'jpeg'), matched=())
+  rows = []
+  shared = compare.run(
+    plan._replace(out=plan.out / 'shared'), jobs=2, on_row=rows.append
+  )
+  assert len(rows) == 5 * shared.rows_per_picture
+  alone = compare.run(plan._replace(out=plan.out / 'alone'))
+  shared, alone = _figures(shared), _figures(alone)
+  assert shared['jpeg'] == alone['jpeg']
+  # A process with one thread may add in another order inside a network.
+  assert shared['gdc:mse'][0]['bpp'] == alone['gdc:mse'][0]['bpp']
+  np.testing.assert_allclose(
+    shared['gdc:mse'][0]['psnr-rgb'], alone['gdc:mse'][0]['psnr-rgb'],
+    rtol=1e-4,
+  )
+
+
+_HOST = """
+import sys
+import jax
+from gdc import cli
+port, rank = sys.argv[1:3]
+initialize = jax.distributed.initialize
+jax.distributed.initialize = lambda: initialize(
+  f'localhost:{port}', 2, int(rank)
+)
+sys.exit(cli.main(sys.argv[3:]))
+"""
+
+
+def test_hosts_share_the_pictures(plan, tmp_path):
+  """Two processes of jax.distributed, as on two hosts of a pod."""
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = str(free.getsockname()[1])
+  out = tmp_path / 'hosts'
+  arguments = [
+    'eval', plan.paths[0].parent, '--out', out, '--codecs', 'gdc:mse,jpeg',
+    '--qualities', '1,6', '--equal-bytes', '', '--measures', 'psnr,lpips',
+    '--model', plan.model, '--distributed',
+  ]
+  hosts = [
+    subprocess.Popen(
+      [sys.executable, '-c', _HOST, port, str(rank), *map(str, arguments)],
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    )
+    for rank in range(2)
+  ]
+  said = [host.communicate(timeout=240) for host in hosts]
+  assert [host.returncode for host in hosts] == [0, 0], said
+  assert 'page.html' in said[0][0] and 'page.html' not in said[1][0]
+  assert sorted(path.name for path in out.glob('*.json')) == [
+    'bd.json', 'gdc-tiny-mse.json', 'jpeg.json',
+  ]
+  shared = json.loads((out / 'jpeg.json').read_text())
+  alone = compare.run(
+    plan._replace(codecs=('jpeg',), matched=(), out=tmp_path / 'alone')
+  ).results()['jpeg']
+  for key in ('bpp', 'psnr-rgb', 'lpips-alex'):
+    assert shared['results'][key] == alone['results'][key]
+
+
+def test_errors(plan, photos, monkeypatch):
+  with pytest.raises(ValueError, match="no decoder 'one_step'"):
+    compare.run(plan._replace(codecs=['gdc:one_step']))
+  twice = [*photos, photos[0].parent / 'below' / 'photo0.jpg']
+  with pytest.raises(ValueError, match="names of pictures.*'photo0'"):
+    compare.run(plan._replace(paths=twice))
+  monkeypatch.setattr(compare.jax, 'default_backend', lambda: 'tpu')
+  with pytest.raises(ValueError, match='jobs is 2: 1 is expected on a tpu'):
+    compare.run(plan, jobs=2)

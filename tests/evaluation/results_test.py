@@ -15,7 +15,7 @@ META = {
   'versions': {'jax': '0.10.2'},
 }
 QUALITY = [1.0, 3.0]
-ALL = ['cid22_val', *points.SWEEPS, 'plane', 'plain_noise', 'guidance']
+ALL = [*blocks.EVALUATIONS, *points.SWEEPS, 'plane', 'plain_noise', 'guidance']
 PAGE = '# By hand\n\n' + '\n'.join(
   f'About {name}.\n\n<!-- begin {name} -->\nold\n<!-- end {name} -->\n\nAfter.'
   for name in ALL
@@ -82,16 +82,22 @@ def folder(tmp_path):
   _point(made, 'steps/other', _config(**{
     'sampling.sampler': 'ddim', 'sampling.steps': 8, 'steps': 2000,
   }))
-  for name, digest, bpp, psnr in (
-    ('gdc-lean:mse', 'a' * 64, [0.2, 0.5], [28.0, 31.0]),
-    ('gdc-lean:flow', 'a' * 64, [0.2, 0.5], [27.0, 30.0]),
+  for codec, digest, bpp, psnr in (
+    ('gdc:flow', 'a' * 64, [0.2, 0.5], [27.0, 30.0]),
+    ('gdc:mse', 'a' * 64, [0.2, 0.5], [28.0, 31.0]),
     ('jpeg', None, [0.125, 0.32], [20.0, 22.0]),
+    ('jpeg=gdc', None, [0.19, 0.49], [21.0, 23.0]),
   ):
-    curve = _curve(psnr, [0.3, 0.1])
-    curve['name'] = name
+    curve = _curve(psnr, [0.3, 0.1], codec=codec, command='gdc eval photos',
+                   date='2026-01-02T03:04:05+00:00')
     curve['meta']['digest'] = digest
     curve['results']['bpp'] = bpp
-    _write(made / 'cid22_val' / f'{name}.json', curve)
+    curve['results'] |= {'encoding_time': [1, 1], 'decoding_time': [1, 1]}
+    for row, quality in zip(curve['images'], (1, 1, 3, 3), strict=True):
+      row |= {'quality': quality, 'bytes': 1000 * quality}
+    _write(made / 'cid22_val' / f'{codec}.json', curve)
+  _write(made / 'cid22_val' / 'bd.json', {'anchor': 'jpeg'})
+  (made / 'cid22_val' / 'plane.svg').write_text('<svg/>')
   _write(made / 'guidance.json', {'rows': [
     {'method': method, 'where': 'picture', 'strength': strength, 'width': width,
      'steps': 1, 'quality': 1.0, 'psnr': 27.5, 'lpips': 0.2, 'reencoded': 1.0,
@@ -157,14 +163,35 @@ def test_steps_are_counted_as_evaluations(folder):
   assert '1,000 steps' in made['steps'].text
 
 
-def test_other_codecs_are_read_at_equal_bits(folder):
-  header, _, *rows = _table(blocks.build(folder)['cid22_val'])
+def test_an_evaluation_shows_equal_bytes_and_bd_rates(folder):
+  made = blocks.build(folder)
+  assert made['clic25_val'] is None
+  block = made['cid22_val']
+  header, _, *rows = _table(block)
   assert header == [
-    'quality', 'bpp', 'LPIPS mse', 'LPIPS flow', 'LPIPS JPEG',
-    'PSNR, dB mse', 'PSNR, dB flow', 'PSNR, dB JPEG',
+    'quality of gdc', 'codec', 'bytes', 'bpp', 'PSNR, dB', 'LPIPS',
   ]
-  assert rows[0][-1] == '21.00'  # 0.2 is half way from 0.125 to 0.32 in log
-  assert rows[1][-1] == '-'  # beyond its end
+  assert rows[:3] == [
+    ['1', 'gdc:mse', '1,000', '0.200', '28.00', '0.3000'],
+    ['1', 'gdc:flow', '1,000', '0.200', '27.00', '0.3000'],
+    ['1', 'jpeg', '1,000', '0.190', '21.00', '0.3000'],
+  ]
+  assert rows[6] == ['codec', 'PSNR', 'LPIPS']
+  assert rows[8][0] == 'gdc:mse'
+  for words in (
+    '![plane](../results/cid22_val/plane.svg)', 'Ours', '`gdc eval photos`',
+    '2 pictures', '`lean` (`aaaaaaaa`)', '2026-01-02', 'BD-rate against jpeg',
+  ):
+    assert words in block.text
+
+
+def test_an_evaluation_of_other_pictures_is_refused(folder):
+  path = folder / 'cid22_val' / 'jpeg.json'
+  curve = json.loads(path.read_text())
+  curve['images'][0]['name'] = 'other'
+  _write(path, curve)
+  with pytest.raises(ValueError, match='cid22_val: jpeg and gdc:flow'):
+    blocks.build(folder)
 
 
 def test_guidance(folder):
@@ -258,7 +285,7 @@ def test_drawn_twice_it_is_the_same_and_checks(folder, tmp_path, capsys):
   figures = {p.name: p.read_bytes() for p in (tmp_path / 'figures').iterdir()}
   assert set(figures) == {
     f'{name}.svg'
-    for name in ('cid22_val', 'noise_shift', 'steps', 'plane', 'guidance')
+    for name in ('noise_shift', 'steps', 'plane', 'guidance')
   }
   assert all(len(data) < 200_000 for data in figures.values())
   assert b'quality 3' in figures['noise_shift.svg']  # text is text

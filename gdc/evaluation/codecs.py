@@ -1,0 +1,211 @@
+"""Codecs by name, behind one face: picture -> bytes -> picture.
+
+  gdc:DECODER, gdc:DECODER@STEPS   a decoder of the model: gdc:mse, gdc:flow@4
+  gdc:mse+AMOUNT                   a control: the picture of mse and white noise
+                                   of AMOUNT times its expected error; a score
+                                   decoder that measures no better makes noise
+  jpeg, webp, ...                  other codecs, see baselines
+  jpeg=gdc                         the same, each file the best of at most the
+                                   bytes that gdc needs for that picture
+"""
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gdc.codec import bitstream
+from gdc.evaluation import baselines
+
+
+class Coder(NamedTuple):
+  """One codec, as a sweep sees it.
+
+  Attributes:
+    label: its name, as above.
+    file: stem of its results file.
+    name: of the curve.
+    description: of the curve.
+    qualities: of the sweep, in order.
+    encode: (uint8 [height, width, 3], quality) -> bytes of the whole file.
+    decode: those bytes -> uint8 [height, width, 3].
+    writer: coders of one writer read the same bytes.
+    record: all that its figures depend on, for results files.
+    compiles: whether the first call for a size of pictures takes longer.
+  """
+
+  label: str
+  file: str
+  name: str
+  description: str
+  qualities: tuple[float, ...]
+  encode: Callable[[np.ndarray, float], bytes]
+  decode: Callable[[bytes], np.ndarray]
+  writer: str
+  record: Mapping[str, Any]
+  compiles: bool
+
+
+class _Name(NamedTuple):
+  """A codec's name, taken apart."""
+
+  baseline: str | None = None
+  matched: bool = False
+  decoder: str | None = None
+  steps: int | None = None
+  noise: float | None = None
+
+
+def parse(name: str) -> _Name:
+  """Takes a codec's name apart.
+
+  Raises:
+    ValueError: an unknown codec.
+  """
+  baseline, matched, partner = name.partition('=')
+  if baseline in baselines.BASELINES and (not matched or partner == 'gdc'):
+    return _Name(baseline=baseline, matched=bool(matched))
+  found = re.fullmatch(
+    r'gdc:(?:mse\+(\d+\.?\d*|\.\d+)|([a-z_]+)(?:@([1-9]\d*))?)', name
+  )
+  if not found:
+    raise ValueError(
+      f'a codec is gdc:DECODER, gdc:DECODER@STEPS, gdc:mse+NOISE, or one of '
+      f'{", ".join(baselines.BASELINES)}, not {name!r}'
+    )
+  noise, decoder, steps = found.groups()
+  return _Name(
+    decoder=decoder or 'mse',
+    steps=int(steps) if steps else None,
+    noise=float(noise) if noise else None,
+  )
+
+
+def build(
+  names: Sequence[str],
+  codec=None,
+  qualities: Sequence[float] = (),
+  matched: Sequence[float] = (),
+) -> list[Coder]:
+  """Codecs by their names.
+
+  Args:
+    names: as the module's docstring has them.
+    codec: a loaded gdc codec, for the names that need it.
+    qualities: of the gdc codec.
+    matched: qualities of the gdc codec for `jpeg=gdc` and its like.
+
+  Raises:
+    ValueError: an unknown name, one that comes twice, a decoder that the
+      model has not, or no or repeated qualities.
+    RuntimeError: an encoder that is not installed.
+  """
+  if not names or len(set(names)) < len(names):
+    raise ValueError(
+      f'codecs are {list(names)}: at least one, all different, are expected'
+    )
+  made = []
+  for label in names:
+    name = parse(label)
+    if name.baseline and not name.matched:
+      made.append(_baseline(name.baseline))
+      continue
+    values = matched if name.matched else qualities
+    if not values or len(set(values)) < len(values):
+      raise ValueError(
+        f'the qualities of {label} are {list(values)}: at least one, all '
+        'different, are expected'
+      )
+    build_one = _matched if name.matched else _own
+    made.append(build_one(label, name, codec, tuple(values)))
+  return made
+
+
+def _own(label, name, codec, qualities) -> Coder:
+  """A decoder of the model, or the control."""
+  if name.decoder not in codec.decoders:
+    raise ValueError(
+      f'the model has no decoder {name.decoder!r}, only '
+      f'{", ".join(codec.decoders)}'
+    )
+  decode = functools.partial(
+    codec.decompress, decoder=name.decoder, steps=name.steps
+  )
+  if name.noise is not None:
+    decode = functools.partial(_noisy, codec, name.noise)
+  entry, steps = codec.resolve(name.decoder, name.steps)
+  short = label.removeprefix('gdc:')
+  return Coder(
+    label=label,
+    file=f'gdc-{codec.name}-{short}',
+    name=f'gdc-{codec.name}:{short}',
+    description=f'gdc, model {codec.name}, decoder {short}',
+    qualities=qualities,
+    encode=codec.compress,
+    decode=decode,
+    writer='gdc',
+    record={
+      'model': codec.name,
+      'digest': codec.digest,
+      'decoder': name.decoder,
+      # Which of the bundle's it is: flow with one step may be another.
+      'entry': entry,
+      'decoder_digest': codec.decoder_digests.get(entry),
+      'steps': steps,
+      **({} if name.noise is None else {'noise': name.noise}),
+    },
+    compiles=True,
+  )
+
+
+def _baseline(name) -> Coder:
+  settings = baselines.BASELINES[name]
+  library = baselines.library(name)
+  return Coder(
+    label=name,
+    file=name,
+    name=name,
+    description=library,
+    qualities=settings.sweep,
+    encode=functools.partial(baselines.encode, name),
+    decode=baselines.decode,
+    writer=name,
+    record={'model': name, 'digest': None, 'library': library},
+    compiles=False,
+  )
+
+
+def _matched(label, name, codec, qualities) -> Coder:
+  """A baseline at the bytes of gdc."""
+  plain = _baseline(name.baseline)
+
+  def encode(image, quality):
+    limit = len(codec.compress(image, quality))
+    try:
+      return baselines.at_most_bytes(name.baseline, image, limit)[0]
+    except ValueError:  # not so few bytes; the picture has been compressed
+      lowest = baselines.BASELINES[name.baseline].lowest
+      return baselines.encode(name.baseline, image, lowest)
+
+  return plain._replace(
+    label=label,
+    file=label,
+    name=label,
+    description=f'{plain.description}, at most the bytes of gdc-{codec.name} '
+    'at that quality, picture by picture, or else the smallest file',
+    qualities=qualities,
+    encode=encode,
+    writer=label,
+    record={**plain.record, 'matches': codec.digest},
+  )
+
+
+def _noisy(codec, amount: float, data: bytes) -> np.ndarray:
+  """The picture of mse with noise of `amount` times its expected error."""
+  image = codec.decompress(data, decoder='mse')
+  header, _, seed = bitstream.unpack(data)
+  rmse = codec.rmse(bitstream.index_to_quality(header.quality_index))
+  noise = np.random.default_rng(seed).standard_normal(image.shape)
+  y = np.rint(image + 127.5 * amount * rmse * noise)
+  return np.clip(y, 0, 255).astype(np.uint8)

@@ -1,0 +1,241 @@
+"""What an evaluation leaves behind: results files, tables, plots and a page.
+
+  CODEC.json     a result each, in CompressAI's format (see records)
+  rows.csv       every picture, codec and quality
+  bd.json        Bjontegaard differences against one codec, by every method
+  curves.svg, plane.svg   see curves
+  page.html      all of it to look at, with pictures (see page)
+"""
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gdc.data import pictures
+from gdc.evaluation import (
+  baselines,
+  compare,
+  curves,
+  measures,
+  page,
+  published,
+  records,
+  showcase,
+  tables,
+)
+
+# Below so many patches, a Fréchet distance is more bias than distance.
+MANY_PATCHES = 10_000
+Results = Mapping[str, Mapping[str, Any]]
+
+
+def write(
+  study: compare.Study,
+  results: Results,
+  *,
+  command: str,
+  title: str,
+  note: str = '',
+  anchor: str | None = None,
+  references: Sequence[published.Curve] = (),
+  num_pictures: int = 4,
+  crop: int = 384,
+) -> None:
+  """Writes everything into the plan's folder.
+
+  Args:
+    study: what was evaluated.
+    results: of study.results().
+    command: the command line, for the record.
+    title: of the page.
+    note: for the page, such as the pictures' licence.
+    anchor: the codec that Bjontegaard differences are against; None takes the
+      first that is not gdc, or else the first.
+    references: published curves to draw beside ours.
+    num_pictures: how many are shown on the page.
+    crop: the longest side of what is shown of a picture, in pixels.
+
+  Raises:
+    ValueError: the anchor is not among the codecs.
+  """
+  out = pathlib.Path(study.plan.out)
+  swept = {
+    label: result for label, result in results.items()
+    if not tables.is_matched(label)
+  }
+  anchor = anchor or tables.anchor_of(list(swept))
+  bjontegaard = tables.differences(swept, anchor)
+  for coder in study.coders:
+    result = dict(results[coder.label])
+    result['meta'] = {**result['meta'], 'command': command}
+    records.save(result, out / f'{coder.file}.json')
+  records.save_rows(
+    [row for result in results.values() for row in result['images']],
+    out / 'rows.csv',
+  )
+  records.save(
+    {'anchor': anchor, 'methods': tables.METHODS, 'codecs': bjontegaard},
+    out / 'bd.json',
+  )
+  charts = [
+    page.Chart(_CHARTS[path.stem][0], _CHARTS[path.stem][1], path.read_text())
+    for path in curves.write(out, swept, references)
+  ]
+  first = next(iter(results.values()))
+  shown = [
+    tables.bjontegaard(bjontegaard, anchor, first),
+    tables.equal_bytes(results),
+    tables.means(swept),
+  ]
+  page.write(
+    out / 'page.html',
+    title=title,
+    summary=_summary(study, first['meta']),
+    tables=[table for table in shown if table is not None],
+    charts=charts,
+    exhibits=exhibits(study, results, num_pictures, crop),
+    details=_details(study, first['meta'], command, note),
+  )
+
+
+def summary(results: Results) -> list[dict[str, Any]]:
+  """The means of every codec and quality, for report.format_table."""
+  return [
+    {
+      'codec': label, 'quality': quality, 'bpp': result['results']['bpp'][i],
+      **{key: result['results'][key][i] for key in tables.columns(result)},
+    }
+    for label, result in results.items()
+    for i, quality in enumerate(result['results']['quality'])
+  ]
+
+
+_CHARTS = {
+  'curves': (
+    'Rate and quality',
+    'Means over pictures at each quality; bits per pixel of whole files.',
+  ),
+  'plane': (
+    'Distortion and perception',
+    'Joined: decoders of the same bits, one line per quality.',
+  ),
+}
+
+
+# --- Words ------------------------------------------------------------------
+
+
+def _summary(study, meta) -> list[str]:
+  said = [
+    f'{meta["num_images"]} pictures through {len(study.coders)} codecs. Every '
+    'figure is of whole files as written and of decoded 8-bit pictures; '
+    'decoders of gdc read the same files.'
+  ]
+  if 'features' in meta:
+    said.append(
+      f'{meta["features"]} compares {meta["num_patches"]:,} patches of 256 '
+      'pixels of the originals with as many of the decoded pictures.' + (
+        '' if meta['num_patches'] >= MANY_PATCHES else
+        ' With so few of them a Fréchet distance is biased upwards: compare it '
+        'only within this page. KID, of the same patches, is much less so; '
+        'since originals and decoded pictures come in pairs it can be below 0.'
+      )
+    )
+  return said
+
+
+def _details(study, meta, command, note) -> dict[str, str]:
+  encoders = [
+    coder.description for coder in study.coders
+    if coder.label in baselines.BASELINES
+  ]
+  machine = meta['machine']
+  return {
+    'Command': command,
+    **_models(study),
+    **({'Other encoders': '; '.join(encoders)} if encoders else {}),
+    'Versions': ', '.join(f'{k} {v}' for k, v in meta['versions'].items()),
+    'Machine': f'{machine["platform"]}, {machine["cpus"]} CPU cores, '
+    f'{", ".join(machine["devices"])}',
+    'Date': meta['date'],
+    **({'Pictures': note} if note else {}),
+  }
+
+
+def _models(study) -> dict[str, str]:
+  if study.codec is None:
+    return {}
+  digests = {'autoencoder': study.codec.digest, **study.codec.decoder_digests}
+  return {'Model': f'{study.codec.name}: ' + ', '.join(
+    f'{name} {digest[:8]}' for name, digest in digests.items()
+  )}
+
+
+# --- Pictures ---------------------------------------------------------------
+
+
+def exhibits(
+  study: compare.Study, results: Results, count: int, crop: int
+) -> list[page.Exhibit]:
+  """Pictures through every codec, at the bytes of gdc where that was measured.
+
+  Args:
+    study: what was evaluated.
+    results: its results.
+    count: how many pictures, evenly spaced among all.
+    crop: longest side of what is shown, around the strongest detail.
+  """
+  paths = study.plan.paths
+  count = min(count, len(paths))
+  quality = (study.plan.matched or study.plan.qualities)[0]
+  coders = [
+    coder for coder in study.coders
+    if coder.label not in baselines.BASELINES and quality in coder.qualities
+  ]
+  if not coders:
+    return []
+  made = []
+  for index in np.linspace(0, len(paths) - 1, count).round().astype(int):
+    path = paths[index]
+    image, _ = pictures.read_rgb(path)
+    left, top, right, bottom = box = showcase.busiest(image, crop)
+
+    def cut(picture, box=box):
+      left, top, right, bottom = box
+      return picture[top:bottom, left:right]
+
+    versions = [page.Version('original', cut(image), None, '', {})]
+    for coder in coders:
+      data = coder.encode(image, quality)
+      row = next(
+        row for row in results[coder.label]['images']
+        if (row['name'], row['quality']) == (path.stem, quality)
+      )
+      versions.append(page.Version(
+        coder.label.removesuffix('=gdc'), cut(coder.decode(data)), len(data),
+        _size_note(row, results, path.stem, quality),
+        {
+          measures.MEASURES[name].title: row[name]
+          for name in study.plan.measures if row[name] is not None
+        },
+      ))
+    height, width, _ = image.shape
+    made.append(page.Exhibit(path.stem, height, width, box, versions))
+  return made
+
+
+def _size_note(row, results, name, quality) -> str:
+  """Whether a file is larger than that of gdc."""
+  limit = next(
+    (
+      other['bytes'] for result in results.values()
+      for other in result['images']
+      if other['codec'].startswith('gdc-')
+      and (other['name'], other['quality']) == (name, quality)
+    ),
+    None,
+  )
+  if limit is None or row['bytes'] <= limit:
+    return ''
+  return f'smallest file: {row["bytes"] / limit:.2f} x the bytes'

@@ -1,0 +1,80 @@
+"""Published rate-distortion curves, in CompressAI's format: others' figures.
+
+A file is a JSON object with `name`, `description` and `results`, which holds
+lists of equal length: `bpp`, and measures under the keys of measures.MEASURES
+(`psnr-rgb`, `ms-ssim-rgb`, linear; some files have `ms-ssim-db-rgb` in its
+place, -10 log10(1 - x), which is converted). Which pictures they are of, no
+file says: where one lies does, see results/published.
+"""
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class Curve(NamedTuple):
+  """A published curve.
+
+  Attributes:
+    name: of the codec, and its variant where the file's name has one.
+    source: the name of the folder that the file lies in, such as 'kodak'.
+    results: key -> values, by rising bpp; None where there is none.
+  """
+
+  name: str
+  source: str
+  results: Mapping[str, Sequence[float | None]]
+
+
+def read(path) -> Curve:
+  """Reads one file.
+
+  Raises:
+    ValueError: it can not be read, or is not of the format.
+  """
+  path = pathlib.Path(path)
+  try:
+    content = json.loads(path.read_text())
+    results = content['results']
+    rates = results['bpp']
+    order = sorted(range(len(rates)), key=lambda i: rates[i])
+    curves = {
+      key: [None if values[i] is None else float(values[i]) for i in order]
+      for key, values in results.items()
+      if isinstance(values, list) and len(values) == len(rates)
+    }
+    numbers = [x for values in curves.values() for x in values if x is not None]
+    wrong = not rates or None in curves['bpp'] or not all(
+      map(math.isfinite, numbers)
+    )
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise ValueError(
+      f"{path} is not a file of results in CompressAI's format: {error!r}"
+    ) from error
+  if wrong or curves['bpp'][0] <= 0:
+    raise ValueError(
+      f'{path} has rates {curves["bpp"]}: one or more above 0, and finite '
+      'numbers everywhere, are expected'
+    )
+  decibels = curves.pop('ms-ssim-db-rgb', None)
+  if decibels is not None:
+    curves.setdefault('ms-ssim-rgb', [
+      None if x is None else 1 - 10 ** (-x / 10) for x in decibels
+    ])
+  return Curve(path.stem, path.resolve().parent.name, curves)
+
+
+def read_all(path) -> list[Curve]:
+  """Reads a file, or all .json files in a folder, by name.
+
+  Raises:
+    ValueError: as read; or there is nothing.
+  """
+  path = pathlib.Path(path)
+  if not path.is_dir():
+    return [read(path)]
+  found = [read(file) for file in sorted(path.glob('*.json'))]
+  if not found:
+    raise ValueError(f'{path} has no .json file')
+  return found

