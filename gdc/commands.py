@@ -229,11 +229,11 @@ def evaluate(arguments, report_: jobs.Report) -> int:
     [name for name in arguments.measures if name != 'fd'],
     (arguments.inception or 'vgg16') if 'fd' in arguments.measures else None,
   )
-  with tqdm.tqdm(unit='row') as bar:
-    study = compare.run(
-      plan, arguments.jobs, shard or (0, 1),
-      on_start=bar.reset, on_row=lambda row: bar.update(),
-    )
+  study = compare.Study(plan)
+  shard = shard or (0, 1)
+  total = len(paths[shard[0]::shard[1]]) * study.rows_per_picture
+  with tqdm.tqdm(total=total, unit='row') as bar:
+    compare.run(study, arguments.jobs, shard, lambda row: bar.update())
   if arguments.shard:
     print(f'Part {shard[0]} of {shard[1]} is done. Once all are, the same '
           'command without --shard writes the results.')

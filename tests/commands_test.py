@@ -459,16 +459,43 @@ def test_compare(photo, model, tmp_path, monkeypatch, capsys):
   )
 
 
-def test_eval(photo, model, monkeypatch, tmp_path, capsys):
-  from gdc.evaluation import compare
-  asked = []
+def test_eval(photo, model, tmp_path, capsys):
+  out = tmp_path / 'out'
+  arguments = [
+    'eval', tmp_path, '--out', out, '--qualities', '1,2.5', '--measures',
+    'psnr', '--codecs', 'gdc:mse,jpeg', '--equal-bytes', '2.5', *model,
+  ]
+  assert run(*arguments) == 0
+  printed = capsys.readouterr().out
+  assert 'gdc:mse' in printed and 'jpeg=gdc' in printed
+  assert str(out / 'page.html') in printed
+  assert sorted(p.name for p in out.glob('*.json')) == [
+    'bd.json', 'gdc-tiny-mse.json', 'jpeg.json', 'jpeg=gdc.json',
+  ]
+  command = json.loads((out / 'jpeg.json').read_text())['meta']['command']
+  assert command.startswith('gdc ') and str(tmp_path) not in command
 
-  def sweep(codec, images, names, qualities, out, on_row):
-    asked.append((images[0][0], names, qualities, out))
-    return [{'quality': 1.0}], {}
-  monkeypatch.setattr(compare, 'run', sweep)
-  assert run('eval', tmp_path, '--out', 'out', '--qualities', '1,2.5',
-             '--codecs', 'gdc:mse', *model) == 0
-  assert asked == [('photo', ['gdc:mse'], [1, 2.5], pathlib.Path('out'))]
-  assert 'quality' in capsys.readouterr().out
-  assert run('eval', tmp_path, '--out', 'out', '--codecs', 'gif', *model) == 1
+  # A part of the pictures, and then all of them.
+  share = [*arguments, '--out', tmp_path / 'parts']
+  assert run(*share, '--shard', '1/2') == 0
+  assert not list((tmp_path / 'parts').glob('*.json'))
+  assert 'Part 1 of 2' in capsys.readouterr().out
+  assert run(*share) == 0
+  assert len(list((tmp_path / 'parts').glob('*.json'))) == 4
+
+
+@pytest.mark.parametrize('arguments, words', [
+  (['--codecs', 'gif'], "not 'gif'"),
+  (['--codecs', 'gdc:mse,jpeg', '--anchor', 'webp'], "'webp'"),
+  (['--measures', 'ssim'], "'ssim'"),
+  (['--reference', 'nowhere.json'], 'nowhere.json'),
+  (['--inception', 'nowhere.pth'], 'nowhere.pth'),
+  (['--codecs', 'gdc:gan'], "'gan'"),
+])
+def test_eval_refuses_before_it_measures(
+  photo, model, tmp_path, capsys, arguments, words
+):
+  out = tmp_path / 'out'
+  said = _fails(capsys, 'eval', tmp_path, '--out', out, *model, *arguments)
+  assert words in said
+  assert not out.exists()

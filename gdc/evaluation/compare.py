@@ -72,9 +72,11 @@ class Study:
     """Loads the model and the networks that measure.
 
     Raises:
-      ValueError: what codecs.build raises, or pictures of one name.
+      ValueError: what codecs.build raises, pictures of one name, or an
+        unknown measure.
       BundleError, OSError: a model or weights that can not be read.
     """
+    measures.check(plan.measures)
     self.plan = plan
     names = [path.stem for path in plan.paths]
     twice = {name for name in names if names.count(name) > 1}
@@ -265,43 +267,36 @@ class Study:
 
 
 def run(
-  plan: Plan,
+  study: Study,
   jobs: int = 1,
   shard: tuple[int, int] = (0, 1),
-  on_start: Callable[[int], None] | None = None,
   on_row: Callable[[Any], None] | None = None,
-) -> Study:
+) -> None:
   """Evaluates this process' share of the pictures.
 
   Args:
-    plan: see Plan.
+    study: see Study, whose results() then adds up what all processes made.
     jobs: processes on this machine; more than one only on a CPU, since an
       accelerator belongs to one process, which uses all of its devices.
     shard: (i, n): every n-th picture, from the i-th on.
-    on_start: called with the number of rows that will be made.
-    on_row: called once per row, for progress.
-
-  Returns:
-    The study, whose results() adds up what all processes made.
+    on_row: called once per row, for progress; with None where another process
+      made it.
 
   Raises:
-    ValueError: as Study, or jobs on an accelerator.
+    ValueError: jobs on an accelerator.
   """
-  study = Study(plan)
-  indices = range(shard[0], len(plan.paths), shard[1])
-  if on_start is not None:
-    on_start(len(indices) * study.rows_per_picture)
+  indices = range(shard[0], len(study.plan.paths), shard[1])
   if jobs == 1:
     for index in indices:
       study.work(index, on_row)
-    return study
+    return
   if jax.default_backend() != 'cpu':
     raise ValueError(
       f'jobs is {jobs}: 1 is expected on a {jax.default_backend()}, which one '
       'process must have for itself'
     )
   with concurrent.futures.ProcessPoolExecutor(
-    jobs, multiprocessing.get_context('spawn'), _start, (plan,)
+    jobs, multiprocessing.get_context('spawn'), _start, (study.plan,)
   ) as pool:
     futures = [pool.submit(_work, index) for index in indices]
     try:
@@ -312,7 +307,6 @@ def run(
     except BaseException:
       pool.shutdown(wait=False, cancel_futures=True)
       raise
-  return study
 
 
 def meet() -> bool:

@@ -61,6 +61,12 @@ def patches(monkeypatch):
   monkeypatch.setattr(frechet, 'patches', cut)
 
 
+def _run(plan, **how):
+  study = compare.Study(plan)
+  compare.run(study, **how)
+  return study
+
+
 def _figures(study):
   """Results without times and dates, which differ from run to run."""
   found = {}
@@ -75,9 +81,9 @@ def _figures(study):
 
 
 def test_results_and_progress(plan):
-  total, rows = [], []
-  study = compare.run(plan, on_start=total.append, on_row=rows.append)
-  assert total == [len(rows)]
+  rows = []
+  study = _run(plan, on_row=rows.append)
+  assert len(rows) == 5 * study.rows_per_picture
   results = study.results()
   assert list(results) == list(CODECS)
   mse, flow, jpeg, matched = results.values()
@@ -92,12 +98,12 @@ def test_results_and_progress(plan):
 
 
 def test_a_second_run_does_nothing_again(plan, monkeypatch):
-  first = compare.run(plan)
+  first = _run(plan)
   monkeypatch.setattr(
     compare.sweep, 'picture', lambda *_, **__: pytest.fail('made again')
   )
   rows = []
-  second = compare.run(plan, on_row=rows.append)
+  second = _run(plan, on_row=rows.append)
   assert len(rows) == 5 * second.rows_per_picture
   assert second.results().keys() == first.results().keys()
   assert _figures(second) == _figures(first)
@@ -124,22 +130,22 @@ def test_a_killed_run_goes_on_and_only_what_changes_is_made(
 
   monkeypatch.setattr(compare.sweep, 'picture', spy)
   with pytest.raises(Killed):
-    compare.run(plan)
+    _run(plan)
   assert made[-2:] == [
     ('photo2', ['jpeg=gdc']), ('photo3', ['gdc:mse', 'gdc:flow@1']),
   ]
   del made[:], kills[:]
-  compare.run(plan)
+  _run(plan)
   # What the killed one had of the fourth picture is not made again.
   assert made[:3] == [
     ('photo3', ['jpeg']), ('photo3', ['jpeg=gdc']),
     ('photo4', ['gdc:mse', 'gdc:flow@1']),
   ]
   del made[:]
-  compare.run(plan._replace(codecs=(*CODECS, 'webp')))
+  _run(plan._replace(codecs=(*CODECS, 'webp')))
   assert made == [(path.stem, ['webp']) for path in plan.paths]
   del made[:]
-  compare.run(plan._replace(qualities=(2.0,)))
+  _run(plan._replace(qualities=(2.0,)))
   assert made[0] == ('photo0', ['gdc:mse', 'gdc:flow@1'])
 
 
@@ -147,8 +153,8 @@ def test_a_measure_that_is_added_is_all_that_is_measured(
   plan, patches, monkeypatch
 ):
   plan = plan._replace(codecs=('gdc:mse', 'jpeg'), matched=())
-  compare.run(plan._replace(measures=('psnr',)))
-  before = compare.run(plan._replace(measures=('psnr',))).results()
+  _run(plan._replace(measures=('psnr',)))
+  before = _run(plan._replace(measures=('psnr',))).results()
   asked = []
   picture = compare.sweep.picture
 
@@ -157,12 +163,12 @@ def test_a_measure_that_is_added_is_all_that_is_measured(
     return picture(coders, name, image, compare, *args, **kwargs)
 
   monkeypatch.setattr(compare.sweep, 'picture', spy)
-  compare.run(plan)
+  _run(plan)
   assert set(asked) == {
     ('gdc:mse', ('lpips',), False), ('jpeg', ('lpips',), False),
   }
   del asked[:]
-  after = compare.run(plan._replace(features='mean')).results()
+  after = _run(plan._replace(features='mean')).results()
   assert set(asked) == {('gdc:mse', (), True), ('jpeg', (), True)}
   row = after['jpeg']['images'][0]
   assert list(row)[-4:] == [
@@ -175,10 +181,10 @@ def test_a_measure_that_is_added_is_all_that_is_measured(
       for row in after[label]['images']
     ] == before[label]['images']
   # The one from scratch is the same.
-  whole = compare.run(
+  whole = _run(
     plan._replace(features='mean', out=plan.out / 'scratch')
   )
-  grown = compare.run(plan._replace(features='mean'))
+  grown = _run(plan._replace(features='mean'))
   assert _figures(whole) == _figures(grown)
 
 
@@ -186,14 +192,14 @@ def test_files_that_differ_from_those_of_another_machine_are_made_anew(
   plan, monkeypatch
 ):
   plan = plan._replace(codecs=('jpeg',), matched=(), measures=('psnr',))
-  compare.run(plan)
+  _run(plan)
   monkeypatch.setattr(
     compare.codecs.baselines, 'encode',
     lambda name, image, quality: encode(name, image, max(0, quality - 1)),
   )
-  results = compare.run(plan._replace(measures=('psnr', 'lpips'))).results()
+  results = _run(plan._replace(measures=('psnr', 'lpips'))).results()
   monkeypatch.undo()
-  fresh = compare.run(plan._replace(out=plan.out / 'fresh')).results()
+  fresh = _run(plan._replace(out=plan.out / 'fresh')).results()
   rows, others = results['jpeg']['images'], fresh['jpeg']['images']
   assert [row['bytes'] for row in rows] != [row['bytes'] for row in others]
   # No row has figures of two files.
@@ -205,19 +211,19 @@ def test_files_that_differ_from_those_of_another_machine_are_made_anew(
 
 def test_shards_add_up_to_the_whole_to_the_last_bit(plan, patches, tmp_path):
   plan = plan._replace(features='mean', codecs=('gdc:mse', 'jpeg'), matched=())
-  whole = compare.run(plan)
+  whole = _run(plan)
   parts = plan._replace(out=tmp_path / 'parts')
-  compare.run(parts, shard=(2, 3))
-  last = compare.run(parts, shard=(0, 3))
+  _run(parts, shard=(2, 3))
+  last = _run(parts, shard=(0, 3))
   with pytest.raises(ValueError, match='through 2 of 5'):
     last.results()
-  compare.run(parts, shard=(1, 3))
+  _run(parts, shard=(1, 3))
   assert _figures(last) == _figures(whole)
 
 
 def test_set_level_measures_are_of_all_patches_at_once(plan, patches):
   plan = plan._replace(features='mean', codecs=('jpeg',), matched=())
-  study = compare.run(plan)
+  study = _run(plan)
   (result,) = study.results().values()
   assert result['meta']['features'] == 'FD-mean/16'
   assert result['meta']['num_patches'] == 3 * 3 * 4 + 2 * 3 * 6
@@ -242,11 +248,11 @@ def test_set_level_measures_are_of_all_patches_at_once(plan, patches):
 def test_processes_of_one_machine_make_what_one_makes(plan):
   plan = plan._replace(codecs=('gdc:mse', 'jpeg'), matched=())
   rows = []
-  shared = compare.run(
+  shared = _run(
     plan._replace(out=plan.out / 'shared'), jobs=2, on_row=rows.append
   )
   assert len(rows) == 5 * shared.rows_per_picture
-  alone = compare.run(plan._replace(out=plan.out / 'alone'))
+  alone = _run(plan._replace(out=plan.out / 'alone'))
   shared, alone = _figures(shared), _figures(alone)
   assert shared['jpeg'] == alone['jpeg']
   # A process with one thread may add in another order inside a network.
@@ -296,7 +302,7 @@ def test_hosts_share_the_pictures(plan, tmp_path):
     'bd.json', 'gdc-tiny-mse.json', 'jpeg.json',
   ]
   shared = json.loads((out / 'jpeg.json').read_text())
-  alone = compare.run(
+  alone = _run(
     plan._replace(codecs=('jpeg',), matched=(), out=tmp_path / 'alone')
   ).results()['jpeg']
   for key in ('bpp', 'psnr-rgb', 'lpips-alex'):
@@ -305,10 +311,10 @@ def test_hosts_share_the_pictures(plan, tmp_path):
 
 def test_errors(plan, photos, monkeypatch):
   with pytest.raises(ValueError, match="no decoder 'one_step'"):
-    compare.run(plan._replace(codecs=['gdc:one_step']))
+    _run(plan._replace(codecs=['gdc:one_step']))
   twice = [*photos, photos[0].parent / 'below' / 'photo0.jpg']
   with pytest.raises(ValueError, match="names of pictures.*'photo0'"):
-    compare.run(plan._replace(paths=twice))
+    _run(plan._replace(paths=twice))
   monkeypatch.setattr(compare.jax, 'default_backend', lambda: 'tpu')
   with pytest.raises(ValueError, match='jobs is 2: 1 is expected on a tpu'):
-    compare.run(plan, jobs=2)
+    _run(plan, jobs=2)

@@ -24,7 +24,8 @@ def made(tiny_bundle_path, tmp_path_factory):
     str(tiny_bundle_path), (1.0, 2.0, 4.0, 6.0), (2.0,), ('psnr', 'lpips'),
     None,
   )
-  study = compare.run(plan)
+  study = compare.Study(plan)
+  compare.run(study)
   results = study.results()
   reference = published.Curve(
     'theirs', 'kodak', {'bpp': [0.5, 1.0], 'psnr-rgb': [30.0, 35.0]}

@@ -145,6 +145,7 @@ def _point(tab, x, y):
 
 
 def _drag(tab, start, end):
+  tab.locator('.stage').scroll_into_view_if_needed()
   tab.mouse.move(*_point(tab, *start))
   tab.mouse.down()
   tab.mouse.move(*_point(tab, *end), steps=3)

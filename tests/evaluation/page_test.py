@@ -90,7 +90,17 @@ def test_texts_are_shown_and_are_not_markup():
   ]
   assert hostile.text.count(HOSTILE) == 19
   assert hostile.all('details')[1]['data-name'] == HOSTILE
-  assert hostile.all('img')[1]['alt'] == f'{HOSTILE}, {HOSTILE}'
+  assert hostile.all('img')[0]['alt'] == f'{HOSTILE}, {HOSTILE}'
+
+
+def test_a_folded_table_is_all_there():
+  table = page.Table('All of it', 'A note', ['a'], [['1'], ['2']])
+  plain = Reader(page.render(title='', tables=[table, table]))
+  folded = Reader(
+    page.render(title='', tables=[table, table._replace(folded=True)])
+  )
+  assert folded.text.split() == plain.text.split()
+  assert len(folded.all('details')) == len(plain.all('details')) + 1
 
 
 def test_nothing_is_left_to_fill_in():
