@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gdc.codec import codec as codec_lib
 from gdc.evaluation import baselines, compare, frechet
 
 encode = baselines.encode
@@ -22,10 +23,24 @@ def photos(tmp_path_factory):
   folder = tmp_path_factory.mktemp('photos')
   rng = np.random.default_rng(0)
   for i in range(5):
-    coarse = rng.integers(0, 256, (4, 5 + i % 2, 3), np.uint8)
-    picture = Image.fromarray(coarse).resize((64 + 32 * (i % 2), 48))
+    coarse = rng.integers(0, 256, (4, 4 + i % 2, 3), np.uint8)
+    picture = Image.fromarray(coarse).resize((64 + 64 * (i % 2), 64))
     picture.save(folder / f'photo{i}.png')
   return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope='module')
+def codec(tiny_bundle):
+  return codec_lib.Codec(
+    tiny_bundle, autoencoder_tile=(64, 128), score_tile=(64, 128),
+    score_block=None,
+  )
+
+
+@pytest.fixture(autouse=True)
+def load_once(monkeypatch, codec):
+  """Studies of this process share a codec of small tiles."""
+  monkeypatch.setattr(compare.codec_lib, 'load', lambda path: codec)
 
 
 @pytest.fixture
@@ -226,7 +241,7 @@ def test_set_level_measures_are_of_all_patches_at_once(plan, patches):
   study = _run(plan)
   (result,) = study.results().values()
   assert result['meta']['features'] == 'FD-mean/16'
-  assert result['meta']['num_patches'] == 3 * 3 * 4 + 2 * 3 * 6
+  assert result['meta']['num_patches'] == 3 * 4 * 4 + 2 * 4 * 8
   fd = result['results']['fd-mean-16']
   assert fd[0] > fd[-1] > 0
   (coder,) = study.coders
