@@ -17,6 +17,8 @@ from gdc import commands, jobs
 
 _PICTURES = '.png .jpg .webp .avif .tif .bmp .ppm'
 _FORMATS = ('png', 'jpg', 'webp', 'avif', 'tif', 'bmp', 'ppm')
+# Of evaluation.measures, which is imported late, and the set-level one.
+_MEASURES = ('psnr', 'ms-ssim', 'lpips', 'lpips-vgg', 'dists', 'fd')
 _PAGE = 'All of it is described in docs/command_line.md.'
 
 
@@ -182,15 +184,15 @@ def _add_evaluate(parser):
     help='of the gdc codecs; default %(default)s',
   )
   parser.add_argument(
-    '--equal-bytes', type=_qualities, default='1,3', metavar='LIST',
-    help='qualities of gdc whose bytes the other codecs get, too, picture by '
-    "picture; '' for none; default %(default)s",
+    '--equal-bytes', type=_qualities, metavar='LIST',
+    help='those of --qualities at which the other codecs get the bytes of '
+    "gdc, too, picture by picture; '' for none; default: the first and the "
+    'middle one',
   )
   parser.add_argument(
-    '--measures', type=_names, default='psnr,ms-ssim,lpips,dists,fd',
+    '--measures', type=_measures, default='psnr,ms-ssim,lpips,dists,fd',
     metavar='LIST',
-    help='psnr, ms-ssim, lpips, lpips-vgg, dists, fd (with KID); default '
-    '%(default)s',
+    help=f'{", ".join(_MEASURES)} (with KID); default %(default)s',
   )
   parser.add_argument(
     '--inception', metavar='FILE',
@@ -214,7 +216,8 @@ def _add_evaluate(parser):
     '--max-images', type=_count, metavar='N', help='the first so many'
   )
   parser.add_argument(
-    '--pictures', type=_count, default=4, metavar='N',
+    '--pictures', type=_between(0, 1000, int, 'a whole number'), default=4,
+    metavar='N',
     help='that the page shows; default %(default)s',
   )
   parser.add_argument(
@@ -341,6 +344,15 @@ def _bytes(text: str) -> int:
 
 def _names(text: str) -> list[str]:
   return [name for name in text.split(',') if name]
+
+
+def _measures(text: str) -> list[str]:
+  names = _names(text)
+  if names and set(names) <= set(_MEASURES):
+    return list(dict.fromkeys(names))
+  raise argparse.ArgumentTypeError(
+    f'one or more of {", ".join(_MEASURES)} are expected, not {text!r}'
+  )
 
 
 def _qualities(text: str) -> list[float]:

@@ -198,67 +198,81 @@ def evaluate(arguments, report_: jobs.Report) -> int:
   """Codecs side by side on a folder of pictures."""
   del report_
   try:
-    import jax
     import tqdm
 
     from gdc.data import sources
-    from gdc.evaluation import codecs, compare, overview, published, report
+    from gdc.evaluation import (
+      codecs,
+      figures,
+      overview,
+      published,
+      report,
+      study,
+      workers,
+    )
+    del figures  # needed at the end: it had better be there
   except ModuleNotFoundError as e:
     raise CliError(f"{e}; install the extra: pip install 'gdc[eval]'") from e
-  shard = arguments.shard
+  shard = arguments.shard or (0, 1)
   if arguments.distributed:
-    jax.distributed.initialize()
-    shard = jax.process_index(), jax.process_count()
-  names = list(arguments.codecs)
-  if arguments.anchor not in (None, *names):
+    shard = workers.start_hosts()
+  if arguments.anchor not in (None, *arguments.codecs):
     raise CliError(
-      f'--anchor is {arguments.anchor!r}: one of {", ".join(names)} is '
-      'expected.'
+      f'--anchor is {arguments.anchor!r}: one of '
+      f'{", ".join(arguments.codecs)} is expected.'
     )
-  if arguments.equal_bytes:
-    names += [
-      f'{name}=gdc' for name in names if codecs.parse(name).baseline
-    ]
+  names, matched = codecs.with_matched(
+    arguments.codecs, arguments.qualities, arguments.equal_bytes
+  )
   references = [
     curve for path in arguments.reference for curve in published.read_all(path)
   ]
-  paths = sources.folder(arguments.folder).paths[:arguments.max_images]
-  plan = compare.Plan(
-    paths, names, arguments.out, arguments.model, arguments.qualities,
-    arguments.equal_bytes,
+  features = arguments.inception or 'vgg16'
+  plan = study.Plan(
+    sources.below(arguments.folder)[:arguments.max_images], names,
+    arguments.out, arguments.model, arguments.qualities, matched,
     [name for name in arguments.measures if name != 'fd'],
-    (arguments.inception or 'vgg16') if 'fd' in arguments.measures else None,
+    features if 'fd' in arguments.measures else None,
   )
-  study = compare.Study(plan)
-  shard = shard or (0, 1)
-  total = len(paths[shard[0]::shard[1]]) * study.rows_per_picture
-  with tqdm.tqdm(total=total, unit='row') as bar:
-    compare.run(study, arguments.jobs, shard, lambda row: bar.update())
+  made = study.Study(plan, arguments.jobs)
+  arguments.out.mkdir(parents=True, exist_ok=True)
+  total = len(plan.paths[shard[0]::shard[1]]) * made.rows_per_picture
+  failed = True
+  try:
+    with tqdm.tqdm(total=total, unit='row') as bar:
+      workers.run(made, arguments.jobs, shard, lambda row: bar.update())
+    failed = False
+  finally:
+    if arguments.distributed and workers.meet(failed) and not failed:
+      raise CliError('Another host has failed, and says why.')
   if arguments.shard:
     print(f'Part {shard[0]} of {shard[1]} is done. Once all are, the same '
           'command without --shard writes the results.')
     return 0
-  if arguments.distributed and not compare.meet():
+  if arguments.distributed and shard[0]:
     return 0
-  results = study.results()
+  results = made.results()
   overview.write(
-    study, results, command=_command_line(),
+    made, results, command=_command_line(),
     title=arguments.title or arguments.out.resolve().name,
     note=arguments.note, anchor=arguments.anchor, references=references,
     num_pictures=arguments.pictures, crop=arguments.crop,
   )
   print(report.format_table(overview.summary(results)))
+  for line in overview.notices(results):
+    print(line)
   print(f'{arguments.out / "page.html"} is the page to look at.')
   return 0
 
 
 def _command_line() -> str:
   """What was typed, paths cut to their last names: results are for others."""
-  words = [
-    pathlib.PurePath(word).name if word.startswith('/') else word
-    for word in sys.argv[1:]
-  ]
-  return shlex.join(['gdc', *words])
+  def cut(word):
+    option, equals, value = word.rpartition('=')
+    if value.startswith('/'):
+      value = pathlib.PurePath(value).name
+    return option + equals + value
+  return shlex.join(['gdc', *map(cut, sys.argv[1:])])
 
 
 def completion(parser, arguments, report: jobs.Report) -> int:

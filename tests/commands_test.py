@@ -470,7 +470,8 @@ def test_eval(photo, model, tmp_path, capsys):
   assert 'gdc:mse' in printed and 'jpeg=gdc' in printed
   assert str(out / 'page.html') in printed
   assert sorted(p.name for p in out.glob('*.json')) == [
-    'bd.json', 'gdc-tiny-mse.json', 'jpeg.json', 'jpeg=gdc.json',
+    'bd.json', 'gdc-tiny-mse.json', 'index.json', 'jpeg.json',
+    'jpeg=gdc.json',
   ]
   command = json.loads((out / 'jpeg.json').read_text())['meta']['command']
   assert command.startswith('gdc ') and str(tmp_path) not in command
@@ -481,13 +482,13 @@ def test_eval(photo, model, tmp_path, capsys):
   assert not list((tmp_path / 'parts').glob('*.json'))
   assert 'Part 1 of 2' in capsys.readouterr().out
   assert run(*share) == 0
-  assert len(list((tmp_path / 'parts').glob('*.json'))) == 4
+  assert len(list((tmp_path / 'parts').glob('*.json'))) == 5
 
 
 @pytest.mark.parametrize('arguments, words', [
   (['--codecs', 'gif'], "not 'gif'"),
   (['--codecs', 'gdc:mse,jpeg', '--anchor', 'webp'], "'webp'"),
-  (['--measures', 'ssim'], "'ssim'"),
+  (['--equal-bytes', '2', '--qualities', '1'], 'at quality 2'),
   (['--reference', 'nowhere.json'], 'nowhere.json'),
   (['--inception', 'nowhere.pth'], 'nowhere.pth'),
   (['--codecs', 'gdc:gan'], "'gan'"),

@@ -96,8 +96,12 @@ def box_images(split: str) -> Iterator[tuple[str, np.ndarray]]:
     yield path.stem, source[i]['image']
 
 
-def folder(path) -> Files:
-  """All pictures below a folder, sorted by path; see the module's docstring."""
+def below(path) -> list[pathlib.Path]:
+  """The picture files below a folder, sorted by path.
+
+  Raises:
+    ValueError: it is no folder, or has none.
+  """
   path = pathlib.Path(path).expanduser()
   if not path.is_dir():
     raise ValueError(f'{str(path)!r} is not a folder of pictures.')
@@ -110,6 +114,13 @@ def folder(path) -> Files:
       f'No pictures below {str(path)!r}; looked for '
       f'{", ".join(sorted(_SUFFIXES))}.'
     )
+  return files
+
+
+def folder(path) -> Files:
+  """All pictures below a folder, sorted by path; see the module's docstring."""
+  files = below(path)
+  path = pathlib.Path(path).expanduser()
   groups = [p.parent.relative_to(path).as_posix() for p in files]
   if (path / MANIFEST).exists():
     with open(path / MANIFEST, newline='') as f:

@@ -109,20 +109,20 @@ def _plane_block(folder) -> Block | None:
 
 def _evaluation_block(name, folder) -> Block | None:
   """An evaluation of `gdc eval`: equal bytes, BD-rates, its plots."""
+  index = records.index(folder / name)
   results = records.read(folder / name)
   if not results:
     return None
   swept = {k: v for k, v in results.items() if not tables.is_matched(k)}
   result = next(iter(results.values()))
-  meta = result['meta']
-  anchor = tables.anchor_of(list(swept))
+  meta, anchor = result['meta'], index['anchor']
   shown = [
     tables.equal_bytes(results),
     tables.bjontegaard(tables.differences(swept, anchor), anchor, result),
   ]
   parts = [
-    f'![{plot.stem}](../results/{name}/{plot.name})'
-    for plot in sorted((folder / name).glob('*.svg'))
+    f'![{plot.removesuffix(".svg")}](../results/{name}/{plot})'
+    for plot in index['plots']
   ]
   for table in filter(None, shown):
     parts += [f'{table.title}. {table.note}', _table(table.header, table.rows)]
@@ -134,12 +134,17 @@ def _evaluation_block(name, folder) -> Block | None:
     f' Model `{meta["model"]}` (`{meta["digest"][:8]}`).' if meta['digest']
     else ''
   )
-  parts += [
-    f'Ours, all of it, made by `{meta["command"]}`: {meta["num_images"]} '
+  parts.append(
+    f'Ours, made by `{index["command"]}`: {meta["num_images"]} '
     f'pictures{patches}.{model} Evaluated on {points.machine(meta)}, '
     f'{meta["date"][:10]}. Every row and every mean: '
     f'[results/{name}](../results/{name}).'
-  ]
+  )
+  if index['references']:
+    parts.append(
+      'Thin lines in the plots are others\' figures, not measured here: '
+      f'{", ".join(index["references"])}.'
+    )
   return Block('\n\n'.join(parts), [], 1)
 
 

@@ -67,7 +67,8 @@ def parse(name: str) -> _Name:
   if baseline in baselines.BASELINES and (not matched or partner == 'gdc'):
     return _Name(baseline=baseline, matched=bool(matched))
   found = re.fullmatch(
-    r'gdc:(?:mse\+(\d+\.?\d*|\.\d+)|([a-z_]+)(?:@([1-9]\d*))?)', name
+    r'gdc:(?:mse\+(\d+\.?\d*|\.\d+)|mse|(?!mse@)([a-z_]+)(?:@([1-9]\d*))?)',
+    name,
   )
   if not found:
     raise ValueError(
@@ -80,6 +81,49 @@ def parse(name: str) -> _Name:
     steps=int(steps) if steps else None,
     noise=float(noise) if noise else None,
   )
+
+
+def with_matched(
+  names: Sequence[str],
+  qualities: Sequence[float],
+  matched: Sequence[float] | None,
+) -> tuple[list[str], list[float]]:
+  """Adds to names of codecs those that are held to the bytes of gdc.
+
+  Args:
+    names: of codecs.
+    qualities: of the gdc codecs among them.
+    matched: those of qualities at which others are held to the bytes; None
+      takes the first and the middle one.
+
+  Returns:
+    names, each of another codec followed at the end by NAME=gdc, and matched;
+    as they were and [] where there is no gdc codec to be held to.
+
+  Raises:
+    ValueError: an unknown name, or a matched quality that is not one of gdc.
+  """
+  names = list(names)
+  others = [n for n in names if (p := parse(n)).baseline and not p.matched]
+  if not any(parse(name).decoder for name in names) or not qualities:
+    if matched:
+      raise ValueError(
+        f'there are no bytes of gdc at qualities {list(matched)}: a gdc codec '
+        'and qualities of it are expected'
+      )
+    return names, []
+  if matched is None:
+    middle = (len(qualities) - 1) // 2
+    matched = dict.fromkeys((qualities[0], qualities[middle]))
+  wrong = [quality for quality in matched if quality not in qualities]
+  if wrong:
+    raise ValueError(
+      f'there are no bytes of gdc at quality {wrong[0]:g}: some of '
+      f'{", ".join(f"{q:g}" for q in qualities)} are expected'
+    )
+  if matched:
+    names += [f'{n}=gdc' for n in others if f'{n}=gdc' not in names]
+  return names, list(matched)
 
 
 def build(
@@ -179,9 +223,10 @@ def _baseline(name) -> Coder:
 def _matched(label, name, codec, qualities) -> Coder:
   """A baseline at the bytes of gdc."""
   plain = _baseline(name.baseline)
+  length = _length_of(codec)
 
   def encode(image, quality):
-    limit = len(codec.compress(image, quality))
+    limit = length(image.tobytes(), image.shape, quality)
     try:
       return baselines.at_most_bytes(name.baseline, image, limit)[0]
     except ValueError:  # not so few bytes; the picture has been compressed
@@ -193,12 +238,23 @@ def _matched(label, name, codec, qualities) -> Coder:
     file=label,
     name=label,
     description=f'{plain.description}, at most the bytes of gdc-{codec.name} '
-    'at that quality, picture by picture, or else the smallest file',
+    'at that quality, picture by picture, or else the smallest file; encoding '
+    'times are of the whole search',
     qualities=qualities,
     encode=encode,
     writer=label,
     record={**plain.record, 'matches': codec.digest},
   )
+
+
+@functools.lru_cache(maxsize=1)
+def _length_of(codec):
+  """A codec's number of bytes, kept for the last few pictures."""
+  @functools.lru_cache(maxsize=8)
+  def length(samples, shape, quality):
+    image = np.frombuffer(samples, np.uint8).reshape(shape)
+    return len(codec.compress(image, quality))
+  return length
 
 
 def _noisy(codec, amount: float, data: bytes) -> np.ndarray:

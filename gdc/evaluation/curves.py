@@ -1,7 +1,4 @@
-"""The plots of an evaluation: rate against every measure, and the plane.
-
-Panels are arguments of figures.Panel and figures.Line; figures.py draws them.
-"""
+"""The plots of an evaluation: rate against every measure, and the plane."""
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -37,11 +34,7 @@ def write(
   ):
     path = folder / f'{name}.svg'
     if panels:
-      figures.draw(path, [
-        figures.Panel(**{
-          **panel, 'lines': [figures.Line(**line) for line in panel['lines']]
-        }) for panel in panels
-      ], min(COLUMNS, len(panels)))
+      figures.draw(path, panels, min(COLUMNS, len(panels)))
       written.append(path)
     else:
       path.unlink(missing_ok=True)
@@ -64,9 +57,9 @@ def rate_panels(
     ]
     for i, reference in enumerate(references):
       if key in reference.results:
-        label = f'{reference.name} (published, {reference.source})'
         lines.append({
-          **_line(label, reference.results, key, column, GREY, highest),
+          **_line(reference.label, reference.results, key, column, GREY,
+                  highest),
           'kind': 'published', 'style': i,
         })
     title = column.title

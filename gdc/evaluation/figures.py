@@ -4,13 +4,15 @@ The same data gives the same bytes, with the same matplotlib: no date, no
 random identifiers. Text stays text, so that files are small and differences
 can be read.
 """
+import io
 import itertools
-import pathlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib import figure, ticker
+
+from gdc.evaluation import records
 
 SIZE = (3.6, 2.8)  # of a panel, inches
 _SETTINGS = {
@@ -69,16 +71,21 @@ class Panel(NamedTuple):
   log_x: bool = False
 
 
-def draw(path, panels: Sequence[Panel], columns: int) -> None:
-  """Writes panels in rows of `columns` as an SVG file.
+def draw(
+  path, panels: Sequence[Mapping[str, Any]], columns: int
+) -> None:
+  """Writes panels in rows of `columns` as an SVG file, whole or not at all.
 
   Args:
     path: of the file; its folder is made if need be.
-    panels: row by row.
+    panels: row by row, the arguments of Panel, lines as those of Line: what
+      makes them need not import this module.
     columns: 1 or more.
   """
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
+  panels = [
+    Panel(**{**panel, 'lines': [Line(**line) for line in panel['lines']]})
+    for panel in panels
+  ]
   rows = -(-len(panels) // columns)
   with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_SETTINGS}):
     canvas = figure.Figure(
@@ -94,9 +101,11 @@ def draw(path, panels: Sequence[Panel], columns: int) -> None:
       entries.values(), entries.keys(), loc='outside lower center',
       ncols=min(len(entries), 2 * columns),
     )
+    drawn = io.BytesIO()
     canvas.savefig(
-      path, format='svg', metadata={'Date': None, 'Creator': None}
+      drawn, format='svg', metadata={'Date': None, 'Creator': None}
     )
+  records.write(path, drawn.getvalue())
 
 
 def _draw_panel(axes, panel):

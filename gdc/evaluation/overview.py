@@ -3,9 +3,11 @@
   CODEC.json     a result each, in CompressAI's format (see records)
   rows.csv       every picture, codec and quality
   bd.json        Bjontegaard differences against one codec, by every method
+  index.json     which results these are, and how they were made
   curves.svg, plane.svg   see curves
   page.html      all of it to look at, with pictures (see page)
 """
+import collections
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +17,6 @@ import numpy as np
 from gdc.data import pictures
 from gdc.evaluation import (
   baselines,
-  compare,
   curves,
   measures,
   page,
@@ -24,6 +25,7 @@ from gdc.evaluation import (
   showcase,
   tables,
 )
+from gdc.evaluation import study as study_lib
 
 # Below so many patches, a Fréchet distance is more bias than distance.
 MANY_PATCHES = 10_000
@@ -31,7 +33,7 @@ Results = Mapping[str, Mapping[str, Any]]
 
 
 def write(
-  study: compare.Study,
+  study: study_lib.Study,
   results: Results,
   *,
   command: str,
@@ -63,9 +65,15 @@ def write(
   swept = {
     label: result for label, result in results.items()
     if not tables.is_matched(label)
-  }
+  } or results
   anchor = anchor or tables.anchor_of(list(swept))
   bjontegaard = tables.differences(swept, anchor)
+  # What takes long, or may fail, comes before the first file is replaced.
+  shown = exhibits(study, results, num_pictures, crop)
+  charts = [
+    page.Chart(_CHARTS[path.stem][0], _CHARTS[path.stem][1], path.read_text())
+    for path in curves.write(out, swept, references)
+  ]
   for coder in study.coders:
     result = dict(results[coder.label])
     result['meta'] = {**result['meta'], 'command': command}
@@ -76,14 +84,17 @@ def write(
   )
   records.save(
     {'anchor': anchor, 'methods': tables.METHODS, 'codecs': bjontegaard},
-    out / 'bd.json',
+    out / records.DIFFERENCES,
   )
-  charts = [
-    page.Chart(_CHARTS[path.stem][0], _CHARTS[path.stem][1], path.read_text())
-    for path in curves.write(out, swept, references)
-  ]
+  records.save({
+    'command': command,
+    'files': [f'{coder.file}.json' for coder in study.coders],
+    'plots': [f'{name}.svg' for name, _ in zip(_CHARTS, charts, strict=False)],
+    'anchor': anchor,
+    'references': [reference.label for reference in references],
+  }, out / records.INDEX)
   first = next(iter(results.values()))
-  shown = [
+  made = [
     tables.bjontegaard(bjontegaard, anchor, first),
     tables.equal_bytes(results),
     tables.means(swept),
@@ -91,12 +102,29 @@ def write(
   page.write(
     out / 'page.html',
     title=title,
-    summary=_summary(study, first['meta']),
-    tables=[table for table in shown if table is not None],
+    summary=[*_summary(study, first['meta']), *notices(results)],
+    tables=[table for table in made if table is not None],
     charts=charts,
-    exhibits=exhibits(study, results, num_pictures, crop),
+    exhibits=shown,
     details=_details(study, first['meta'], command, note),
   )
+
+
+def notices(results: Results) -> list[str]:
+  """What is not as a reader would expect, a sentence each."""
+  meta = next(iter(results.values()))['meta']
+  said = [
+    f'{measures.MEASURES[name].title.partition(",")[0]} is not given: of '
+    f'{meta["num_images"]} pictures {len(small)} are too small for it, such as '
+    f'{small[0]}.'
+    for name, small in meta['too_small'].items()
+  ]
+  if any('others' in result['meta'] for result in results.values()):
+    said.append(
+      'Not all was made on the same machine and by the same versions, so times '
+      'do not compare; each result has the others in its meta.'
+    )
+  return said
 
 
 def summary(results: Results) -> list[dict[str, Any]]:
@@ -127,8 +155,9 @@ _CHARTS = {
 
 
 def _summary(study, meta) -> list[str]:
+  codecs = sum(not tables.is_matched(coder.label) for coder in study.coders)
   said = [
-    f'{meta["num_images"]} pictures through {len(study.coders)} codecs. Every '
+    f'{meta["num_images"]} pictures through {codecs} codecs. Every '
     'figure is of whole files as written and of decoded 8-bit pictures; '
     'decoders of gdc read the same files.'
   ]
@@ -156,8 +185,9 @@ def _details(study, meta, command, note) -> dict[str, str]:
     **_models(study),
     **({'Other encoders': '; '.join(encoders)} if encoders else {}),
     'Versions': ', '.join(f'{k} {v}' for k, v in meta['versions'].items()),
-    'Machine': f'{machine["platform"]}, {machine["cpus"]} CPU cores, '
-    f'{", ".join(machine["devices"])}',
+    'Machine': f'{machine["platform"]}, {machine["processor"]}, '
+    f'{machine["cpus"]} CPU cores, {", ".join(machine["devices"])}; '
+    f'{meta["processes"]} of our processes side by side',
     'Date': meta['date'],
     **({'Pictures': note} if note else {}),
   }
@@ -176,7 +206,7 @@ def _models(study) -> dict[str, str]:
 
 
 def exhibits(
-  study: compare.Study, results: Results, count: int, crop: int
+  study: study_lib.Study, results: Results, count: int, crop: int
 ) -> list[page.Exhibit]:
   """Pictures through every codec, at the bytes of gdc where that was measured.
 
@@ -188,17 +218,22 @@ def exhibits(
   """
   paths = study.plan.paths
   count = min(count, len(paths))
-  quality = (study.plan.matched or study.plan.qualities)[0]
-  coders = [
+  comparable = [
     coder for coder in study.coders
-    if coder.label not in baselines.BASELINES and quality in coder.qualities
+    if coder.label not in baselines.BASELINES
   ]
-  if not coders:
+  if not count or not comparable:
     return []
+  # At which most of them were measured; the lowest of these.
+  found = collections.Counter(
+    quality for coder in comparable for quality in coder.qualities
+  )
+  quality = min(found, key=lambda q: (-found[q], q))
+  coders = [coder for coder in comparable if quality in coder.qualities]
   made = []
   for index in np.linspace(0, len(paths) - 1, count).round().astype(int):
-    path = paths[index]
-    image, _ = pictures.read_rgb(path)
+    name = study.names[index]
+    image, _ = pictures.read_rgb(paths[index])
     left, top, right, bottom = box = showcase.busiest(image, crop)
 
     def cut(picture, box=box):
@@ -210,18 +245,18 @@ def exhibits(
       data = coder.encode(image, quality)
       row = next(
         row for row in results[coder.label]['images']
-        if (row['name'], row['quality']) == (path.stem, quality)
+        if (row['name'], row['quality']) == (name, quality)
       )
       versions.append(page.Version(
         coder.label.removesuffix('=gdc'), cut(coder.decode(data)), len(data),
-        _size_note(row, results, path.stem, quality),
+        _size_note(row, results, name, quality),
         {
-          measures.MEASURES[name].title: row[name]
-          for name in study.plan.measures if row[name] is not None
+          measures.MEASURES[measure].title: row[measure]
+          for measure in study.plan.measures if row[measure] is not None
         },
       ))
     height, width, _ = image.shape
-    made.append(page.Exhibit(path.stem, height, width, box, versions))
+    made.append(page.Exhibit(name, height, width, box, versions))
   return made
 
 

@@ -12,6 +12,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from gdc.evaluation import records
+
 
 class Curve(NamedTuple):
   """A published curve.
@@ -19,12 +21,20 @@ class Curve(NamedTuple):
   Attributes:
     name: of the codec, and its variant where the file's name has one.
     source: the name of the folder that the file lies in, such as 'kodak'.
+    ours: whether it was made by this project's `gdc eval`.
     results: key -> values, by rising bpp; None where there is none.
   """
 
   name: str
   source: str
   results: Mapping[str, Sequence[float | None]]
+  ours: bool = False
+
+  @property
+  def label(self) -> str:
+    """For a legend, which says whose it is."""
+    whose = self.source if self.ours else f'published, {self.source}'
+    return f'{self.name} ({whose})'
 
 
 def read(path) -> Curve:
@@ -62,11 +72,15 @@ def read(path) -> Curve:
     curves.setdefault('ms-ssim-rgb', [
       None if x is None else 1 - 10 ** (-x / 10) for x in decibels
     ])
-  return Curve(path.stem, path.resolve().parent.name, curves)
+  ours = 'codec' in content.get('meta', {})
+  return Curve(path.stem, path.resolve().parent.name, curves, ours)
 
 
 def read_all(path) -> list[Curve]:
-  """Reads a file, or all .json files in a folder, by name.
+  """Reads a file, or all in a folder, by name.
+
+  In a folder that `gdc eval` wrote, the files that are no curves are passed
+  over.
 
   Raises:
     ValueError: as read; or there is nothing.
@@ -74,7 +88,10 @@ def read_all(path) -> list[Curve]:
   path = pathlib.Path(path)
   if not path.is_dir():
     return [read(path)]
-  found = [read(file) for file in sorted(path.glob('*.json'))]
+  found = [
+    read(file) for file in sorted(path.glob('*.json'))
+    if file.name not in (records.INDEX, records.DIFFERENCES)
+  ]
   if not found:
-    raise ValueError(f'{path} has no .json file')
+    raise ValueError(f'{path} has no .json file of a curve')
   return found

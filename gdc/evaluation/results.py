@@ -81,13 +81,7 @@ def draw(page: pathlib.Path, made: Mapping[str, blocks.Block | None]) -> None:
     if not (block and block.panels):
       path.unlink(missing_ok=True)
       continue
-    panels = [
-      figures.Panel(
-        **{**panel, 'lines': [figures.Line(**line) for line in panel['lines']]}
-      )
-      for panel in block.panels
-    ]
-    figures.draw(path, panels, block.columns)
+    figures.draw(path, block.panels, block.columns)
   page.write_text(filled)
 
 

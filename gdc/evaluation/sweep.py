@@ -64,7 +64,7 @@ def picture(
   image: np.ndarray,
   compare: Mapping[str, measures.Compare | None],
   on_row: Callable[[Row], None] | None = None,
-  on_decoded: Callable[[Row, np.ndarray], None] | None = None,
+  on_decoded: Callable[[Row, bytes, np.ndarray], None] | None = None,
   warm_up: bool = True,
 ) -> dict[str, list[Row]]:
   """One picture through codecs, at every quality of each.
@@ -75,7 +75,7 @@ def picture(
     image: uint8 [height, width, 3].
     compare: of measures.against, for this picture.
     on_row: called with each row as it is made.
-    on_decoded: called with each row and its decoded picture.
+    on_decoded: called with each row, its file and its decoded picture.
     warm_up: let codecs that compile do so before they are timed: for the first
       picture of a size.
 
@@ -102,7 +102,7 @@ def picture(
         row['decode_seconds'] = decode_seconds
         rows[coder.label].append(row)
         if on_decoded is not None:
-          on_decoded(row, decoded)
+          on_decoded(row, data, decoded)
         if on_row is not None:
           on_row(row)
   return rows

@@ -74,30 +74,38 @@ def equal_bytes(results: Results) -> page.Table | None:
   others = [label for label in results if is_matched(label)]
   rows = []
   for quality in results[own[0]]['results']['quality']:
+    limits = _sizes(results[own[0]], quality)
     for label in (*own, *others):
       curve = results[label]['results']
       if quality not in curve['quality']:
         continue
       i = curve['quality'].index(quality)
-      sizes = [
-        row['bytes'] for row in results[label]['images']
-        if row['quality'] == quality
-      ]
+      sizes = _sizes(results[label], quality)
+      larger = sum(sizes[name] > limits[name] for name in limits)
       rows.append([
-        f'{quality:g}', label.removesuffix('=gdc'),
-        f'{sum(sizes) / len(sizes):,.0f}', f'{curve["bpp"][i]:.3f}',
+        f'{quality:g}',
+        label.removesuffix('=gdc') + (f' ({larger} larger)' if larger else ''),
+        f'{sum(sizes.values()) / len(sizes):,.0f}', f'{curve["bpp"][i]:.3f}',
         *_cells(curve, i, shown),
       ])
   return page.Table(
     'At equal bytes, picture by picture',
     'Decoders of gdc read the same files. Of every other codec, for each '
     'picture, the best file that is no larger than that of gdc at this '
-    'quality; a codec that can not be so small has its smallest file, which '
-    'shows in its mean.',
+    'quality, or, where it can not be so small, its smallest: of how many '
+    'pictures is said beside its name.',
     ['quality of gdc', 'codec', 'bytes', 'bpp',
      *(column.title for column in shown.values())],
     rows,
   )
+
+
+def _sizes(result, quality) -> dict[str, int]:
+  """Picture -> bytes."""
+  return {
+    row['name']: row['bytes'] for row in result['images']
+    if row['quality'] == quality
+  }
 
 
 def _cells(curve, i, shown) -> list[str]:
@@ -133,8 +141,8 @@ def differences(results: Results, anchor: str) -> list[dict[str, Any]]:
     Rows, one per codec and measure: codec, measure, and per method
     bd_rate_percent, from, to (the interval of the measure that both cover),
     overlap (of that interval in the span of both), bd_quality (in the units of
-    the measure), from_bpp, to_bpp, bpp_overlap. Where they can not be had,
-    `why_not` says why.
+    the measure), from_bpp, to_bpp, bpp_overlap. Where the rate can not be had,
+    `why_not` says why, and `why_no_quality` where the quality can't.
 
   Raises:
     ValueError: no such anchor.
@@ -148,27 +156,38 @@ def differences(results: Results, anchor: str) -> list[dict[str, Any]]:
   for label, result in results.items():
     curve = result['results']
     for key in columns(result) if label != anchor else ():
-      row = {'codec': label, 'measure': key}
-      try:
-        for method in METHODS:
-          row[method] = _difference(base, curve, key, method)
-      except ValueError as error:
-        row = {'codec': label, 'measure': key, 'why_not': str(error)}
-      rows.append(row)
+      rows.append({
+        'codec': label, 'measure': key,
+        **{
+          method: _difference(base, curve, key, method) for method in METHODS
+        },
+      })
   return rows
 
 
-def _difference(base, curve, key, method) -> dict[str, float]:
+def _difference(base, curve, key, method) -> dict[str, Any]:
   if None in base[key] or None in curve[key]:
-    raise ValueError('the pictures are too small for it, or too few')
+    why = 'there is no finite mean at every quality'
+    return {'why_not': why, 'why_no_quality': why}
   pair = base['bpp'], base[key], curve['bpp'], curve[key]
-  r = rate.bd_rate(*pair, method)
-  q = rate.bd_quality(*pair, method)
-  return {
-    'bd_rate_percent': r.percent, 'from': r.quality_low, 'to': r.quality_high,
-    'overlap': r.overlap, 'bd_quality': q.difference, 'from_bpp': q.rate_low,
-    'to_bpp': q.rate_high, 'bpp_overlap': q.overlap,
-  }
+  found = {}
+  try:
+    r = rate.bd_rate(*pair, method)
+    found |= {
+      'bd_rate_percent': r.percent, 'from': r.quality_low,
+      'to': r.quality_high, 'overlap': r.overlap,
+    }
+  except ValueError as error:
+    found['why_not'] = str(error)
+  try:
+    q = rate.bd_quality(*pair, method)
+    found |= {
+      'bd_quality': q.difference, 'from_bpp': q.rate_low, 'to_bpp': q.rate_high,
+      'bpp_overlap': q.overlap,
+    }
+  except ValueError as error:
+    found['why_no_quality'] = str(error)
+  return found
 
 
 def bjontegaard(
@@ -185,9 +204,10 @@ def bjontegaard(
   keys = [key for key in shown if any(row['measure'] == key for row in rows)]
   cells = {}
   for row in rows:
-    found = row.get(METHODS[0])
-    cells.setdefault(row['codec'], {})[row['measure']] = '-' if not found else (
+    found = row[METHODS[0]]
+    cells.setdefault(row['codec'], {})[row['measure']] = (
       f'{found["bd_rate_percent"]:+.1f} % ({found["overlap"]:.0%})'
+      if 'overlap' in found else '-'
     )
   return page.Table(
     f'BD-rate against {anchor}',

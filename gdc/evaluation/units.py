@@ -27,11 +27,15 @@ class Unit(NamedTuple):
 
   Attributes:
     rows: of sweep.picture, one per quality.
+    digests: of each row's file and decoded picture, see `row_digest`.
+    made: with what and when, see records.circumstances.
     network: digest of the network that made the features; '' for none.
     features: float32 [qualities, patches, dimension].
   """
 
   rows: list[dict[str, Any]]
+  digests: list[str]
+  made: Mapping[str, Any]
   network: str = ''
   features: np.ndarray = np.zeros((0, 0, 0), np.float32)
 
@@ -43,18 +47,16 @@ class Unit(NamedTuple):
     return tuple(lacking)
 
   def merged(self, other: 'Unit') -> 'Unit | None':
-    """With what another has more; None if they are not of the same files.
+    """With what another has more; None if they are of other pictures.
 
-    A codec need not write the same file on another machine.
+    Neither files nor decoded pictures need be the same on another machine, and
+    no row may have figures of two.
     """
-    if [row['bytes'] for row in self.rows] != [
-      row['bytes'] for row in other.rows
-    ]:
+    if self.digests != other.digests:
       return None
-    rows = [
-      new | old for old, new in zip(self.rows, other.rows, strict=True)
-    ]
-    return (other if other.network else self)._replace(rows=rows)
+    rows = [new | old for old, new in zip(self.rows, other.rows, strict=True)]
+    newer = other if other.network else self
+    return newer._replace(rows=rows, made=self.made)
 
 
 class Store:
@@ -72,25 +74,32 @@ class Store:
     """
     try:
       with np.load(self._path(label, key), allow_pickle=False) as file:
-        return Unit(
-          json.loads(str(file['rows'])), str(file['network']), file['features']
-        )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        record = json.loads(str(file['record']))
+        return Unit(**record, features=file['features'])
+    except (
+      OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile,
+    ):
       return None
 
   def save(self, label: str, key: Mapping[str, Any], unit: Unit) -> None:
     """Writes a unit, whole or not at all."""
     content = io.BytesIO()
-    np.savez(
-      content, rows=json.dumps(unit.rows), network=unit.network,
-      features=unit.features,
-    )
+    record = unit._asdict()
+    features = record.pop('features')
+    np.savez(content, record=json.dumps(record), features=features)
     records.write(self._path(label, key), content.getvalue())
 
   def _path(self, label, key) -> pathlib.Path:
     canonical = json.dumps([VERSION, key], sort_keys=True)
     name = hashlib.sha256(canonical.encode()).hexdigest()
     return self._folder / label.replace(':', '-') / f'{name[:32]}.npz'
+
+
+def row_digest(data: bytes, decoded: np.ndarray) -> str:
+  """SHA-256 of a file and of the picture that was decoded from it."""
+  found = hashlib.sha256(hashlib.sha256(data).digest())
+  found.update(picture_digest(decoded).encode())
+  return found.hexdigest()
 
 
 def picture_digest(image: np.ndarray) -> str:

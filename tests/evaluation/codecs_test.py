@@ -18,7 +18,7 @@ def _ramp():
 
 @pytest.mark.parametrize('name', [
   'gif', 'gdc', 'gdc:', 'gdc:flow@x', 'gdc:flow@0', 'mse', 'gdc:flow+0.1',
-  'gdc:mse+', 'jpeg=webp', 'gif=gdc', 'gdc:mse=gdc', '',
+  'gdc:mse+', 'gdc:mse@3', 'jpeg=webp', 'gif=gdc', 'gdc:mse=gdc', '',
 ])
 def test_unknown_names_are_named(name):
   with pytest.raises(ValueError, match=f'not {name!r}'.replace('+', r'\+')):
@@ -88,6 +88,22 @@ def test_a_codec_that_can_not_be_so_small_gives_its_smallest_file():
   image = _ramp()
   (matched,) = codecs.build(['webp=gdc'], _Fixed(4), [], [1.0])
   assert matched.encode(image, 1.0) == baselines.encode('webp', image, 0)
+
+
+def test_who_is_held_to_which_bytes():
+  both = ['gdc:mse', 'jpeg', 'webp']
+  assert codecs.with_matched(both, [1, 2, 3, 4, 5, 6], None) == (
+    [*both, 'jpeg=gdc', 'webp=gdc'], [1, 3]
+  )
+  assert codecs.with_matched(both, [2], None)[1] == [2]
+  assert codecs.with_matched(both, [2], []) == (both, [])
+  assert codecs.with_matched(['jpeg'], [1, 2], None) == (['jpeg'], [])
+  given = ['gdc:mse', 'jpeg=gdc']
+  assert codecs.with_matched(given, [1, 2, 3], [2]) == (given, [2])
+  with pytest.raises(ValueError, match='at quality 4: some of 1, 3'):
+    codecs.with_matched(both, [1, 3], [1, 4])
+  with pytest.raises(ValueError, match=r'qualities \[1\]'):
+    codecs.with_matched(['jpeg'], [1], [1])
 
 
 def test_errors(codec):

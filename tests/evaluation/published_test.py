@@ -65,5 +65,5 @@ def test_anything_else_is_refused_by_its_name(tmp_path, text):
 def test_what_is_not_there_is_said(tmp_path):
   with pytest.raises(ValueError, match='nowhere'):
     published.read_all(tmp_path / 'nowhere')
-  with pytest.raises(ValueError, match='no .json file'):
+  with pytest.raises(ValueError, match='no .json file of a curve'):
     published.read_all(tmp_path)

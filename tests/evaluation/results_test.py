@@ -96,8 +96,12 @@ def folder(tmp_path):
     for row, quality in zip(curve['images'], (1, 1, 3, 3), strict=True):
       row |= {'quality': quality, 'bytes': 1000 * quality}
     _write(made / 'cid22_val' / f'{codec}.json', curve)
-  _write(made / 'cid22_val' / 'bd.json', {'anchor': 'jpeg'})
-  (made / 'cid22_val' / 'plane.svg').write_text('<svg/>')
+  _write(made / 'cid22_val' / 'index.json', {
+    'files': [f'{c}.json' for c in ('jpeg', 'gdc:mse', 'gdc:flow', 'jpeg=gdc')],
+    'command': 'gdc eval photos', 'plots': ['plane.svg'], 'anchor': 'jpeg',
+    'references': ['vtm (published, kodak)'],
+  })
+  _write(made / 'cid22_val' / 'stale.json', {'meta': {'codec': 'webp'}})
   _write(made / 'guidance.json', {'rows': [
     {'method': method, 'where': 'picture', 'strength': strength, 'width': width,
      'steps': 1, 'quality': 1.0, 'psnr': 27.5, 'lpips': 0.2, 'reencoded': 1.0,
@@ -181,6 +185,7 @@ def test_an_evaluation_shows_equal_bytes_and_bd_rates(folder):
   for words in (
     '![plane](../results/cid22_val/plane.svg)', 'Ours', '`gdc eval photos`',
     '2 pictures', '`lean` (`aaaaaaaa`)', '2026-01-02', 'BD-rate against jpeg',
+    'not measured here: vtm (published, kodak)',
   ):
     assert words in block.text
 
@@ -190,7 +195,7 @@ def test_an_evaluation_of_other_pictures_is_refused(folder):
   curve = json.loads(path.read_text())
   curve['images'][0]['name'] = 'other'
   _write(path, curve)
-  with pytest.raises(ValueError, match='cid22_val: jpeg and gdc:flow'):
+  with pytest.raises(ValueError, match='cid22_val: gdc:mse and jpeg'):
     blocks.build(folder)
 
 

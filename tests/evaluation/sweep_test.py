@@ -102,20 +102,18 @@ def test_one_compression_per_quality_and_one_warm_up_per_size():
   }
 
 
-def test_what_a_picture_is_too_small_for_is_left_out_of_the_mean():
+def test_no_mean_where_a_picture_is_too_small():
+  """It would be over other pictures than its bits per pixel."""
   small = ('small', next(_images())[1][:30])
   results = sweep.evaluate(_coders(), [small, *_images()], ['psnr', 'lpips'])
   rows = results['gdc:mse']['images']
   assert rows[0]['lpips'] is None and rows[0]['psnr'] > 0
-  means = results['gdc:mse']['results']
-  assert means['lpips-alex'][0] == pytest.approx(
-    np.mean([row['lpips'] for row in rows[2::2]])
-  )
-  assert means['psnr-rgb'][0] == pytest.approx(
+  result = results['gdc:mse']
+  assert result['results']['lpips-alex'] == [None, None]
+  assert result['meta']['too_small'] == {'lpips': ['small']}
+  assert result['results']['psnr-rgb'][0] == pytest.approx(
     np.mean([row['psnr'] for row in rows[::2]])
   )
-  alone = sweep.evaluate(_coders(), [small], ['lpips'])
-  assert alone['gdc:mse']['results']['lpips-alex'] == [None, None]
 
 
 def test_decoded_pictures_are_handed_on():
@@ -123,8 +121,9 @@ def test_decoded_pictures_are_handed_on():
   name, image = next(_images())
   sweep.picture(
     _coders(), name, image, measures.against(image, ['psnr']),
-    on_decoded=lambda row, decoded: seen.append(
+    on_decoded=lambda row, data, decoded: seen.append(
       row['psnr'] == distortion.psnr(image, decoded)
+      and row['bytes'] == len(data)
     ),
   )
   assert seen == [True] * 4

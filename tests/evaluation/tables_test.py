@@ -29,7 +29,7 @@ def results():
     'gdc:mse': _result([b / 2 for b in bpp], psnr, sizes, **kid),
     'gdc:flow': _result([b / 2 for b in bpp], [24, 30, 29, 33], sizes, **kid),
     'jpeg': _result(bpp, psnr, quality=(10, 20, 30, 40), **kid),
-    'jpeg=gdc': _result([0.04], [23.0], [(90, 290)], (1.0,), **kid),
+    'jpeg=gdc': _result([0.04], [23.0], [(70, 310)], (1.0,), **kid),
   }
 
 
@@ -41,7 +41,7 @@ def test_equal_bytes(results):
   assert table.rows[:3] == [
     ['1', 'gdc:mse', '200', '0.050', '25.00', '4.00'],
     ['1', 'gdc:flow', '200', '0.050', '24.00', '4.00'],
-    ['1', 'jpeg', '190', '0.040', '23.00', '4.00'],
+    ['1', 'jpeg (1 larger)', '190', '0.040', '23.00', '4.00'],
   ]
   assert [row[:2] for row in table.rows[3:5]] == [
     ['2', 'gdc:mse'], ['2', 'gdc:flow'],
@@ -74,8 +74,11 @@ def test_bjontegaard_differences(results):
     assert (found['from'], found['to'], found['overlap']) == (25, 34, 1)
     assert found['from_bpp'] == pytest.approx(0.1)
     assert found['to_bpp'] == pytest.approx(0.4)
-  assert 'too few' in rows[1]['why_not']
-  assert 'turns back' in rows[2]['why_not']
+  assert 'no finite mean' in rows[1]['pchip']['why_not']
+  assert 'turns back' in rows[2]['pchip']['why_not']
+  # What a curve that turns back has all the same.
+  assert rows[2]['pchip']['from_bpp'] == pytest.approx(0.1)
+  assert rows[2]['pchip']['bd_quality'] < 3
   table = tables.bjontegaard(rows, 'jpeg', results['jpeg'])
   assert table.header == ['codec', 'PSNR', 'KID/256 x 1000']
   assert table.rows == [

@@ -10,7 +10,7 @@ from gdc.evaluation import units
 KEY = {'picture': 'abc', 'codec': {'digest': 'd'}, 'qualities': [1]}
 UNIT = units.Unit(
   [{'name': 'a', 'bytes': 9, 'psnr': 30.123456789012345, 'lpips': None}],
-  'network',
+  ['digest'], {'date': 'today'}, 'network',
   np.arange(12, dtype=np.float32).reshape(1, 3, 4),
 )
 
@@ -20,7 +20,7 @@ def test_a_unit_comes_back_as_it_was(tmp_path):
   assert store.load('gdc:mse', KEY) is None
   store.save('gdc:mse', KEY, UNIT)
   found = units.Store(tmp_path).load('gdc:mse', dict(reversed(KEY.items())))
-  assert found.rows == UNIT.rows and found.network == 'network'
+  assert found[:4] == UNIT[:4]
   np.testing.assert_array_equal(found.features, UNIT.features)
   assert found.features.dtype == np.float32
 
@@ -42,18 +42,38 @@ def test_what_a_unit_lacks():
 
 
 def test_measures_are_added_and_times_kept():
-  old = units.Unit([{'bytes': 9, 'psnr': 30.0, 'decode_seconds': 1.0}])
-  new = units.Unit([{'bytes': 9, 'dists': 0.1, 'decode_seconds': 2.0}])
+  old = units.Unit(
+    [{'bytes': 9, 'psnr': 30.0, 'decode_seconds': 1.0}], ['digest'],
+    {'date': 'yesterday'},
+  )
+  new = units.Unit(
+    [{'bytes': 9, 'dists': 0.1, 'decode_seconds': 2.0}], ['digest'],
+    {'date': 'today'},
+  )
   found = old.merged(new)
   assert found.rows == [
     {'bytes': 9, 'psnr': 30.0, 'dists': 0.1, 'decode_seconds': 1.0}
   ]
-  assert found.network == ''
+  assert found.network == '' and found.made == {'date': 'yesterday'}
   for pair in ((old, UNIT), (UNIT, old)):
     found = pair[0].merged(pair[1])
     assert found.network == 'network'
     np.testing.assert_array_equal(found.features, UNIT.features)
-  assert old.merged(units.Unit([{'bytes': 8, 'dists': 0.1}])) is None
+
+
+def test_figures_of_two_pictures_do_not_meet_in_one_row():
+  other = UNIT._replace(digests=['as large, and decoded otherwise'])
+  assert UNIT.merged(other) is None
+
+
+def test_a_row_is_told_by_its_file_and_by_its_picture():
+  image = np.zeros((2, 3, 3), np.uint8)
+  found = {
+    units.row_digest(b'a', image), units.row_digest(b'b', image),
+    units.row_digest(b'a', image + 1),
+  }
+  assert len(found) == 3
+  assert units.row_digest(b'a', image.copy()) in found
 
 
 @pytest.mark.parametrize('kept', [0, 1, 100, -1])
@@ -73,7 +93,8 @@ def test_a_file_that_could_run_code_is_no_unit(tmp_path):
   store.save('jpeg', KEY, UNIT)
   (path,) = tmp_path.rglob('*.npz')
   np.savez(
-    path, rows=json.dumps([]), network='', features=np.array([Evil()], object)
+    path, record=json.dumps({'rows': [], 'digests': [], 'made': {}}),
+    features=np.array([Evil()], object),
   )
   assert store.load('jpeg', KEY) is None
   assert not (tmp_path / 'made').exists()

@@ -1,4 +1,4 @@
-"""Codecs side by side on a set of pictures: resumable, in several processes.
+"""A study: codecs side by side on a set of pictures, resumable.
 
 The work is cut into units (see units), a picture through a codec. Processes,
 on one machine or on the hosts of a pod, take whole pictures and leave units in
@@ -7,8 +7,8 @@ units in the order of the pictures, so the result is the same, to the last bit,
 whichever process made which.
 """
 import collections
-import concurrent.futures
-import multiprocessing
+import functools
+import operator
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
+import gdc
 from gdc.codec import codec as codec_lib
 from gdc.codec import programs
 from gdc.data import pictures
@@ -38,7 +38,7 @@ class Plan(NamedTuple):
   """What is evaluated; a process can be handed it.
 
   Attributes:
-    paths: of the pictures, in order; no two of one name.
+    paths: of the pictures, in order.
     codecs: names, see codecs.
     out: folder of the results, which all processes see.
     model: a model in the box, or a bundle folder.
@@ -64,12 +64,18 @@ class Study:
 
   Attributes:
     plan: see Plan.
+    names: of the pictures: their paths below what they have in common, without
+      endings.
     coders: see codecs.build.
     codec: the gdc codec, None where no name asks for it.
   """
 
-  def __init__(self, plan: Plan):
+  def __init__(self, plan: Plan, processes: int = 1):
     """Loads the model and the networks that measure.
+
+    Args:
+      plan: see Plan.
+      processes: that work at it side by side, for the record.
 
     Raises:
       ValueError: what codecs.build raises, pictures of one name, or an
@@ -78,13 +84,9 @@ class Study:
     """
     measures.check(plan.measures)
     self.plan = plan
-    names = [path.stem for path in plan.paths]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-      raise ValueError(
-        f'{len(twice)} names of pictures come twice, such as {min(twice)!r}: '
-        'results tell pictures apart by their names without ending'
-      )
+    self.names = _names(plan.paths)
+    if not plan.measures and not plan.features:
+      raise ValueError('measures are none: at least one is expected')
     own = any(codecs.parse(name).baseline is None for name in plan.codecs)
     if own or plan.matched:
       programs.keep()
@@ -95,8 +97,10 @@ class Study:
       plan.codecs, self.codec, plan.qualities, plan.matched
     )
     self.extractor = _extractor(plan.features)
+    self._made = records.circumstances(processes)
     self._store = units.Store(pathlib.Path(plan.out) / UNITS)
     self._seen = set()
+    self._digests = {}
 
   @property
   def rows_per_picture(self) -> int:
@@ -111,11 +115,10 @@ class Study:
     """
     path = self.plan.paths[index]
     image, _ = pictures.read_rgb(path)
-    digest = units.picture_digest(image)
-    with sweep.naming(path.name):
+    with sweep.naming(self.names[index]):
       todo = collections.defaultdict(list)
       for coder in self.coders:
-        unit = self._store.load(coder.label, self._key(path, digest, coder))
+        unit = self._store.load(coder.label, self._key(index, coder, image))
         lacking = self._everything if unit is None else unit.lacks(
           self.plan.measures, self._network
         )
@@ -124,57 +127,58 @@ class Study:
       compare = {}  # filled as measures are needed
       for (_, lacking), group in todo.items():
         if lacking:
-          self._measure(path, image, digest, group, lacking, compare, on_row)
+          self._measure(index, image, group, lacking, compare, on_row)
         elif on_row is not None:
           for row in (row for _, unit in group for row in unit.rows):
             on_row(row)
     if self.extractor is not None:
-      key = self._key(path, digest)
+      key = self._key(index, None, image)
       if self._store.load(ORIGINAL, key) is None:
-        features = self._features(image)[None]
-        self._store.save(
-          ORIGINAL, key, units.Unit([], self._network, features)
-        )
+        self._store.save(ORIGINAL, key, units.Unit(
+          [], [], self._made, self._network, self._features(image)[None]
+        ))
     return self.rows_per_picture
 
   @property
   def _everything(self) -> tuple[str, ...]:
     """What a unit that is not there lacks."""
-    return units.Unit([{}]).lacks(self.plan.measures, self._network)
+    nothing = units.Unit([{}], [], {})
+    return nothing.lacks(self.plan.measures, self._network)
 
-  def _measure(self, path, image, digest, group, lacking, compare, on_row):
+  def _measure(self, index, image, group, lacking, compare, on_row):
     """Makes what units of one writer lack, and saves them."""
     coders = [coder for coder, _ in group]
-    features = {coder.name: [] for coder in coders}
-
-    def extract(row, decoded):
-      features[row['codec']].append(self._features(decoded))
-
     extracting = units.FEATURES in lacking
     names = [name for name in lacking if name != units.FEATURES]
     compare |= measures.against(image, [n for n in names if n not in compare])
-    place = coders[0].writer, image.shape
+    digests = {coder.name: [] for coder in coders}
+    features = {coder.name: [] for coder in coders}
+
+    def keep(row, data, decoded):
+      digests[row['codec']].append(units.row_digest(data, decoded))
+      if extracting:
+        features[row['codec']].append(self._features(decoded))
+
+    places = {(coder.label, image.shape) for coder in coders}
     made = sweep.picture(
-      coders, path.stem, image,
-      {name: compare[name] for name in names},
-      on_row, extract if extracting else None,
-      warm_up=place not in self._seen,
+      coders, self.names[index], image, {name: compare[name] for name in names},
+      on_row, keep, warm_up=not places <= self._seen,
     )
-    self._seen.add(place)
+    self._seen |= places
     for coder, old in group:
-      unit = units.Unit(made[coder.label])
+      unit = units.Unit(made[coder.label], digests[coder.name], self._made)
       if extracting:
         unit = unit._replace(
           network=self._network, features=np.stack(features[coder.name])
         )
       if old is not None:
         unit = old.merged(unit)
-      if unit is None:  # other files than then: all of it anew
+      if unit is None:  # another picture than then: all of it anew
         self._measure(
-          path, image, digest, [(coder, None)], self._everything, compare, None
+          index, image, [(coder, None)], self._everything, compare, None
         )
       else:
-        self._store.save(coder.label, self._key(path, digest, coder), unit)
+        self._store.save(coder.label, self._key(index, coder, image), unit)
 
   def results(self) -> dict[str, dict[str, Any]]:
     """Adds up the units: label -> result, see records.result.
@@ -182,26 +186,20 @@ class Study:
     Raises:
       ValueError: a unit is missing.
     """
-    digests = [
-      units.picture_digest(pictures.read_rgb(path)[0])
-      for path in self.plan.paths
-    ]
-    originals = None
-    if self.extractor is not None:
-      originals = np.concatenate(
-        [unit.features[0] for unit in self._units(digests)]
-      )
+    originals = self._units() if self.extractor is not None else []
     found = {}
     for coder in self.coders:
-      made = self._units(digests, coder)
-      rows = [self._shown(row) for unit in made for row in unit.rows]
+      made = self._units(coder)
       found[coder.label] = records.result(
-        coder, rows, self.plan.measures, self._distances(originals, made)
+        coder, [self._shown(row) for unit in made for row in unit.rows],
+        self.plan.measures, self._distances(originals, made),
+        [unit.made for unit in made],
       )
       if self.extractor is not None:
         found[coder.label]['meta'] |= {
           'features': self.extractor.label,
-          'num_patches': len(originals),
+          'features_digest': self.extractor.digest,
+          'num_patches': sum(unit.features.shape[1] for unit in originals),
         }
     return found
 
@@ -212,22 +210,27 @@ class Study:
     return kept | {k: row[k] for k in self.plan.measures} | times
 
   def _distances(self, originals, made) -> Mapping[str, list]:
-    """Set-level measures, a value per quality; None where nothing can be."""
+    """Set-level measures, a value per quality.
+
+    None where there are too few patches, or where a picture has none: other
+    means of the curve are over all pictures.
+    """
     if self.extractor is None:
       return {}
-    fd, kid = self.extractor.keys
+    patches = [unit.features.shape[1] for unit in originals]
     qualities = len(made[0].rows)
-    if len(originals) < 2:
-      return {fd: [None] * qualities, kid: [None] * qualities}
-    features = [
-      np.concatenate([unit.features[i] for unit in made])
-      for i in range(qualities)
-    ]
-    real = frechet.moments(originals)
-    return {
-      fd: [frechet.distance(real, frechet.moments(f)) for f in features],
-      kid: [frechet.kid(originals, f) for f in features],
-    }
+    values = {key: [None] * qualities for key in self.extractor.keys}
+    if min(patches) == 0 or sum(patches) < 2:
+      return values
+    fd, kid = self.extractor.keys
+    x = np.concatenate([unit.features[0] for unit in originals])
+    real = _merged_moments(unit.features[0] for unit in originals)
+    for i in range(qualities):
+      decoded = _merged_moments(unit.features[i] for unit in made)
+      values[fd][i] = frechet.distance(real, decoded)
+      y = np.concatenate([unit.features[i] for unit in made])
+      values[kid][i] = frechet.kid(x, y)
+    return values
 
   @property
   def _network(self) -> str:
@@ -236,9 +239,16 @@ class Study:
   def _features(self, image) -> np.ndarray:
     return self.extractor(frechet.patches(image))
 
-  def _key(self, path, digest, coder=None) -> dict[str, Any]:
+  def _key(self, index, coder=None, image=None) -> dict[str, Any]:
     """All that a unit depends on; of the original, without a codec."""
-    key = {'name': path.stem, 'picture': digest}
+    if index not in self._digests:
+      if image is None:
+        image, _ = pictures.read_rgb(self.plan.paths[index])
+      self._digests[index] = units.picture_digest(image)
+    key = {
+      'name': self.names[index], 'picture': self._digests[index],
+      'gdc': gdc.__version__, 'backend': jax.default_backend(),
+    }
     if coder is None:
       return key | {'network': self._network}
     return key | {
@@ -246,15 +256,15 @@ class Study:
       'qualities': list(coder.qualities),
     }
 
-  def _units(self, digests, coder=None) -> list[units.Unit]:
-    """The units of all pictures, in order."""
+  def _units(self, coder=None) -> list[units.Unit]:
+    """The units of all pictures, in order; without a codec, of originals."""
     label = ORIGINAL if coder is None else coder.label
     made = [
-      self._store.load(label, self._key(path, digest, coder))
-      for path, digest in zip(self.plan.paths, digests, strict=True)
+      self._store.load(label, self._key(index, coder))
+      for index in range(len(self.plan.paths))
     ]
     absent = [
-      path.name for path, unit in zip(self.plan.paths, made, strict=True)
+      name for name, unit in zip(self.names, made, strict=True)
       if unit is None or unit.lacks(self.plan.measures, self._network)
     ]
     if absent:
@@ -266,53 +276,23 @@ class Study:
     return made
 
 
-def run(
-  study: Study,
-  jobs: int = 1,
-  shard: tuple[int, int] = (0, 1),
-  on_row: Callable[[Any], None] | None = None,
-) -> None:
-  """Evaluates this process' share of the pictures.
-
-  Args:
-    study: see Study, whose results() then adds up what all processes made.
-    jobs: processes on this machine; more than one only on a CPU, since an
-      accelerator belongs to one process, which uses all of its devices.
-    shard: (i, n): every n-th picture, from the i-th on.
-    on_row: called once per row, for progress; with None where another process
-      made it.
-
-  Raises:
-    ValueError: jobs on an accelerator.
-  """
-  indices = range(shard[0], len(study.plan.paths), shard[1])
-  if jobs == 1:
-    for index in indices:
-      study.work(index, on_row)
-    return
-  if jax.default_backend() != 'cpu':
+def _names(paths) -> list[str]:
+  """Names of pictures: what tells their paths apart, without endings."""
+  common = os.path.commonpath([path.parent for path in paths])
+  names = [
+    path.relative_to(common).with_suffix('').as_posix() for path in paths
+  ]
+  twice = [n for n, count in collections.Counter(names).items() if count > 1]
+  if twice:
     raise ValueError(
-      f'jobs is {jobs}: 1 is expected on a {jax.default_backend()}, which one '
-      'process must have for itself'
+      f'{len(twice)} names of pictures come twice, such as {twice[0]!r}: '
+      'results tell pictures apart by their names without ending'
     )
-  with concurrent.futures.ProcessPoolExecutor(
-    jobs, multiprocessing.get_context('spawn'), _start, (study.plan,)
-  ) as pool:
-    futures = [pool.submit(_work, index) for index in indices]
-    try:
-      for future in concurrent.futures.as_completed(futures):
-        for _ in range(future.result()):
-          if on_row is not None:
-            on_row(None)
-    except BaseException:
-      pool.shutdown(wait=False, cancel_futures=True)
-      raise
+  return names
 
 
-def meet() -> bool:
-  """Waits for all processes of jax.distributed; whether this one adds up."""
-  multihost_utils.sync_global_devices('evaluated')
-  return jax.process_index() == 0
+def _merged_moments(features) -> frechet.Moments:
+  return functools.reduce(operator.add, map(frechet.moments, features))
 
 
 def _extractor(features: str | None):
@@ -321,29 +301,3 @@ def _extractor(features: str | None):
   if features == 'vgg16':
     return frechet.vgg16()
   return frechet.inception(features)
-
-
-# --- A worker process -------------------------------------------------------
-
-_study: Study | None = None
-
-
-def _start(plan: Plan):
-  """Loads the plan, before the first picture."""
-  global _study
-  # Each process keeps to one core: they would otherwise get in each other's
-  # way. Read when the backend starts, which is later.
-  flags = os.environ.get('XLA_FLAGS', '')
-  os.environ['XLA_FLAGS'] = f'{flags} --xla_cpu_multi_thread_eigen=false'
-  _study = Study(plan)
-
-
-def _work(index: int) -> int:
-  return _study.work(index, _stop_if_alone)
-
-
-def _stop_if_alone(row):
-  """Ends this process at the next row once the one that asked is gone."""
-  del row
-  if not multiprocessing.parent_process().is_alive():
-    raise SystemExit

@@ -1,16 +1,18 @@
 """Studies: resumed, shared among processes, and added up exactly."""
 import json
 import os
+import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from gdc.codec import codec as codec_lib
-from gdc.evaluation import baselines, compare, frechet
+from gdc.evaluation import baselines, frechet, study, workers
 
 encode = baselines.encode
 
@@ -40,12 +42,12 @@ def codec(tiny_bundle):
 @pytest.fixture(autouse=True)
 def load_once(monkeypatch, codec):
   """Studies of this process share a codec of small tiles."""
-  monkeypatch.setattr(compare.codec_lib, 'load', lambda path: codec)
+  monkeypatch.setattr(study.codec_lib, 'load', lambda path: codec)
 
 
 @pytest.fixture
 def plan(photos, tiny_bundle_path, tmp_path):
-  return compare.Plan(
+  return study.Plan(
     photos, CODECS, tmp_path / 'out', str(tiny_bundle_path), (1.0, 6.0),
     (6.0,), ('psnr', 'lpips'), None,
   )
@@ -71,21 +73,21 @@ def patches(monkeypatch):
     return blocks.transpose(0, 2, 1, 3, 4).reshape(-1, 16, 16, 3)
 
   monkeypatch.setattr(
-    compare, '_extractor', lambda features: features and _MeanColours()
+    study, '_extractor', lambda features: features and _MeanColours()
   )
   monkeypatch.setattr(frechet, 'patches', cut)
 
 
 def _run(plan, **how):
-  study = compare.Study(plan)
-  compare.run(study, **how)
-  return study
+  made = study.Study(plan)
+  workers.run(made, **how)
+  return made
 
 
-def _figures(study):
+def _figures(made):
   """Results without times and dates, which differ from run to run."""
   found = {}
-  for label, result in study.results().items():
+  for label, result in made.results().items():
     means = {k: v for k, v in result['results'].items() if 'time' not in k}
     rows = [
       {k: v for k, v in row.items() if 'seconds' not in k}
@@ -97,9 +99,9 @@ def _figures(study):
 
 def test_results_and_progress(plan):
   rows = []
-  study = _run(plan, on_row=rows.append)
-  assert len(rows) == 5 * study.rows_per_picture
-  results = study.results()
+  made = _run(plan, on_row=rows.append)
+  assert len(rows) == 5 * made.rows_per_picture
+  results = made.results()
   assert list(results) == list(CODECS)
   mse, flow, jpeg, matched = results.values()
   assert mse['meta']['num_images'] == 5
@@ -115,7 +117,7 @@ def test_results_and_progress(plan):
 def test_a_second_run_does_nothing_again(plan, monkeypatch):
   first = _run(plan)
   monkeypatch.setattr(
-    compare.sweep, 'picture', lambda *_, **__: pytest.fail('made again')
+    study.sweep, 'picture', lambda *_, **__: pytest.fail('made again')
   )
   rows = []
   second = _run(plan, on_row=rows.append)
@@ -135,7 +137,7 @@ def test_a_killed_run_goes_on_and_only_what_changes_is_made(
     pass
 
   made, kills = [], [('photo3', 'jpeg')]
-  picture = compare.sweep.picture
+  picture = study.sweep.picture
 
   def spy(coders, name, *args, **kwargs):
     if (name, coders[0].label) in kills:
@@ -143,7 +145,7 @@ def test_a_killed_run_goes_on_and_only_what_changes_is_made(
     made.append((name, [coder.label for coder in coders]))
     return picture(coders, name, *args, **kwargs)
 
-  monkeypatch.setattr(compare.sweep, 'picture', spy)
+  monkeypatch.setattr(study.sweep, 'picture', spy)
   with pytest.raises(Killed):
     _run(plan)
   assert made[-2:] == [
@@ -171,20 +173,18 @@ def test_a_measure_that_is_added_is_all_that_is_measured(
   _run(plan._replace(measures=('psnr',)))
   before = _run(plan._replace(measures=('psnr',))).results()
   asked = []
-  picture = compare.sweep.picture
+  picture = study.sweep.picture
 
   def spy(coders, name, image, compare, *args, **kwargs):
-    asked.append((coders[0].label, tuple(compare), args[1] is not None))
+    asked.append((coders[0].label, tuple(compare)))
     return picture(coders, name, image, compare, *args, **kwargs)
 
-  monkeypatch.setattr(compare.sweep, 'picture', spy)
+  monkeypatch.setattr(study.sweep, 'picture', spy)
   _run(plan)
-  assert set(asked) == {
-    ('gdc:mse', ('lpips',), False), ('jpeg', ('lpips',), False),
-  }
+  assert set(asked) == {('gdc:mse', ('lpips',)), ('jpeg', ('lpips',))}
   del asked[:]
   after = _run(plan._replace(features='mean')).results()
-  assert set(asked) == {('gdc:mse', (), True), ('jpeg', (), True)}
+  assert set(asked) == {('gdc:mse', ()), ('jpeg', ())}
   row = after['jpeg']['images'][0]
   assert list(row)[-4:] == [
     'psnr', 'lpips', 'encode_seconds', 'decode_seconds',
@@ -209,7 +209,7 @@ def test_files_that_differ_from_those_of_another_machine_are_made_anew(
   plan = plan._replace(codecs=('jpeg',), matched=(), measures=('psnr',))
   _run(plan)
   monkeypatch.setattr(
-    compare.codecs.baselines, 'encode',
+    study.codecs.baselines, 'encode',
     lambda name, image, quality: encode(name, image, max(0, quality - 1)),
   )
   results = _run(plan._replace(measures=('psnr', 'lpips'))).results()
@@ -238,19 +238,19 @@ def test_shards_add_up_to_the_whole_to_the_last_bit(plan, patches, tmp_path):
 
 def test_set_level_measures_are_of_all_patches_at_once(plan, patches):
   plan = plan._replace(features='mean', codecs=('jpeg',), matched=())
-  study = _run(plan)
-  (result,) = study.results().values()
+  made = _run(plan)
+  (result,) = made.results().values()
   assert result['meta']['features'] == 'FD-mean/16'
   assert result['meta']['num_patches'] == 3 * 4 * 4 + 2 * 4 * 8
   fd = result['results']['fd-mean-16']
   assert fd[0] > fd[-1] > 0
-  (coder,) = study.coders
+  (coder,) = made.coders
   real, decoded = [], []
   for path in plan.paths:
     image = np.asarray(Image.open(path).convert('RGB'))
-    real.append(study.extractor(frechet.patches(image)))
+    real.append(made.extractor(frechet.patches(image)))
     data = coder.encode(image, coder.qualities[0])
-    decoded.append(study.extractor(frechet.patches(coder.decode(data))))
+    decoded.append(made.extractor(frechet.patches(coder.decode(data))))
   real, decoded = np.concatenate(real), np.concatenate(decoded)
   assert fd[0] == pytest.approx(frechet.distance(
     frechet.moments(real), frechet.moments(decoded)
@@ -284,8 +284,8 @@ import jax
 from gdc import cli
 port, rank = sys.argv[1:3]
 initialize = jax.distributed.initialize
-jax.distributed.initialize = lambda: initialize(
-  f'localhost:{port}', 2, int(rank)
+jax.distributed.initialize = lambda **how: initialize(
+  f'localhost:{port}', 2, int(rank), **how
 )
 sys.exit(cli.main(sys.argv[3:]))
 """
@@ -314,7 +314,7 @@ def test_hosts_share_the_pictures(plan, tmp_path):
   assert [host.returncode for host in hosts] == [0, 0], said
   assert 'page.html' in said[0][0] and 'page.html' not in said[1][0]
   assert sorted(path.name for path in out.glob('*.json')) == [
-    'bd.json', 'gdc-tiny-mse.json', 'jpeg.json',
+    'bd.json', 'gdc-tiny-mse.json', 'index.json', 'jpeg.json',
   ]
   shared = json.loads((out / 'jpeg.json').read_text())
   alone = _run(
@@ -324,12 +324,48 @@ def test_hosts_share_the_pictures(plan, tmp_path):
     assert shared['results'][key] == alone['results'][key]
 
 
+def test_names_tell_folders_apart(plan, tmp_path):
+  image = Image.open(plan.paths[0])
+  for name in ('a/1.png', 'b/1.png'):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    image.save(tmp_path / name)
+  paths = [tmp_path / 'a' / '1.png', tmp_path / 'b' / '1.png']
+  assert study.Study(plan._replace(paths=paths)).names == ['a/1', 'b/1']
+
+
+def test_a_worker_ends_with_the_process_that_started_it(tmp_path):
+  """Also while it waits for work, and also where that one was killed."""
+  script = """
+import multiprocessing, os, sys, threading, time
+from gdc.evaluation import workers
+def work():
+  threading.Thread(target=workers._end_with_parent, daemon=True).start()
+  open(sys.argv[1], 'w').write(str(os.getpid()))
+  time.sleep(600)
+if __name__ == '__main__':
+  multiprocessing.get_context('fork').Process(target=work).start()
+  time.sleep(600)
+"""
+  pid_file = tmp_path / 'pid'
+  parent = subprocess.Popen([sys.executable, '-c', script, pid_file])
+  while not pid_file.exists() or not pid_file.read_text():
+    assert parent.poll() is None
+    time.sleep(0.05)
+  parent.kill()
+  parent.wait()
+  child = pathlib.Path('/proc') / pid_file.read_text()
+  while child.exists() and 'Z' not in (child / 'stat').read_text().split()[2]:
+    time.sleep(0.05)
+
+
 def test_errors(plan, photos, monkeypatch):
+  with pytest.raises(ValueError, match='measures are none'):
+    _run(plan._replace(measures=()))
   with pytest.raises(ValueError, match="no decoder 'one_step'"):
     _run(plan._replace(codecs=['gdc:one_step']))
-  twice = [*photos, photos[0].parent / 'below' / 'photo0.jpg']
+  twice = [*photos, photos[0].with_suffix('.jpg')]
   with pytest.raises(ValueError, match="names of pictures.*'photo0'"):
     _run(plan._replace(paths=twice))
-  monkeypatch.setattr(compare.jax, 'default_backend', lambda: 'tpu')
+  monkeypatch.setattr(workers.jax, 'default_backend', lambda: 'tpu')
   with pytest.raises(ValueError, match='jobs is 2: 1 is expected on a tpu'):
     _run(plan, jobs=2)
