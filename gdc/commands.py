@@ -200,9 +200,7 @@ def evaluate(arguments, report_: jobs.Report) -> int:
   try:
     import tqdm
 
-    from gdc.data import sources
     from gdc.evaluation import (
-      codecs,
       figures,
       overview,
       published,
@@ -216,33 +214,20 @@ def evaluate(arguments, report_: jobs.Report) -> int:
   shard = arguments.shard or (0, 1)
   if arguments.distributed:
     shard = workers.start_hosts()
-  if arguments.anchor not in (None, *arguments.codecs):
-    raise CliError(
-      f'--anchor is {arguments.anchor!r}: one of '
-      f'{", ".join(arguments.codecs)} is expected.'
-    )
-  names, matched = codecs.with_matched(
-    arguments.codecs, arguments.qualities, arguments.equal_bytes
-  )
-  references = [
-    curve for path in arguments.reference for curve in published.read_all(path)
-  ]
-  features = arguments.inception or 'vgg16'
-  plan = study.Plan(
-    sources.below(arguments.folder)[:arguments.max_images], names,
-    arguments.out, arguments.model, arguments.qualities, matched,
-    [name for name in arguments.measures if name != 'fd'],
-    features if 'fd' in arguments.measures else None,
-  )
-  made = study.Study(plan, arguments.jobs)
-  arguments.out.mkdir(parents=True, exist_ok=True)
-  total = len(plan.paths[shard[0]::shard[1]]) * made.rows_per_picture
   failed = True
   try:
+    references = [
+      curve
+      for path in arguments.reference for curve in published.read_all(path)
+    ]
+    made = study.Study(_plan(arguments), arguments.jobs)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    total = len(made.names[shard[0]::shard[1]]) * made.rows_per_picture
     with tqdm.tqdm(total=total, unit='row') as bar:
       workers.run(made, arguments.jobs, shard, lambda row: bar.update())
     failed = False
   finally:
+    # The others would wait for ever for one that does not come.
     if arguments.distributed and workers.meet(failed) and not failed:
       raise CliError('Another host has failed, and says why.')
   if arguments.shard:
@@ -263,6 +248,27 @@ def evaluate(arguments, report_: jobs.Report) -> int:
     print(line)
   print(f'{arguments.out / "page.html"} is the page to look at.')
   return 0
+
+
+def _plan(arguments):
+  """The study that is asked for."""
+  from gdc.data import sources
+  from gdc.evaluation import codecs, study
+  if arguments.anchor not in (None, *arguments.codecs):
+    raise CliError(
+      f'--anchor is {arguments.anchor!r}: one of '
+      f'{", ".join(arguments.codecs)} is expected.'
+    )
+  names, matched = codecs.with_matched(
+    arguments.codecs, arguments.qualities, arguments.equal_bytes
+  )
+  features = arguments.inception or 'vgg16'
+  return study.Plan(
+    sources.below(arguments.folder)[:arguments.max_images], names,
+    arguments.out, arguments.model, arguments.qualities, matched,
+    [name for name in arguments.measures if name != 'fd'],
+    features if 'fd' in arguments.measures else None,
+  )
 
 
 def _command_line() -> str:

@@ -18,7 +18,8 @@ def _load(name):
 
 
 @pytest.mark.parametrize('name', [
-  'codec_speed', 'guidance', 'large_pictures', 'plain_noise', 'startup',
+  'codec_speed', 'guidance', 'large_pictures', 'peer_measures', 'plain_noise',
+  'startup',
 ])
 def test_help(name):
   done = subprocess.run(

@@ -235,12 +235,8 @@ def exhibits(
     name = study.names[index]
     image, _ = pictures.read_rgb(paths[index])
     left, top, right, bottom = box = showcase.busiest(image, crop)
-
-    def cut(picture, box=box):
-      left, top, right, bottom = box
-      return picture[top:bottom, left:right]
-
-    versions = [page.Version('original', cut(image), None, '', {})]
+    shown = np.s_[top:bottom, left:right]
+    versions = [page.Version('original', image[shown])]
     for coder in coders:
       data = coder.encode(image, quality)
       row = next(
@@ -248,7 +244,7 @@ def exhibits(
         if (row['name'], row['quality']) == (name, quality)
       )
       versions.append(page.Version(
-        coder.label.removesuffix('=gdc'), cut(coder.decode(data)), len(data),
+        coder.label.removesuffix('=gdc'), coder.decode(data)[shown], len(data),
         _size_note(row, results, name, quality),
         {
           measures.MEASURES[measure].title: row[measure]

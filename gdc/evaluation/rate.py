@@ -236,18 +236,3 @@ def _direction(curve, name) -> int:
       'and a curve that only grows or only falls is expected'
     )
   return sign
-
-
-def at_rates(curve_bpp, values, bpp) -> list[float | None]:
-  """A mean curve read at other rates, linear in the logarithm of bpp.
-
-  Args:
-    curve_bpp: rates of the curve, rising.
-    values: of a measure at them.
-    bpp: rates to read at.
-
-  Returns:
-    One value per rate; None beyond the curve's ends.
-  """
-  found = np.interp(np.log(bpp), np.log(curve_bpp), values, np.nan, np.nan)
-  return [float(v) if np.isfinite(v) else None for v in found]

@@ -25,6 +25,7 @@ from gdc.evaluation import (
   codecs,
   frechet,
   measures,
+  patch_features,
   records,
   sweep,
   units,
@@ -237,7 +238,7 @@ class Study:
     return '' if self.extractor is None else self.extractor.digest
 
   def _features(self, image) -> np.ndarray:
-    return self.extractor(frechet.patches(image))
+    return self.extractor(patch_features.patches(image))
 
   def _key(self, index, coder=None, image=None) -> dict[str, Any]:
     """All that a unit depends on; of the original, without a codec."""
@@ -299,5 +300,5 @@ def _extractor(features: str | None):
   if features is None:
     return None
   if features == 'vgg16':
-    return frechet.vgg16()
-  return frechet.inception(features)
+    return patch_features.vgg16()
+  return patch_features.inception(features)

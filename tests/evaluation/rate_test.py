@@ -161,14 +161,3 @@ def test_errors_of_quality(change, words):
   )
   with pytest.raises(ValueError, match=words):
     rate.bd_quality(**(good | change))
-
-
-def test_a_curve_is_read_between_its_points_and_not_beyond():
-  # Twice the bits, one more: linear in the logarithm.
-  found = rate.at_rates([0.1, 0.2, 0.4], [1.0, 2.0, 3.0], [
-    0.05, 0.1, 0.1 * 2**0.5, 0.3, 0.4, 0.5
-  ])
-  assert found[0] is None and found[-1] is None
-  np.testing.assert_allclose(
-    found[1:-1], [1, 1.5, 2 + np.log2(1.5), 3], rtol=1e-6
-  )

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from gdc.codec import codec as codec_lib
-from gdc.evaluation import baselines, frechet, study, workers
+from gdc.evaluation import baselines, frechet, patch_features, study, workers
 
 encode = baselines.encode
 
@@ -75,7 +75,7 @@ def patches(monkeypatch):
   monkeypatch.setattr(
     study, '_extractor', lambda features: features and _MeanColours()
   )
-  monkeypatch.setattr(frechet, 'patches', cut)
+  monkeypatch.setattr(patch_features, 'patches', cut)
 
 
 def _run(plan, **how):
@@ -248,9 +248,9 @@ def test_set_level_measures_are_of_all_patches_at_once(plan, patches):
   real, decoded = [], []
   for path in plan.paths:
     image = np.asarray(Image.open(path).convert('RGB'))
-    real.append(made.extractor(frechet.patches(image)))
+    real.append(made.extractor(patch_features.patches(image)))
     data = coder.encode(image, coder.qualities[0])
-    decoded.append(made.extractor(frechet.patches(coder.decode(data))))
+    decoded.append(made.extractor(patch_features.patches(coder.decode(data))))
   real, decoded = np.concatenate(real), np.concatenate(decoded)
   assert fd[0] == pytest.approx(frechet.distance(
     frechet.moments(real), frechet.moments(decoded)
