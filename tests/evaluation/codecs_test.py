@@ -8,7 +8,10 @@ from gdc.evaluation import baselines, codecs, distortion
 
 @pytest.fixture(scope='module')
 def codec(tiny_bundle):
-  return codec_lib.Codec(tiny_bundle)
+  return codec_lib.Codec(
+    tiny_bundle, autoencoder_tile=(64, 128), score_tile=(64, 128),
+    score_block=None,
+  )
 
 
 def _ramp():

@@ -6,26 +6,33 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gdc.codec import codec as codec_lib
 from gdc.evaluation import overview, published, records, workers
 from gdc.evaluation import study as study_lib
 
 
 @pytest.fixture(scope='module')
-def made(tiny_bundle_path, tmp_path_factory):
+def made(tiny_bundle, tmp_path_factory):
   """(folder of results, results, study) of a small evaluation."""
+  codec = codec_lib.Codec(
+    tiny_bundle, autoencoder_tile=(64, 128), score_tile=(64, 128),
+    score_block=None,
+  )
   photos = tmp_path_factory.mktemp('photos')
   rng = np.random.default_rng(0)
   for name in ('a', 'b & <c>', 'd'):
     coarse = rng.integers(0, 256, (6, 8, 3), np.uint8)
-    Image.fromarray(coarse).resize((96, 64)).save(photos / f'{name}.png')
+    Image.fromarray(coarse).resize((128, 64)).save(photos / f'{name}.png')
   out = tmp_path_factory.mktemp('results')
   plan = study_lib.Plan(
     sorted(photos.iterdir()),
     ('gdc:mse', 'gdc:flow@1', 'gdc:mse+0.2', 'jpeg', 'webp', 'jpeg=gdc'), out,
-    str(tiny_bundle_path), (1.0, 2.0, 4.0, 6.0), (2.0,), ('psnr', 'lpips'),
+    'tiny', (1.0, 2.0, 4.0, 6.0), (2.0,), ('psnr', 'lpips'),
     None,
   )
-  study = study_lib.Study(plan)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(study_lib.codec_lib, 'load', lambda path: codec)
+    study = study_lib.Study(plan)
   workers.run(study)
   results = study.results()
   reference = published.Curve(
