@@ -28,7 +28,9 @@ def main(argv: list[str] | None = None) -> int:
   0: done. 1: an input or a file is at fault, each said in one line on standard
   error, the others done. 2: the arguments are. 130: interrupted.
   """
+  argv = sys.argv[1:] if argv is None else argv
   arguments = _parser().parse_args(argv)
+  arguments.argv = argv
   if arguments.command in ('compress', 'decompress') and (
     arguments.output is None and arguments.inputs == [jobs.STREAM]
   ):

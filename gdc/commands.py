@@ -238,7 +238,7 @@ def evaluate(arguments, report_: jobs.Report) -> int:
     return 0
   results = made.results()
   overview.write(
-    made, results, command=_command_line(),
+    made, results, command=_command_line(arguments.argv),
     title=arguments.title or arguments.out.resolve().name,
     note=arguments.note, anchor=arguments.anchor, references=references,
     num_pictures=arguments.pictures, crop=arguments.crop,
@@ -271,14 +271,14 @@ def _plan(arguments):
   )
 
 
-def _command_line() -> str:
+def _command_line(argv) -> str:
   """What was typed, paths cut to their last names: results are for others."""
   def cut(word):
     option, equals, value = word.rpartition('=')
     if value.startswith('/'):
       value = pathlib.PurePath(value).name
     return option + equals + value
-  return shlex.join(['gdc', *map(cut, sys.argv[1:])])
+  return shlex.join(['gdc', *map(cut, argv)])
 
 
 def completion(parser, arguments, report: jobs.Report) -> int:

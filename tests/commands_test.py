@@ -474,7 +474,7 @@ def test_eval(photo, model, tmp_path, capsys):
     'jpeg=gdc.json',
   ]
   command = json.loads((out / 'jpeg.json').read_text())['meta']['command']
-  assert command.startswith('gdc ') and str(tmp_path) not in command
+  assert command.startswith('gdc eval ') and str(tmp_path) not in command
 
   # A part of the pictures, and then all of them.
   share = [*arguments, '--out', tmp_path / 'parts']
