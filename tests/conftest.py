@@ -25,6 +25,19 @@ if not flags.FLAGS.is_parsed():
   flags.FLAGS.mark_as_parsed()  # grain's workers read flags
 
 
+# Files that take longest go first: one of them that is begun last would leave
+# the other process without work.
+_LONGEST = (
+  'main_test', 'loop_test', 'sharding_test', 'one_step_test', 'codec_test',
+  'stages_test', 'compress_test',
+)
+
+
+def pytest_collection_modifyitems(items):
+  rank = {name: i for i, name in enumerate(_LONGEST)}
+  items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 @pytest.fixture(scope='session', autouse=True)
 def compilation_cache(tmp_path_factory):
   """The same program is compiled once per session, not once per test."""
