@@ -12,32 +12,21 @@ has not been shown to make detail. Writes results/plain_noise.json.
 import argparse
 import pathlib
 
-import numpy as np
-
-from gdc.codec import bitstream
 from gdc.codec import codec as codec_lib
 from gdc.data import sources
-from gdc.evaluation import distortion, perceptual, records
+from gdc.evaluation import codecs, records, report, sweep
 
 OUT = pathlib.Path(__file__).parents[1] / 'results' / 'plain_noise.json'
 QUALITIES = (1.0, 3.0)
-NOISE = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the autoencoder's RMSE
-DECODERS = {
-  'mse': {'decoder': 'mse'},
-  'flow, 1 step': {'decoder': 'flow', 'steps': 1},
-  'flow, 4 steps': {'decoder': 'flow', 'steps': 4},
+# Noise is in units of the autoencoder's expected error, see codecs.
+CODECS = {
+  'gdc:mse': 'mse',
+  'gdc:flow@1': 'flow, 1 step',
+  'gdc:flow@4': 'flow, 4 steps',
+} | {
+  f'gdc:mse+{noise}': f'mse and noise of {noise}'
+  for noise in (0.05, 0.1, 0.15, 0.2, 0.3)
 }
-
-
-def noisy(codec, data: bytes, amount: float, seed: int) -> np.ndarray:
-  """The autoencoder's picture with noise of `amount` times its RMSE."""
-  latents, header, _ = codec.read(data)
-  quality = bitstream.index_to_quality(header.quality_index)
-  x_hat = codec._networks.synthesise(latents, quality, np.float32)
-  rmse = codec.rmse(quality)
-  noise = np.random.default_rng(seed).standard_normal(x_hat.shape)
-  y = np.rint((x_hat + amount * rmse * noise + 1) * 127.5)
-  return np.clip(y, 0, 255).astype(np.uint8)[:header.height, :header.width]
 
 
 def main():
@@ -45,30 +34,21 @@ def main():
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   ).parse_args()
   codec = codec_lib.load('lean')
-  images = [image for _, image in sources.box_images('heldout')]
-  rows = []
-  for quality in QUALITIES:
-    found = {}
-    for i, image in enumerate(images):
-      data = codec.compress(image, quality)
-      pictures = {
-        name: codec.decompress(data, **how) for name, how in DECODERS.items()
-      } | {
-        f'mse and noise of {n:g}': noisy(codec, data, n, i) for n in NOISE
-      }
-      for name, picture in pictures.items():
-        found.setdefault(name, []).append((
-          distortion.psnr(image, picture),
-          perceptual.lpips(image, picture),
-          perceptual.lpips(image, picture, 'vgg'),
-        ))
-    for name, values in found.items():
-      psnr, alex, vgg = np.mean(values, axis=0)
-      rows.append({
-        'quality': quality, 'decoder': name, 'psnr': psnr, 'lpips': alex,
-        'lpips_vgg': vgg,
-      })
-      print(f'{quality:g}  {name:20}  {psnr:.2f}  {alex:.4f}  {vgg:.4f}')
+  images = list(sources.box_images('heldout'))
+  coders = codecs.build(list(CODECS), codec, QUALITIES)
+  curves = sweep.evaluate(coders, images, ('psnr', 'lpips', 'lpips-vgg'))
+  rows = [
+    {
+      'quality': quality,
+      'decoder': CODECS[label],
+      'psnr': curve['results']['psnr-rgb'][i],
+      'lpips': curve['results']['lpips-alex'][i],
+      'lpips_vgg': curve['results']['lpips-vgg'][i],
+    }
+    for i, quality in enumerate(QUALITIES)
+    for label, curve in curves.items()
+  ]
+  print(report.format_table(rows))
   meta = {'digest': codec.digest, 'pictures': f'box:heldout, {len(images)}'}
   records.save({'meta': meta, 'rows': rows}, OUT)
 

@@ -5,20 +5,15 @@ is imported when it is needed, so that help and errors in the arguments come at
 once.
 """
 import argparse
-import contextlib
 import functools
-import math
 import pathlib
-import re
 import sys
 
 import gdc
-from gdc import commands, jobs
+from gdc import commands, jobs, values
 
 _PICTURES = '.png .jpg .webp .avif .tif .bmp .ppm'
 _FORMATS = ('png', 'jpg', 'webp', 'avif', 'tif', 'bmp', 'ppm')
-# Of evaluation.measures, which is imported late, and the set-level one.
-_MEASURES = ('psnr', 'ms-ssim', 'lpips', 'lpips-vgg', 'dists', 'fd')
 _PAGE = 'All of it is described in docs/command_line.md.'
 
 
@@ -87,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     help='convert colours of another profile to sRGB instead of keeping both',
   )
   compress.add_argument(
-    '--seed', type=_seed, metavar='N',
+    '--seed', type=values.seed, metavar='N',
     help="stored: of a score decoder's noise in place of the file's checksum",
   )
   _add_model(compress)
@@ -110,16 +105,16 @@ def _parser() -> argparse.ArgumentParser:
     help='mse is the autoencoder alone; default: flow if the model has it',
   )
   decompress.add_argument(
-    '--steps', type=_steps, metavar='N',
+    '--steps', type=values.steps, metavar='N',
     help="sampling steps of a score decoder; default: the model's; 1 with flow "
     'is the one-step decoder, if the model has it',
   )
   decompress.add_argument(
-    '--seed', type=_seed, metavar='N',
+    '--seed', type=values.seed, metavar='N',
     help="of a score decoder's noise; default: the file's",
   )
   decompress.add_argument(
-    '--realism', type=_realism, default=1.0, metavar='R',
+    '--realism', type=values.realism, default=1.0, metavar='R',
     help='from 0, the picture of mse, to 1, that of the score decoder; '
     'default 1',
   )
@@ -150,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     '--force', action='store_true', help='overwrite an existing output'
   )
   compare.add_argument(
-    '--crop', type=_box, metavar='LEFT,TOP,RIGHT,BOTTOM',
+    '--crop', type=values.box, metavar='LEFT,TOP,RIGHT,BOTTOM',
     help='the detail that is enlarged, in pixels; default: the busiest',
   )
   _add_rate(compare)
@@ -176,25 +171,26 @@ def _parser() -> argparse.ArgumentParser:
 def _add_evaluate(parser):
   parser.add_argument('folder', metavar='FOLDER', type=pathlib.Path)
   parser.add_argument(
-    '--codecs', type=_names, metavar='LIST',
+    '--codecs', type=values.names, metavar='LIST',
     default='gdc:mse,gdc:flow@1,gdc:flow,jpeg,webp,avif,jxl',
     help='gdc:DECODER[@STEPS], gdc:mse+NOISE (a control), jpeg, webp, avif, '
     'jxl, jp2, heic; default %(default)s',
   )
   parser.add_argument(
-    '--qualities', type=_qualities, default='1,2,3,4,5,6', metavar='LIST',
+    '--qualities', type=values.qualities, metavar='LIST',
+    default='1,2,3,4,5,6',
     help='of the gdc codecs; default %(default)s',
   )
   parser.add_argument(
-    '--equal-bytes', type=_qualities, metavar='LIST',
+    '--equal-bytes', type=values.qualities, metavar='LIST',
     help='those of --qualities at which the other codecs get the bytes of '
     "gdc, too, picture by picture; '' for none; default: the first and the "
     'middle one',
   )
   parser.add_argument(
-    '--measures', type=_measures, default='psnr,ms-ssim,lpips,dists,fd',
-    metavar='LIST',
-    help=f'{", ".join(_MEASURES)} (with KID); default %(default)s',
+    '--measures', type=values.measures, metavar='LIST',
+    default='psnr,ms-ssim,lpips,dists,fd',
+    help=f'{", ".join(values.MEASURES)} (with KID); default %(default)s',
   )
   parser.add_argument(
     '--inception', metavar='FILE',
@@ -215,15 +211,15 @@ def _add_evaluate(parser):
     'folder of them; may be given several times',
   )
   parser.add_argument(
-    '--max-images', type=_count, metavar='N', help='the first so many'
+    '--max-images', type=values.count, metavar='N', help='the first so many'
   )
   parser.add_argument(
-    '--pictures', type=_between(0, 1000, int, 'a whole number'), default=4,
-    metavar='N',
+    '--pictures', type=values.between(0, 1000, int, 'a whole number'),
+    default=4, metavar='N',
     help='that the page shows; default %(default)s',
   )
   parser.add_argument(
-    '--crop', type=_count, default=384, metavar='PIXELS',
+    '--crop', type=values.count, default=384, metavar='PIXELS',
     help='the longest side of what it shows of one; default %(default)s',
   )
   parser.add_argument(
@@ -234,12 +230,12 @@ def _add_evaluate(parser):
     help="for the page, such as the pictures' licence",
   )
   parser.add_argument(
-    '--jobs', type=_count, default=1, metavar='N',
+    '--jobs', type=values.count, default=1, metavar='N',
     help='processes on this machine, on a CPU; default %(default)s',
   )
   split = parser.add_mutually_exclusive_group()
   split.add_argument(
-    '--shard', type=_shard, metavar='I/N',
+    '--shard', type=values.shard, metavar='I/N',
     help='do part I of N (0/4 to 3/4), into a folder that all share',
   )
   split.add_argument(
@@ -280,105 +276,20 @@ def _add_model(parser, help=''):
 def _add_rate(parser):
   rate = parser.add_mutually_exclusive_group()
   rate.add_argument(
-    '-q', '--quality', type=_quality, default=3.0, metavar='Q',
+    '-q', '--quality', type=values.quality, default=3.0, metavar='Q',
     help='from 1 (smallest) to 6 (best), continuous; default 3',
   )
   rate.add_argument(
-    '--target-bpp', type=_positive, metavar='BPP',
+    '--target-bpp', type=values.positive, metavar='BPP',
     help='the best file of at most so many bits per pixel',
   )
   rate.add_argument(
-    '--target-bytes', type=_bytes, metavar='SIZE',
+    '--target-bytes', type=values.num_bytes, metavar='SIZE',
     help='the best file of at most so many bytes: 50000, 50k, 1.5M, 64KiB',
   )
   rate.add_argument(
-    '--min-psnr', type=_positive, metavar='DB',
+    '--min-psnr', type=values.positive, metavar='DB',
     help='the smallest file whose picture (of mse) has at least so many dB',
-  )
-
-
-# --- Values -----------------------------------------------------------------
-
-
-def _between(low, high, kind, noun):
-  """A parser of numbers from low to high; NaN is none of them."""
-  def parse(text):
-    with contextlib.suppress(ValueError):
-      if low <= kind(text) <= high:
-        return kind(text)
-    raise argparse.ArgumentTypeError(
-      f'{noun} from {low} to {high} is expected, not {text!r}'
-    )
-  return parse
-
-
-_quality = _between(1, 6, float, 'a number')
-_realism = _between(0, 1, float, 'a number')
-_steps = _between(1, 10_000, int, 'a whole number')
-_count = _between(1, 10**9, int, 'a whole number')
-_seed = _between(0, 2**32 - 1, int, 'a whole number')
-
-
-def _positive(text: str) -> float:
-  with contextlib.suppress(ValueError):
-    if 0 < float(text) < math.inf:
-      return float(text)
-  raise argparse.ArgumentTypeError(
-    f'a number above 0 is expected, not {text!r}'
-  )
-
-
-def _bytes(text: str) -> int:
-  """50000, 50k, 1.5M, 64KiB -> bytes."""
-  match = re.fullmatch(r'(\d+\.?\d*|\.\d+) ?([kmg]?)(i?)(b?)', text.lower())
-  if match:
-    number, unit, binary, _ = match.groups()
-    power = ' kmg'.index(unit or ' ')
-    size = min(float(number) * (1024 if binary else 1000) ** power, 2**62)
-    size = int(size)
-    if size and (unit or not binary):
-      return size
-  raise argparse.ArgumentTypeError(
-    'a number of bytes above 0 is expected, such as 50000, 50k, 1.5M or '
-    f'64KiB, not {text!r}'
-  )
-
-
-def _names(text: str) -> list[str]:
-  return [name for name in text.split(',') if name]
-
-
-def _measures(text: str) -> list[str]:
-  names = _names(text)
-  if names and set(names) <= set(_MEASURES):
-    return list(dict.fromkeys(names))
-  raise argparse.ArgumentTypeError(
-    f'one or more of {", ".join(_MEASURES)} are expected, not {text!r}'
-  )
-
-
-def _qualities(text: str) -> list[float]:
-  return [_quality(q) for q in _names(text)]
-
-
-def _shard(text: str) -> tuple[int, int]:
-  part, _, parts = text.partition('/')
-  with contextlib.suppress(ValueError):
-    if 0 <= int(part) < int(parts):
-      return int(part), int(parts)
-  raise argparse.ArgumentTypeError(
-    f'I/N with I from 0 to N - 1 is expected, not {text!r}'
-  )
-
-
-def _box(text: str) -> tuple[int, ...]:
-  parts = text.split(',')
-  with contextlib.suppress(ValueError):
-    left, top, right, bottom = map(int, parts)
-    if 0 <= left < right and 0 <= top < bottom:
-      return left, top, right, bottom
-  raise argparse.ArgumentTypeError(
-    f'LEFT,TOP,RIGHT,BOTTOM in pixels are expected, not {text!r}'
   )
 
 

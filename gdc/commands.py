@@ -4,7 +4,6 @@ Each takes the arguments and a Report, and returns the exit status. Whatever
 imports jax, numpy or Pillow is imported when it is needed.
 """
 import pathlib
-import shlex
 import sys
 
 import gdc
@@ -194,91 +193,16 @@ def compare(arguments, report: jobs.Report) -> int:
   return 0
 
 
-def evaluate(arguments, report_: jobs.Report) -> int:
+def evaluate(arguments, report: jobs.Report) -> int:
   """Codecs side by side on a folder of pictures."""
-  del report_
+  del report
   try:
-    import tqdm
-
-    from gdc.evaluation import (
-      figures,
-      overview,
-      published,
-      report,
-      study,
-      workers,
-    )
+    from gdc.evaluation import command, figures
     del figures  # needed at the end: it had better be there
   except ModuleNotFoundError as e:
     raise CliError(f"{e}; install the extra: pip install 'gdc[eval]'") from e
-  shard = arguments.shard or (0, 1)
-  if arguments.distributed:
-    shard = workers.start_hosts()
-  failed = True
-  try:
-    references = [
-      curve
-      for path in arguments.reference for curve in published.read_all(path)
-    ]
-    made = study.Study(_plan(arguments), arguments.jobs)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    total = len(made.names[shard[0]::shard[1]]) * made.rows_per_picture
-    with tqdm.tqdm(total=total, unit='row') as bar:
-      workers.run(made, arguments.jobs, shard, lambda row: bar.update())
-    failed = False
-  finally:
-    # The others would wait for ever for one that does not come.
-    if arguments.distributed and workers.meet(failed) and not failed:
-      raise CliError('Another host has failed, and says why.')
-  if arguments.shard:
-    print(f'Part {shard[0]} of {shard[1]} is done. Once all are, the same '
-          'command without --shard writes the results.')
-    return 0
-  if arguments.distributed and shard[0]:
-    return 0
-  results = made.results()
-  overview.write(
-    made, results, command=_command_line(arguments.argv),
-    title=arguments.title or arguments.out.resolve().name,
-    note=arguments.note, anchor=arguments.anchor, references=references,
-    num_pictures=arguments.pictures, crop=arguments.crop,
-  )
-  print(report.format_table(overview.summary(results)))
-  for line in overview.notices(results):
-    print(line)
-  print(f'{arguments.out / "page.html"} is the page to look at.')
+  command.run(arguments)
   return 0
-
-
-def _plan(arguments):
-  """The study that is asked for."""
-  from gdc.data import sources
-  from gdc.evaluation import codecs, study
-  if arguments.anchor not in (None, *arguments.codecs):
-    raise CliError(
-      f'--anchor is {arguments.anchor!r}: one of '
-      f'{", ".join(arguments.codecs)} is expected.'
-    )
-  names, matched = codecs.with_matched(
-    arguments.codecs, arguments.qualities, arguments.equal_bytes
-  )
-  features = arguments.inception or 'vgg16'
-  return study.Plan(
-    sources.below(arguments.folder)[:arguments.max_images], names,
-    arguments.out, arguments.model, arguments.qualities, matched,
-    [name for name in arguments.measures if name != 'fd'],
-    features if 'fd' in arguments.measures else None,
-  )
-
-
-def _command_line(argv) -> str:
-  """What was typed, paths cut to their last names: results are for others."""
-  def cut(word):
-    option, equals, value = word.rpartition('=')
-    if value.startswith('/'):
-      value = pathlib.PurePath(value).name
-    return option + equals + value
-  return shlex.join(['gdc', *map(cut, argv)])
 
 
 def completion(parser, arguments, report: jobs.Report) -> int:

@@ -81,9 +81,10 @@ MAY_IMPORT = {
   'gdc.evaluation': ['gdc.codec', 'gdc.models', 'gdc.data'],
   'gdc.pretrained': [],
   'gdc.main': ['gdc.training', 'gdc.evaluation', 'gdc.codec', 'gdc.data'],
-  'gdc.cli': ['gdc.commands', 'gdc.jobs'],
+  'gdc.cli': ['gdc.commands', 'gdc.jobs', 'gdc.values'],
   'gdc.commands': ['gdc.jobs', 'gdc.evaluation', 'gdc.codec', 'gdc.data'],
   'gdc.jobs': [],
+  'gdc.values': [],
   'gdc.pillow': ['gdc.codec', 'gdc.data'],
 }
 

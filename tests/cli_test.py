@@ -1,5 +1,4 @@
 """The arguments of gdc, and what it says and does without a codec."""
-import argparse
 import os
 import pathlib
 import subprocess
@@ -53,20 +52,6 @@ def test_wrong_arguments_exit_with_2(arguments, message, capsys):
     run(*arguments)
   assert e.value.code == 2
   assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize('text,size', [
-  ('50000', 50_000), ('50k', 50_000), ('50KB', 50_000), ('50KiB', 51_200),
-  ('1.5M', 1_500_000), ('.5m', 500_000), ('1Gi', 1 << 30), ('2 k', 2000),
-  ('7B', 7), ('0.9', None), ('1i', None), ('-5', None), ('1e3', None),
-  ('', None), ('k', None), ('1.5.5', None),
-])
-def test_sizes(text, size):
-  if size is None:
-    with pytest.raises(argparse.ArgumentTypeError):
-      cli._bytes(text)
-  else:
-    assert cli._bytes(text) == size
 
 
 @pytest.mark.parametrize('arguments,status', [

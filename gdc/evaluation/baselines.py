@@ -137,10 +137,11 @@ def library(name: str) -> str:
 def at_most_bytes(
   name: str, image: np.ndarray, max_bytes: int
 ) -> tuple[bytes, int]:
-  """The best file of at most max_bytes, by bisection over the quality.
+  """The best file of at most max_bytes, or else the smallest.
 
-  Sizes grow with quality but for rare dents, at which a quality next to the
-  best may be returned; the limit always holds.
+  By bisection over the quality. Sizes grow with it but for rare dents, at which
+  a quality next to the best may be returned; the limit holds wherever the
+  lowest quality keeps it.
 
   Args:
     name: a key of BASELINES.
@@ -148,20 +149,18 @@ def at_most_bytes(
     max_bytes: the limit, in bytes of the whole file.
 
   Returns:
-    The file's bytes and its quality.
+    The file's bytes, those of the lowest quality if even they are more than
+    max_bytes; and the quality.
 
   Raises:
-    ValueError: even the lowest quality needs more, or as in encode.
+    ValueError: as in encode.
     RuntimeError: the encoder is not installed.
   """
   baseline = _baseline(name)
   low, high = baseline.lowest, baseline.highest
   data = encode(name, image, low)
   if len(data) > max_bytes:
-    raise ValueError(
-      f'max_bytes is {max_bytes}: at its lowest quality {name} needs '
-      f'{len(data)} bytes for this picture'
-    )
+    return data, low
   while low < high:
     middle = (low + high + 1) // 2
     candidate = encode(name, image, middle)

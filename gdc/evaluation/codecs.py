@@ -227,11 +227,7 @@ def _matched(label, name, codec, qualities) -> Coder:
 
   def encode(image, quality):
     limit = length(image.tobytes(), image.shape, quality)
-    try:
-      return baselines.at_most_bytes(name.baseline, image, limit)[0]
-    except ValueError:  # not so few bytes; the picture has been compressed
-      lowest = baselines.BASELINES[name.baseline].lowest
-      return baselines.encode(name.baseline, image, lowest)
+    return baselines.at_most_bytes(name.baseline, image, limit)[0]
 
   return plain._replace(
     label=label,

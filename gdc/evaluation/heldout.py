@@ -21,6 +21,7 @@ from gdc.evaluation import (
   records,
   report,
   sweep,
+  tables,
 )
 
 PICTURES = 3  # how many photographs are shown side by side
@@ -91,36 +92,10 @@ def run(
     label.removeprefix('gdc:'): curve for label, curve in measured.items()
   }
   for curve in curves.values():
-    curve['meta']['config'] = _portable(record or {})
+    curve['meta']['config'] = records.portable(record or {})
   records.save(curves, results)
-  print(report.format_table(_summary(curves)))
+  print(report.format_table(tables.summary(curves)))
   return {**paths, 'results': str(results)}
-
-
-def _summary(curves) -> list[dict]:
-  """The means, a row for each quality and decoder."""
-  rows = []
-  for name, curve in curves.items():
-    means = curve['results']
-    rows += [
-      {
-        'quality': quality, 'decoder': name, 'bpp': means['bpp'][i],
-        'psnr': means['psnr-rgb'][i], 'lpips': means['lpips-alex'][i],
-      }
-      for i, quality in enumerate(means['quality'])
-    ]
-  return sorted(rows, key=lambda row: row['quality'])
-
-
-def _portable(value):
-  """A copy in which '/a/b' is 'b', and 'folder:/a/b' is 'folder:b'."""
-  if isinstance(value, Mapping):
-    return {name: _portable(item) for name, item in value.items()}
-  if isinstance(value, str):
-    kind, colon, path = value.rpartition(':')
-    if path.startswith('/'):
-      return kind + colon + pathlib.PurePosixPath(path).name
-  return value
 
 
 def _pictures(codec, names, images, quality, folder: pathlib.Path):

@@ -21,6 +21,7 @@ from gdc.evaluation import (
   measures,
   page,
   published,
+  rate,
   records,
   showcase,
   tables,
@@ -83,7 +84,7 @@ def write(
     out / 'rows.csv',
   )
   records.save(
-    {'anchor': anchor, 'methods': tables.METHODS, 'codecs': bjontegaard},
+    {'anchor': anchor, 'methods': list(rate.METHODS), 'codecs': bjontegaard},
     out / records.DIFFERENCES,
   )
   records.save({
@@ -125,18 +126,6 @@ def notices(results: Results) -> list[str]:
       'do not compare; each result has the others in its meta.'
     )
   return said
-
-
-def summary(results: Results) -> list[dict[str, Any]]:
-  """The means of every codec and quality, for report.format_table."""
-  return [
-    {
-      'codec': label, 'quality': quality, 'bpp': result['results']['bpp'][i],
-      **{key: result['results'][key][i] for key in tables.columns(result)},
-    }
-    for label, result in results.items()
-    for i, quality in enumerate(result['results']['quality'])
-  ]
 
 
 _CHARTS = {
@@ -230,6 +219,7 @@ def exhibits(
   )
   quality = min(found, key=lambda q: (-found[q], q))
   coders = [coder for coder in comparable if quality in coder.qualities]
+  writers = {coder.writer: coder for coder in coders}
   made = []
   for index in np.linspace(0, len(paths) - 1, count).round().astype(int):
     name = study.names[index]
@@ -237,15 +227,18 @@ def exhibits(
     left, top, right, bottom = box = showcase.busiest(image, crop)
     shown = np.s_[top:bottom, left:right]
     versions = [page.Version('original', image[shown])]
+    files = {
+      writer: coder.encode(image, quality) for writer, coder in writers.items()
+    }
     for coder in coders:
-      data = coder.encode(image, quality)
+      data = files[coder.writer]
       row = next(
         row for row in results[coder.label]['images']
         if (row['name'], row['quality']) == (name, quality)
       )
       versions.append(page.Version(
         coder.label.removesuffix('=gdc'), coder.decode(data)[shown], len(data),
-        _size_note(row, results, name, quality),
+        _size_note(len(data), files),
         {
           measures.MEASURES[measure].title: row[measure]
           for measure in study.plan.measures if row[measure] is not None
@@ -256,17 +249,8 @@ def exhibits(
   return made
 
 
-def _size_note(row, results, name, quality) -> str:
+def _size_note(num_bytes, files) -> str:
   """Whether a file is larger than that of gdc."""
-  limit = next(
-    (
-      other['bytes'] for result in results.values()
-      for other in result['images']
-      if other['codec'].startswith('gdc-')
-      and (other['name'], other['quality']) == (name, quality)
-    ),
-    None,
-  )
-  if limit is None or row['bytes'] <= limit:
+  if 'gdc' not in files or num_bytes <= len(files['gdc']):
     return ''
-  return f'smallest file: {row["bytes"] / limit:.2f} x the bytes'
+  return f'smallest file: {num_bytes / len(files["gdc"]):.2f} x the bytes'

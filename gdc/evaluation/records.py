@@ -17,6 +17,7 @@ import math
 import os
 import pathlib
 import platform
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ import jax
 import numpy as np
 
 import gdc
-from gdc.evaluation import baselines, codecs, measures
+from gdc.evaluation import codecs, measures
 
 # Columns of a row that every codec has -> their keys in CompressAI's results.
 COLUMNS = {
@@ -163,8 +164,25 @@ def _processor() -> str:
   return platform.processor() or platform.machine()
 
 
+def portable(value):
+  """A copy for others to read: absolute paths are cut to their last names.
+
+  '/a/b' becomes 'b', 'folder:/a/b' becomes 'folder:b' and '--out=/a/b'
+  '--out=b'; 'gs://a/b' stays. In mappings and lists, every value.
+  """
+  if isinstance(value, Mapping):
+    return {name: portable(item) for name, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [portable(item) for item in value]
+  if isinstance(value, str):
+    found = re.fullmatch(r'([^/]*[:=])?(/(?!/).*)', value, re.DOTALL)
+    if found:
+      return (found[1] or '') + pathlib.PurePath(found[2]).name
+  return value
+
+
 def read(folder) -> dict[str, dict[str, Any]]:
-  """The results of an evaluation: label -> result, gdc first.
+  """The results of an evaluation: label -> result, in its order.
 
   Args:
     folder: of the results files. Those are read that its index names; one that
@@ -188,14 +206,7 @@ def read(folder) -> dict[str, dict[str, Any]]:
         f'{folder}: {label} and {next(iter(names))} are not of the same '
         'pictures'
       )
-  order = list(baselines.BASELINES)
-
-  def place(label):
-    name = codecs.parse(label)
-    rank = order.index(name.baseline) if name.baseline else -1
-    return name.matched, rank, name.noise or 0, name.decoder != 'mse', label
-
-  return {label: found[label] for label in sorted(found, key=place)}
+  return found
 
 
 def index(folder) -> dict[str, Any]:

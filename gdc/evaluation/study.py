@@ -107,8 +107,8 @@ class Study:
   def rows_per_picture(self) -> int:
     return sum(len(coder.qualities) for coder in self.coders)
 
-  def work(self, index: int, on_row: Callable | None = None) -> int:
-    """Evaluates what is missing of a picture; returns its number of rows.
+  def work(self, index: int, on_row: Callable | None = None) -> None:
+    """Evaluates what is missing of a picture.
 
     Args:
       index: into the plan's paths.
@@ -138,13 +138,12 @@ class Study:
         self._store.save(ORIGINAL, key, units.Unit(
           [], [], self._made, self._network, self._features(image)[None]
         ))
-    return self.rows_per_picture
 
   @property
   def _everything(self) -> tuple[str, ...]:
     """What a unit that is not there lacks."""
-    nothing = units.Unit([{}], [], {})
-    return nothing.lacks(self.plan.measures, self._network)
+    features = () if self.extractor is None else (units.FEATURES,)
+    return (*self.plan.measures, *features)
 
   def _measure(self, index, image, group, lacking, compare, on_row):
     """Makes what units of one writer lack, and saves them."""

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from gdc.evaluation import baselines, measures, page, rate
 
-METHODS = ('pchip', 'akima', 'cubic')
 Results = Mapping[str, Mapping[str, Any]]
 
 
@@ -39,6 +38,18 @@ def columns(result: Mapping[str, Any]) -> dict[str, Column]:
 def is_matched(label: str) -> bool:
   """Whether a codec was held to the bytes of gdc."""
   return label.endswith('=gdc')
+
+
+def summary(results: Results) -> list[dict[str, Any]]:
+  """The means of every codec and quality, for report.format_table."""
+  return [
+    {
+      'codec': label, 'quality': quality, 'bpp': result['results']['bpp'][i],
+      **{key: result['results'][key][i] for key in columns(result)},
+    }
+    for label, result in results.items()
+    for i, quality in enumerate(result['results']['quality'])
+  ]
 
 
 def means(results: Results) -> page.Table:
@@ -159,7 +170,8 @@ def differences(results: Results, anchor: str) -> list[dict[str, Any]]:
       rows.append({
         'codec': label, 'measure': key,
         **{
-          method: _difference(base, curve, key, method) for method in METHODS
+          method: _difference(base, curve, key, method)
+          for method in rate.METHODS
         },
       })
   return rows
@@ -204,7 +216,7 @@ def bjontegaard(
   keys = [key for key in shown if any(row['measure'] == key for row in rows)]
   cells = {}
   for row in rows:
-    found = row[METHODS[0]]
+    found = row['pchip']
     cells.setdefault(row['codec'], {})[row['measure']] = (
       f'{found["bd_rate_percent"]:+.1f} % ({found["overlap"]:.0%})'
       if 'overlap' in found else '-'

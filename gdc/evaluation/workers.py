@@ -52,7 +52,8 @@ def run(
     futures = [pool.submit(_work, index) for index in indices]
     try:
       for future in concurrent.futures.as_completed(futures):
-        for _ in range(future.result()):
+        future.result()
+        for _ in range(study.rows_per_picture):
           if on_row is not None:
             on_row(None)
     except BaseException:
@@ -92,8 +93,8 @@ def _start(plan: study_lib.Plan, processes: int):
   _study = study_lib.Study(plan, processes)
 
 
-def _work(index: int) -> int:
-  return _study.work(index)
+def _work(index: int) -> None:
+  _study.work(index)
 
 
 def _end_with_parent():

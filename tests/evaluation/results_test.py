@@ -97,7 +97,7 @@ def folder(tmp_path):
       row |= {'quality': quality, 'bytes': 1000 * quality}
     _write(made / 'cid22_val' / f'{codec}.json', curve)
   _write(made / 'cid22_val' / 'index.json', {
-    'files': [f'{c}.json' for c in ('jpeg', 'gdc:mse', 'gdc:flow', 'jpeg=gdc')],
+    'files': [f'{c}.json' for c in ('gdc:mse', 'gdc:flow', 'jpeg', 'jpeg=gdc')],
     'command': 'gdc eval photos', 'plots': ['plane.svg'], 'anchor': 'jpeg',
     'references': ['vtm (published, kodak)'],
   })
@@ -195,7 +195,7 @@ def test_an_evaluation_of_other_pictures_is_refused(folder):
   curve = json.loads(path.read_text())
   curve['images'][0]['name'] = 'other'
   _write(path, curve)
-  with pytest.raises(ValueError, match='cid22_val: gdc:mse and jpeg'):
+  with pytest.raises(ValueError, match='cid22_val: jpeg and gdc:mse'):
     blocks.build(folder)
 
 

@@ -1,7 +1,7 @@
 """Tables of results."""
 import pytest
 
-from gdc.evaluation import tables
+from gdc.evaluation import rate, tables
 
 
 def _result(bpp, psnr, sizes=(), quality=(1.0, 2.0, 3.0, 4.0), **more):
@@ -67,7 +67,7 @@ def test_bjontegaard_differences(results):
     (codec, key) for codec in ('gdc:mse', 'gdc:flow')
     for key in ('psnr-rgb', 'kid-256')
   ]
-  for method in tables.METHODS:
+  for method in rate.METHODS:
     found = rows[0][method]
     assert found['bd_rate_percent'] == pytest.approx(-50)
     assert found['bd_quality'] == pytest.approx(3.0)  # a doubling is 3 dB

@@ -1,0 +1,91 @@
+"""What `gdc eval` does, once its arguments are understood."""
+import shlex
+
+import tqdm
+
+from gdc.data import sources
+from gdc.evaluation import (
+  codecs,
+  overview,
+  published,
+  records,
+  report,
+  study,
+  tables,
+  workers,
+)
+
+
+def run(arguments) -> None:
+  """Evaluates, and writes what an evaluation leaves behind.
+
+  Of an evaluation whose parts are shared out, only the process that finds all
+  of them there writes it.
+
+  Args:
+    arguments: of the command line, see cli; argv is the line itself.
+
+  Raises:
+    ValueError: arguments that contradict each other or name what is not
+      there; pictures, weights or results that can't be used.
+    RuntimeError: an encoder that is not installed, a host that has failed.
+    OSError: a file that can't be read or written.
+  """
+  shard = arguments.shard or (0, 1)
+  if arguments.distributed:
+    shard = workers.start_hosts()
+  failed = True
+  try:
+    references = [
+      curve
+      for path in arguments.reference for curve in published.read_all(path)
+    ]
+    made = study.Study(_plan(arguments), arguments.jobs)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    total = len(made.names[shard[0]::shard[1]]) * made.rows_per_picture
+    with tqdm.tqdm(total=total, unit='row') as bar:
+      workers.run(made, arguments.jobs, shard, lambda row: bar.update())
+    failed = False
+  finally:
+    # The others would wait for ever for one that does not come.
+    if arguments.distributed and workers.meet(failed) and not failed:
+      raise RuntimeError('Another host has failed, and says why.')
+  if arguments.shard:
+    print(f'Part {shard[0]} of {shard[1]} is done. Once all are, the same '
+          'command without --shard writes the results.')
+  elif shard[0] == 0:
+    _write(made, references, arguments)
+
+
+def _write(made, references, arguments):
+  results = made.results()
+  overview.write(
+    made, results,
+    command=shlex.join(['gdc', *records.portable(arguments.argv)]),
+    title=arguments.title or arguments.out.resolve().name,
+    note=arguments.note, anchor=arguments.anchor, references=references,
+    num_pictures=arguments.pictures, crop=arguments.crop,
+  )
+  print(report.format_table(tables.summary(results)))
+  for line in overview.notices(results):
+    print(line)
+  print(f'{arguments.out / "page.html"} is the page to look at.')
+
+
+def _plan(arguments) -> study.Plan:
+  """The study that is asked for."""
+  if arguments.anchor not in (None, *arguments.codecs):
+    raise ValueError(
+      f'--anchor is {arguments.anchor!r}: one of '
+      f'{", ".join(arguments.codecs)} is expected.'
+    )
+  names, matched = codecs.with_matched(
+    arguments.codecs, arguments.qualities, arguments.equal_bytes
+  )
+  features = arguments.inception or 'vgg16'
+  return study.Plan(
+    sources.below(arguments.folder)[:arguments.max_images], names,
+    arguments.out, arguments.model, arguments.qualities, matched,
+    [name for name in arguments.measures if name != 'fd'],
+    features if 'fd' in arguments.measures else None,
+  )

@@ -1,0 +1,29 @@
+"""Values of arguments; most of what is refused is in cli_test."""
+import argparse
+
+import pytest
+
+from gdc import values
+from gdc.evaluation import measures
+
+
+@pytest.mark.parametrize('text,size', [
+  ('50000', 50_000), ('50k', 50_000), ('50KB', 50_000), ('50KiB', 51_200),
+  ('1.5M', 1_500_000), ('.5m', 500_000), ('1Gi', 1 << 30), ('2 k', 2000),
+  ('7B', 7), ('0.9', None), ('1i', None), ('-5', None), ('1e3', None),
+  ('', None), ('k', None), ('1.5.5', None),
+])
+def test_sizes(text, size):
+  if size is None:
+    with pytest.raises(argparse.ArgumentTypeError):
+      values.num_bytes(text)
+  else:
+    assert values.num_bytes(text) == size
+
+
+def test_measures_are_those_that_there_are_and_each_once():
+  assert (*measures.MEASURES, 'fd') == values.MEASURES
+  assert values.measures('fd,psnr,fd') == ['fd', 'psnr']
+  for text in ('', ',', 'psnr,ssim', 'PSNR'):
+    with pytest.raises(argparse.ArgumentTypeError, match='one or more of psnr'):
+      values.measures(text)
