@@ -21,13 +21,16 @@ def get_config() -> ml_collections.ConfigDict:
   c.init_from = ''
 
   c.data = ml_collections.ConfigDict()
-  # box:train, folder:PATH, tfds:NAME[:SPLIT]
+  # box:train, folder:PATH, arrays:PATH, tfds:NAME[:SPLIT]
   c.data.source = 'box:train'
   c.data.data_dir = ''  # where TFDS looks; '': its default, with download
   c.data.batch_size = 8  # global; a multiple of the number of devices
   c.data.crop = 128  # pixels, a multiple of 16
   c.data.min_scale = 0.5  # in (0, 1]: crops are scaled down by up to this
   c.data.balance = False  # draw by group rather than by picture (files only)
+  # > 0: the whole source stays on the devices, cut into squares of so many
+  # pixels, and crops are drawn there; 0: read and cropped by the host
+  c.data.resident = 0
 
   c.optimizer = ml_collections.ConfigDict()
   c.optimizer.learning_rate = 1e-3  # the peak

@@ -6,7 +6,7 @@ the exact next batch. All randomness is grain's, from one seed.
 import grain.python as grain
 import jax
 
-from gdc.data import sources, transforms
+from gdc.data import random_crop, sources
 
 
 def batches(
@@ -24,7 +24,7 @@ def batches(
     source: from sources.build.
     batch_size: global batch size; each process draws its equal part.
     crop: side of the crops, pixels.
-    min_scale: see transforms.RandomCrop.
+    min_scale: see random_crop.RandomCrop.
     seed: of shuffling and cropping.
     balance: draw from each of the source's groups in proportion to the square
       root of its size, rather than to its size (a file source only).
@@ -47,7 +47,9 @@ def batches(
   ], weights=[len(part) ** 0.5 for part in parts])
   # Grain draws by position: cropped before it is divided, no two processes
   # draw alike, and a batch is the same crops on any number of processes.
-  data = data.seed(seed).random_map(transforms.RandomCrop(crop, min_scale))
+  data = data.seed(seed).random_map(
+    random_crop.RandomCrop(crop, min_scale)
+  )
   data = data[jax.process_index()::processes]
   data = data.batch(batch_size // processes, drop_remainder=True)
   return iter(data.to_iter_dataset(

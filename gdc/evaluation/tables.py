@@ -204,14 +204,16 @@ def _difference(base, curve, key, method) -> dict[str, Any]:
 
 def bjontegaard(
   rows: Sequence[Mapping[str, Any]], anchor: str, result: Mapping[str, Any]
-) -> page.Table:
-  """BD-rates, and how far the curves overlap.
+) -> page.Table | None:
+  """BD-rates, and how far the curves overlap; None where there are none.
 
   Args:
     rows: of `differences`.
     anchor: that they are against.
     result: one of the results, for the titles of measures.
   """
+  if not any('overlap' in row['pchip'] for row in rows):
+    return None
   shown = columns(result)
   keys = [key for key in shown if any(row['measure'] == key for row in rows)]
   cells = {}

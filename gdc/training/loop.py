@@ -9,6 +9,8 @@ import functools
 import itertools
 import json
 import logging
+import math
+import time
 
 import jax
 import jax.numpy as jnp
@@ -40,12 +42,14 @@ def train_step(run: runs.Run, config, state, frozen, batch):
   return new, {k: v.astype(jnp.float32) for k, v in metrics.items()}
 
 
-def train(config: ml_collections.ConfigDict, workdir):
+def train(config: ml_collections.ConfigDict, workdir, seconds=math.inf):
   """Trains, or goes on training, to config.steps.
 
   Args:
     config: from configs/.
     workdir: folder for checkpoints and metrics; resumed if it has any.
+    seconds: from now on; it stops with a checkpoint when metrics are due next
+      (log_every). Only for one process: others would not stop with it.
 
   Returns:
     The final TrainState.
@@ -54,6 +58,7 @@ def train(config: ml_collections.ConfigDict, workdir):
     ValueError: a config field, or a checkpoint that does not fit.
     FloatingPointError: the loss is not finite; nothing is saved after it.
   """
+  deadline = time.monotonic() + seconds
   run = runs.build(config)
 
   # --- Restore --------------------------------------------------------------
@@ -66,6 +71,7 @@ def train(config: ml_collections.ConfigDict, workdir):
   else:
     state = store.restore(first, run.abstract_state, run.data)
     _LOG.info('Resumed at step %d.', first)
+  batches = run.batches(first)
   _write_config(config, workdir)
   writer = metric_writers.MetricWriter(workdir, first)
 
@@ -78,7 +84,7 @@ def train(config: ml_collections.ConfigDict, workdir):
     out_shardings=(state_shardings, replicated),
   )
   pictures_fn = jax.jit(run.stage.pictures, out_shardings=replicated)
-  examples = _examples(config, run.mesh)
+  examples = _examples(config, run.mesh) if writer.shows_images else None
 
   # --- Loop -----------------------------------------------------------------
   pending = []
@@ -94,11 +100,12 @@ def train(config: ml_collections.ConfigDict, workdir):
     jax.set_mesh(run.mesh),
   ):
     for step in range(first + 1, config.steps + 1):
-      batch = sharding.global_batch(next(run.data), run.mesh)
+      batch = next(batches)
       with jax.transfer_guard('disallow'):
         state, metrics = step_fn(state, run.frozen, batch)
       pending.append(metrics)
-      if step % config.log_every == 0 or step == config.steps:
+      last = step == config.steps
+      if step % config.log_every == 0 or last:
         scalars = _mean(pending)
         pending = []
         _check_finite(step, scalars, store.latest_step())
@@ -108,16 +115,20 @@ def train(config: ml_collections.ConfigDict, workdir):
           k: f'{scalars[k]:.3f}'
           for k in ('bpp', 'psnr', 'loss') if k in scalars
         })
-      if step % config.checkpoint_every == 0 or step == config.steps:
+        # The metrics were waited for: the devices are as far as the clock.
+        last |= time.monotonic() > deadline
+      if step % config.checkpoint_every == 0 or last:
         if pending:  # steps whose metrics are not due yet
           _check_finite(step, _mean(pending), store.latest_step())
         store.save(step, state, run.data)
-      if step % config.image_every == 0 or step == config.steps:
+      if examples is not None and (step % config.image_every == 0 or last):
         shown = pictures_fn(state.ema_params, run.frozen, examples)
         writer.images(step, {
           k: np.clip(np.asarray(v) / 2 + 0.5, 0, 1) for k, v in shown.items()
         })
       progress.update()
+      if last:
+        break
   return state
 
 

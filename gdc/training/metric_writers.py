@@ -3,6 +3,7 @@
 clu's writers need TensorFlow. Without it only metrics.jsonl is written.
 Only process 0 writes.
 """
+import importlib.util
 import json
 import logging
 import os
@@ -15,7 +16,11 @@ _LOG = logging.getLogger(__name__)
 
 
 class MetricWriter:
-  """Scalars and images of a run, by step, below a folder."""
+  """Scalars and images of a run, by step, below a folder.
+
+  Attributes:
+    shows_images: whether images are written at all.
+  """
 
   def __init__(self, folder, resumed_step: int = 0):
     """Opens the folder; lines after `resumed_step` belong to a lost part.
@@ -24,6 +29,8 @@ class MetricWriter:
       folder: the run's folder, local or remote.
       resumed_step: the step that the run goes on from; 0 starts anew.
     """
+    # All processes must agree: a picture takes all of them to make.
+    self.shows_images = importlib.util.find_spec('clu') is not None
     self._active = jax.process_index() == 0
     self._tensorboard = None
     self._lines = None

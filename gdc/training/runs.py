@@ -1,7 +1,6 @@
 """A run, built but not started: what a config and a workdir stand for."""
 import contextlib
 import dataclasses
-import functools
 import json
 import pathlib
 from typing import Any
@@ -12,7 +11,7 @@ import ml_collections
 from etils import epath
 
 from gdc.codec import bundle
-from gdc.data import pipeline, sources
+from gdc.data import resident, sources
 from gdc.training import checkpoints, export, sharding, stages
 from gdc.training import stage as stage_lib
 from gdc.training import state as train_state
@@ -34,7 +33,10 @@ class Run:
     schedule: step -> learning rate.
     mesh: of all devices.
     frozen: the stage's frozen parameters, on every device.
-    data: the training batches' iterator.
+    data: the iterator that checkpoints keep the place of; None where batches
+      depend on the step alone.
+    batches: steps done -> an iterator of global batches; they begin where
+      `data` is, if there is one.
     init: () -> TrainState, sharded.
     abstract_state: its shapes, with shardings.
   """
@@ -45,6 +47,7 @@ class Run:
   mesh: jax.sharding.Mesh
   frozen: Any
   data: Any
+  batches: Any
   init: Any
   abstract_state: Any
 
@@ -62,31 +65,24 @@ def build(config: ml_collections.ConfigDict) -> Run:
       f'data.batch_size {config.data.batch_size} must be a multiple of the '
       f'{mesh.size} devices.'
     )
-  if config.data.crop % 16:
-    raise ValueError(
-      f'data.crop {config.data.crop} must be a multiple of 16.'
-    )
-
-  # --- Data -----------------------------------------------------------------
-  source = sources.build(config.data.source, config.data.data_dir or None)
-  batches = functools.partial(
-    pipeline.batches,
-    source,
-    batch_size=config.data.batch_size,
-    crop=config.data.crop,
-    min_scale=config.data.min_scale,
-    seed=config.seed,
-    balance=config.data.balance,
-  )
+  _check_crop(config)
 
   # --- Network and state ----------------------------------------------------
   network = _network(config)
   frozen = jax.device_put(network.stage.frozen, sharding.replicated(mesh))
   shardings = sharding.parameters(network.shapes, mesh)
 
+  # --- Data -----------------------------------------------------------------
+  open_data = (_resident_data if config.data.resident else _host_data)(
+    config, mesh
+  )
+  data, batches = open_data()
+
   def init():
-    # An iterator of its own: the training data starts at its first batch.
-    batch = sharding.global_batch(next(batches()), mesh)
+    # Of its own: the training data starts at its first batch.
+    _, first_batches = open_data()
+    with jax.set_mesh(mesh):
+      batch = next(first_batches(0))
     key = jax.random.key(config.seed)
     new = jax.jit(network.init, out_shardings=shardings)(key, batch)
     if config.init_from:
@@ -106,10 +102,46 @@ def build(config: ml_collections.ConfigDict) -> Run:
     schedule=network.schedule,
     mesh=mesh,
     frozen=frozen,
-    data=batches(),
+    data=data,
+    batches=batches,
     init=init,
     abstract_state=_abstract(network.shapes, shardings),
   )
+
+
+def _host_data(config, mesh):
+  """() -> Run's data and batches, of a source that the host reads."""
+  from gdc.data import pipeline  # late: grain and Pillow are not everywhere
+  source = sources.build(config.data.source, config.data.data_dir or None)
+
+  def open_data():
+    iterator = pipeline.batches(source, **_drawing(config))
+    return iterator, lambda first: (
+      sharding.global_batch(batch, mesh) for batch in iterator
+    )
+
+  return open_data
+
+
+def _resident_data(config, mesh):
+  """() -> Run's data and batches, of a source that is on the devices."""
+  source = sources.build(config.data.source, config.data.data_dir or None)
+  batches = resident.batches(
+    *resident.squares(source, config.data.resident), **_drawing(config),
+    whole=sharding.replicated(mesh), split=sharding.batch(mesh),
+  )
+  return lambda: (None, batches)
+
+
+def _drawing(config) -> dict[str, Any]:
+  """How batches are drawn, wherever that is."""
+  return {
+    'batch_size': config.data.batch_size,
+    'crop': config.data.crop,
+    'min_scale': config.data.min_scale,
+    'seed': config.seed,
+    'balance': config.data.balance,
+  }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +216,7 @@ def restore(config: ml_collections.ConfigDict, workdir):
   Raises:
     ValueError: workdir has no checkpoint, or one of another config.
   """
-  _check_trained(config, workdir)
+  check_trained(config, workdir)
   network = _network(config)
   whole = sharding.replicated(sharding.create_mesh())
   store = checkpoints.Checkpoints(checkpoint_folder(workdir))
@@ -200,7 +232,30 @@ def restore(config: ml_collections.ConfigDict, workdir):
   return network.stage, jax.device_get(params)
 
 
-def _check_trained(config, workdir):
+def check(config: ml_collections.ConfigDict, workdir) -> None:
+  """Finds what would stop a run, at little cost: no data, no compilation.
+
+  Raises:
+    ValueError: a field that is out of range or does not fit the others, or a
+      workdir whose run was trained as something else.
+  """
+  _check_crop(config)
+  check_trained(config, workdir)
+  _network(config)
+
+
+def _check_crop(config):
+  if config.data.crop % 16:
+    raise ValueError(
+      f'data.crop {config.data.crop} must be a multiple of 16.'
+    )
+  if config.data.resident:
+    resident.check(
+      config.data.resident, config.data.crop, config.data.min_scale
+    )
+
+
+def check_trained(config, workdir):
   """Raises ValueError where the run was trained as something else.
 
   Shapes alone do not tell: the same network may have been trained with other

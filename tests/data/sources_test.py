@@ -1,4 +1,5 @@
 import csv
+import io
 import os
 import pathlib
 import subprocess
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdc.data import sources
+from gdc.data import pictures, sources
 
 
 def _save(path, value=0, size=(24, 20), mode='RGB'):
@@ -157,9 +158,9 @@ def test_cache_is_bounded(tmp_path, monkeypatch):
   source = sources.Files(sorted(tmp_path.glob('*.png')), cache_bytes=2 * one)
   first = [source[i]['image'] for i in range(3)]
   read = []
-  decode = sources.pictures.read_rgb
+  decode = pictures.read_rgb
   monkeypatch.setattr(
-    sources.pictures, 'read_rgb', lambda p: read.append(p.name) or decode(p)
+    pictures, 'read_rgb', lambda p: read.append(p.name) or decode(p)
   )
   again = [source[i]['image'] for i in range(3)]
   assert read == ['2.png']
@@ -251,7 +252,7 @@ find = machinery.PathFinder.find_spec
 machinery.PathFinder.find_spec = staticmethod(
   lambda name, *args: None if name == 'tensorflow' else find(name, *args)
 )
-from gdc.data import sources
+from gdc.data import pictures, sources
 source = sources.build('tfds:grey_squares:train', {tfds_dir!r})
 assert source[0]['image'].shape == (20, 24, 3)
 '''
@@ -261,3 +262,54 @@ assert source[0]['image'].shape == (20, 24, 3)
     env=os.environ | {'PYTHONPATH': str(root)}, check=False,
   )
   assert done.returncode == 0, done.stderr
+
+
+# --- Arrays -----------------------------------------------------------------
+
+
+def test_arrays_come_back_with_their_groups(tmp_path):
+  rng = np.random.default_rng(0)
+  pictures = rng.integers(0, 256, (3, 10, 14, 3), np.uint8)
+  path = tmp_path / 'pictures.npz'
+  sources.save_arrays(path, pictures, ['a', 'b', 'a'])
+  source = sources.build(f'arrays:{path}')
+  assert len(source) == 3 and source.groups == ['a', 'b', 'a']
+  for i in range(3):
+    np.testing.assert_array_equal(source[i]['image'], pictures[i])
+    assert source[i]['image'].dtype == np.uint8
+
+
+def test_photographs_take_less_room_as_arrays(tmp_path):
+  pictures = np.stack([image for _, image in sources.box_images('heldout')])
+  path = tmp_path / 'pictures.npz'
+  sources.save_arrays(path, pictures, [''] * len(pictures))
+  assert path.stat().st_size < 0.6 * pictures.nbytes
+  np.testing.assert_array_equal(sources.Arrays(path).pictures, pictures)
+
+
+def _npz(**arrays):
+  file = io.BytesIO()
+  np.savez(file, **arrays)
+  return file.getvalue()
+
+
+def _npy(data):
+  file = io.BytesIO()
+  np.save(file, np.zeros(3))
+  return file.getvalue()
+
+
+@pytest.mark.parametrize('damage', [
+  lambda data: b'text', lambda data: data[:len(data) // 2], lambda data: b'',
+  _npy, lambda data: _npz(shape=np.array([1, 2, 2, 3])),
+  lambda data: _npz(
+    shape=np.array([1, 2, 2, 3]), groups=np.array(['']),
+    differences=np.zeros(9, np.uint8),
+  ),
+])
+def test_a_file_that_is_no_arrays_is_named(tmp_path, damage):
+  path = tmp_path / 'pictures.npz'
+  sources.save_arrays(path, np.zeros((2, 8, 8, 3), np.uint8), 'ab')
+  path.write_bytes(damage(path.read_bytes()))
+  with pytest.raises(ValueError, match=r'pictures\.npz.* is no file of arrays'):
+    sources.build(f'arrays:{path}')

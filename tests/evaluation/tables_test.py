@@ -84,5 +84,6 @@ def test_bjontegaard_differences(results):
   assert table.rows == [
     ['gdc:mse', '-50.0 % (100%)', '-'], ['gdc:flow', '-', '-'],
   ]
+  assert tables.bjontegaard(rows[2:], 'jpeg', results['jpeg']) is None
   with pytest.raises(ValueError, match="'gif'.*gdc:mse, gdc:flow, jpeg"):
     tables.differences(results, 'gif')

@@ -340,3 +340,22 @@ def test_pictures_to_watch_must_be_large_enough(tmp_path, monkeypatch):
   config.evaluation.source = f'folder:{tmp_path}'
   with pytest.raises(ValueError, match='no picture of at least 64 pixels'):
     loop.train(config, tmp_path / 'run')
+
+
+def test_a_run_whose_data_is_on_the_devices_stops_in_time_and_goes_on(tmp_path):
+  config = autoencoder.get_config('tiny')
+  with config.unlocked():
+    config.data.resident = 512
+    config.steps = 2
+  whole = loop.train(config, tmp_path / 'whole')
+  parts = tmp_path / 'parts'
+  for step in (1, 2):
+    state = loop.train(config, parts, seconds=0)
+    assert int(state.step) == step
+    assert _steps_saved(parts)[-1] == step
+  _assert_same(jax.device_get(whole), jax.device_get(state))
+  assert [row['step'] for row in _rows(parts)] == [1, 2]
+  # It has no place in the data of the host.
+  config.data.resident = 0
+  with pytest.raises(ValueError, match='go on with the data.resident'):
+    loop.train(config, parts)

@@ -116,10 +116,11 @@ def _three_steps(config, start=None):
     donate_argnums=0,
     out_shardings=(shardings, sharding.replicated(run.mesh)),
   )
+  batches = run.batches(0)
   metrics = []
   with jax.set_mesh(run.mesh):
     for _ in range(3):
-      batch = sharding.global_batch(next(run.data), run.mesh)
+      batch = next(batches)
       state, step_metrics = step_fn(state, run.frozen, batch)
       metrics.append(jax.device_get(step_metrics))
   split = sum(
