@@ -63,7 +63,7 @@ setuptools.setup(
     'gdc.data': ['photos/*.jpg', 'photos/MANIFEST.csv', 'photos/README.md'],
     'gdc.evaluation': ['*.html'],
     'gdc.models': ['*.safetensors', 'DISTS_LICENSE'],
-    'gdc.pretrained': ['*/*.json', '*/*.safetensors'],
+    'gdc.pretrained': ['*.json', '*/*.json', '*/*.safetensors'],
   },
   install_requires=CODEC,
   extras_require={

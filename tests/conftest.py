@@ -40,11 +40,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope='session', autouse=True)
 def compilation_cache(tmp_path_factory):
-  """The same program is compiled once per session, not once per test."""
+  """The same program is compiled once, not once per test and process."""
   import jax
-  jax.config.update(
-    'jax_compilation_cache_dir', str(tmp_path_factory.mktemp('xla'))
-  )
+  folder = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    folder = folder.parent  # that of all processes
+  jax.config.update('jax_compilation_cache_dir', str(folder / 'xla'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 

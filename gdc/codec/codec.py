@@ -15,6 +15,7 @@ from gdc.codec import (
   bitstream,
   bundle,
   decoders,
+  former,
   networks,
   range_coder,
   rate_control,
@@ -285,6 +286,7 @@ class Codec:
       raise bitstream.BitstreamError(
         f'This file was made with model {header.digest.hex()}; the loaded '
         f'model {self.name!r} is {expected}.'
+        + former.where(header.digest.hex())
       )
     rows, columns = _grid_size(header)
     if rows * columns > _MAX_POSITIONS:

@@ -1,0 +1,25 @@
+"""Models that were in the box, and where they are now.
+
+See docs/model_card.md, Old files.
+"""
+import json
+import pathlib
+
+LIST = pathlib.Path(__file__).parents[1] / 'pretrained' / 'former.json'
+
+
+def where(digest: str) -> str:
+  """A sentence on how to decode files of a former model; '' of any other.
+
+  Args:
+    digest: the first eight hex digits of the model's.
+  """
+  found = json.loads(LIST.read_text()).get(digest)
+  if found is None:
+    return ''
+  name, until, commit = (found[key] for key in ('name', 'until', 'commit'))
+  return (
+    f' It was {name!r} in the box until {until}: in a clone of gdc, `git '
+    f'worktree add former {commit}`; then --model former/gdc/pretrained/{name} '
+    'decodes it.'
+  )
