@@ -40,12 +40,11 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope='session', autouse=True)
 def compilation_cache(tmp_path_factory):
-  """The same program is compiled once, not once per test and process."""
+  """The same program is compiled once per session, not once per test."""
   import jax
-  folder = tmp_path_factory.getbasetemp()
-  if 'PYTEST_XDIST_WORKER' in os.environ:
-    folder = folder.parent  # that of all processes
-  jax.config.update('jax_compilation_cache_dir', str(folder / 'xla'))
+  jax.config.update(
+    'jax_compilation_cache_dir', str(tmp_path_factory.mktemp('xla'))
+  )
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 

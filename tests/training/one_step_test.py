@@ -68,7 +68,7 @@ def test_parts_of_no_weight_cost_nothing(tiny_bundle, batch):
   assert stage.frozen.keys() == {'autoencoder'}
   params = stage.start({}, tiny_bundle.decoders['flow'][1])
   assert params.keys() == {'decoder'}
-  total, metrics = stage.loss(
+  total, metrics = jax.jit(stage.loss)(
     params, stage.frozen, batch, jax.random.key(0)
   )
   assert metrics.keys() == {'distortion', 'loss'}
@@ -83,7 +83,7 @@ def test_the_loss_is_of_the_picture_that_one_step_gives(tiny_bundle, batch):
     tiny_bundle, decoders={'flow': (quiet, weights)}
   )
   stage = build(quiet_bundle, perceptual=0.0)
-  _, metrics = stage.loss(
+  _, metrics = jax.jit(stage.loss)(
     stage.start({}, weights), stage.frozen, batch, jax.random.key(0)
   )
   coder = first_stage.FirstStage(quiet_bundle)
@@ -253,7 +253,9 @@ def test_reflow_trains_on_the_ends_of_its_teachers_paths(
   stage = stages.build(config, tiny_bundle)
   spec, weights = tiny_bundle.decoders['flow']
   silent = jax.tree.map(jnp.zeros_like, weights)
-  found, _ = stage.loss(silent, stage.frozen, batch, jax.random.key(0))
+  found, _ = jax.jit(stage.loss)(
+    silent, stage.frozen, batch, jax.random.key(0)
+  )
 
   # By hand: the same draws, the teacher's path, the loss of a silent student.
   coder = first_stage.FirstStage(tiny_bundle)
