@@ -1,16 +1,25 @@
 """Set up before jax is imported, and the small models that tests share."""
 import os
 import pathlib
+import subprocess
 import sys
 
-# Eight devices, so that shardings are tested on any machine. Tests compile far
-# longer than they run: the compiler does not optimise, which halves their time.
-os.environ['XLA_FLAGS'] = ' '.join([
-  os.environ.get('XLA_FLAGS', ''),
-  '--xla_force_host_platform_device_count=8',
-  '--xla_backend_optimization_level=0',
-]).strip()
 os.environ['JAX_PLATFORMS'] = 'cpu'
+# Tests compile far longer than they run: the compiler does not optimise, and
+# takes its older emitters where it has them, each of which halves their time.
+_FLAGS = '--xla_backend_optimization_level=0'
+_OLDER = f'{_FLAGS} --xla_cpu_use_fusion_emitters=false'
+if 'PYTEST_XDIST_WORKER' not in os.environ:  # a worker inherits what is set
+  _tried = subprocess.run(  # a flag that is not known ends a process
+    [sys.executable, '-c', 'import jax; jax.devices()'],
+    env={**os.environ, 'XLA_FLAGS': _OLDER}, capture_output=True, check=False,
+  )
+  os.environ['XLA_FLAGS'] = ' '.join([
+    os.environ.get('XLA_FLAGS', ''),
+    _FLAGS if _tried.returncode else _OLDER,
+    # So that shardings are tested on any machine.
+    '--xla_force_host_platform_device_count=8',
+  ]).strip()
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 os.environ['CUDA_VISIBLE_DEVICES'] = ''
 

@@ -221,8 +221,7 @@ sys.exit(travel.main(sys.argv[1:]))
 def test_there_and_back(tmp_path, monkeypatch, config, flags):
   monkeypatch.chdir(ROOT)
   environment = {
-    **os.environ, 'XLA_FLAGS': '--xla_backend_optimization_level=0',
-    'HOME': str(tmp_path), 'PYTHONPATH': str(ROOT),
+    **os.environ, 'HOME': str(tmp_path), 'PYTHONPATH': str(ROOT),
   }
 
   def run(*words, cwd=ROOT, **changes):
