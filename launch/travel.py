@@ -42,7 +42,9 @@ _PACKAGES = ('ml_collections', 'tqdm', 'safetensors')
 # --- Here -------------------------------------------------------------------
 
 
-def pack(config, workdir: pathlib.Path, out: pathlib.Path, part_size: int):
+def pack(
+  config, workdir: pathlib.Path, out: pathlib.Path, part_size: int
+) -> list[pathlib.Path]:
   """Packs code, data, starting weights and the newest checkpoint.
 
   Args:
