@@ -83,9 +83,10 @@ def pack(
     for name in {config.get('autoencoder_from'), config.init_from} - {None, ''}:
       _copy_bundle(name, folder)
     source = sources.build(config.data.source, config.data.data_dir or None)
-    sources.save_arrays(
-      folder / 'train.npz', *resident.squares(source, config.data.resident)
+    squares, groups = resident.squares(
+      source, config.data.resident, config.data.balance
     )
+    sources.save_arrays(folder / 'train.npz', squares, groups)
     (folder / PLAN).write_text(json.dumps(
       {'config': json.loads(config.to_json_best_effort()), **_machine()}
     ))
@@ -110,8 +111,10 @@ def home(folder: pathlib.Path, workdir: pathlib.Path) -> int:
   import ml_collections
 
   from gdc.training import runs
-  workdir.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(prefix='.home.', dir=workdir) as temporary:
+  workdir.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(
+    prefix=f'.{workdir.name}.', dir=workdir.parent
+  ) as temporary:
     came = pathlib.Path(temporary)
     parts.read(folder, came)
     step, before = newest(came), newest(workdir)
@@ -123,11 +126,11 @@ def home(folder: pathlib.Path, workdir: pathlib.Path) -> int:
       )
     config = json.loads((came / runs.CONFIG).read_text())
     runs.check_trained(ml_collections.ConfigDict(config), workdir)
+    (workdir / 'checkpoints').mkdir(parents=True, exist_ok=True)
     for path in came.iterdir():
       if path.is_file():
         os.replace(path, workdir / path.name)
     # Last: with it the run is as far as what came.
-    (workdir / 'checkpoints').mkdir(exist_ok=True)
     os.replace(
       came / 'checkpoints' / str(step), workdir / 'checkpoints' / str(step)
     )
@@ -270,6 +273,14 @@ def _config(words):
   return holder.value
 
 
+def _local(text: str) -> pathlib.Path:
+  if '://' in text:
+    raise argparse.ArgumentTypeError(
+      f'a folder of this machine is expected, not {text!r}'
+    )
+  return pathlib.Path(text)
+
+
 def _parser():
   parser = argparse.ArgumentParser(
     prog='python -m launch.travel', description=__doc__, allow_abbrev=False,
@@ -292,7 +303,7 @@ def _parser():
     )
   for command in (packing, homing):
     command.add_argument(
-      '--workdir', type=pathlib.Path, required=True, metavar='DIR',
+      '--workdir', type=_local, required=True, metavar='DIR',
       help='of the run',
     )
   packing.add_argument('--config', required=True, metavar='CONFIG')

@@ -6,7 +6,7 @@ import sys
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 # Tests compile far longer than they run: the compiler does not optimise, and
-# takes its older emitters where it has them, each of which halves their time.
+# takes its older emitters where it has them.
 _FLAGS = '--xla_backend_optimization_level=0'
 _OLDER = f'{_FLAGS} --xla_cpu_use_fusion_emitters=false'
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # a worker inherits what is set

@@ -29,39 +29,58 @@ def check(side: int, crop: int, min_scale: float) -> None:
     )
 
 
-def squares(source, side: int) -> tuple[np.ndarray, list[str]]:
+def grid(image: np.ndarray, side: int) -> np.ndarray:
+  """Squares beside each other, row by row, from the upper left corner.
+
+  Args:
+    image: [height, width, channels]; what is left over is in no square.
+    side: of the squares, pixels.
+
+  Returns:
+    [n, side, side, channels]; n may be 0.
+  """
+  rows, columns = (length // side for length in image.shape[:2])
+  channels = image.shape[2]
+  return (
+    image[:rows * side, :columns * side]
+    .reshape(rows, side, columns, side, channels)
+    .swapaxes(1, 2)
+    .reshape(-1, side, side, channels)
+  )
+
+
+def squares(
+  source, side: int, balance: bool = False
+) -> tuple[np.ndarray, list[str]]:
   """A source's pictures, cut into squares.
 
   Args:
     source: of sources.build, of pictures of any size.
     side: of the squares, pixels. Each picture gives as many as fit beside each
       other around its centre.
+    balance: whether the groups will be needed.
 
   Returns:
     uint8 [n, side, side, 3], and the group of each: that of its picture where
     the source has groups, else ''.
 
   Raises:
-    ValueError: a picture with a shorter side.
+    ValueError: a picture with a shorter side, or no groups to balance.
   """
+  if balance and not hasattr(source, 'groups'):
+    raise ValueError('balance needs a folder or the box as its source.')
   found, groups = [], []
   labels = getattr(source, 'groups', [''] * len(source))
   for i in range(len(source)):
     image = source[i]['image']
     height, width, _ = image.shape
-    rows, columns = height // side, width // side
-    if not rows * columns:
+    if side > min(height, width):
       raise ValueError(
         f'data.resident is {side}: picture {i} of {source}, of {width} x '
         f'{height} pixels (width x height), is smaller than such a square.'
       )
-    top, left = (height - rows * side) // 2, (width - columns * side) // 2
-    image = image[top:top + rows * side, left:left + columns * side]
-    found.append(
-      image.reshape(rows, side, columns, side, 3).swapaxes(1, 2)
-      .reshape(-1, side, side, 3)
-    )
-    groups += [labels[i]] * (rows * columns)
+    found.append(grid(image[height % side // 2:, width % side // 2:], side))
+    groups += [labels[i]] * len(found[-1])
   return np.concatenate(found), groups
 
 
@@ -101,14 +120,14 @@ def batches(
     ValueError: see check.
   """
   check(pictures.shape[1], crop, min_scale)
-  weights = jnp.ones(len(groups))
+  weights = np.ones(len(groups))
   if balance:
     _, group, sizes = np.unique(
       groups, return_inverse=True, return_counts=True
     )
-    weights = jnp.asarray(sizes[group] ** -0.5)
-  pictures = jax.device_put(pictures, whole)
-  weights = jax.device_put(weights / weights.sum(), whole)
+    weights = sizes[group] ** -0.5
+  weights = np.float32(weights / weights.sum())
+  pictures, weights = jax.device_put((pictures, weights), whole)
   draw = jax.jit(
     functools.partial(_draw, seed, batch_size, crop, min_scale),
     in_shardings=whole, out_shardings=split,

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdc.data import resident
 from gdc.evaluation import distortion, torch_weights
 from gdc.models import inception as inception_lib
 from gdc.models import lpips, vgg
@@ -46,20 +47,10 @@ def patches(image: np.ndarray) -> np.ndarray:
     ValueError: not uint8 [height, width, 3].
   """
   distortion.check_image(image)
-  grids = [_grid(image)]
+  grids = [resident.grid(image, PATCH)]
   if min(image.shape[:2]) >= PATCH + PATCH // 2:
-    grids.append(_grid(image[PATCH // 2:, PATCH // 2:]))
+    grids.append(resident.grid(image[PATCH // 2:, PATCH // 2:], PATCH))
   return np.concatenate(grids)
-
-
-def _grid(image):
-  rows, columns = (side // PATCH for side in image.shape[:2])
-  return (
-    image[:rows * PATCH, :columns * PATCH]
-    .reshape(rows, PATCH, columns, PATCH, 3)
-    .swapaxes(1, 2)
-    .reshape(-1, PATCH, PATCH, 3)
-  )
 
 
 class Extractor(NamedTuple):

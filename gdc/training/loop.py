@@ -42,7 +42,9 @@ def train_step(run: runs.Run, config, state, frozen, batch):
   return new, {k: v.astype(jnp.float32) for k, v in metrics.items()}
 
 
-def train(config: ml_collections.ConfigDict, workdir, seconds=math.inf):
+def train(
+  config: ml_collections.ConfigDict, workdir, seconds: float = math.inf
+):
   """Trains, or goes on training, to config.steps.
 
   Args:

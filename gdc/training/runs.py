@@ -127,8 +127,9 @@ def _resident_data(config, mesh):
   """() -> Run's data and batches, of a source that is on the devices."""
   source = sources.build(config.data.source, config.data.data_dir or None)
   batches = resident.batches(
-    *resident.squares(source, config.data.resident), **_drawing(config),
-    whole=sharding.replicated(mesh), split=sharding.batch(mesh),
+    *resident.squares(source, config.data.resident, config.data.balance),
+    **_drawing(config), whole=sharding.replicated(mesh),
+    split=sharding.batch(mesh),
   )
   return lambda: (None, batches)
 

@@ -59,6 +59,8 @@ def test_squares_are_cut_around_the_centre():
   np.testing.assert_array_equal(pictures[2], wide[2:18, 33:49])
   np.testing.assert_array_equal(pictures[3], exact)
   assert resident.squares(_Source([wide]), 16)[1] == [''] * 3
+  with pytest.raises(ValueError, match='balance needs'):
+    resident.squares(_Source([wide]), 16, balance=True)
   with pytest.raises(ValueError, match='resident is 24: picture 0 .* 50 x 20'):
     resident.squares(_Source([wide]), 24)
 

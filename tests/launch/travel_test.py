@@ -144,6 +144,13 @@ def test_parts_of_something_else_are_refused(tmp_path, capsys):
     ['home', str(tmp_path / 'out'), '--workdir', str(tmp_path / 'home')]
   ) == 1
   assert 'has no checkpoint' in capsys.readouterr().err
+  assert not (tmp_path / 'home').exists()
+
+
+def test_a_bucket_is_no_workdir(capsys):
+  with pytest.raises(SystemExit):
+    travel.main(['home', 'parts', '--workdir', 'gs://bucket/run'])
+  assert "not 'gs://bucket/run'" in capsys.readouterr().err
 
 
 def test_nothing_to_bring_is_said(tmp_path, monkeypatch, capsys):
