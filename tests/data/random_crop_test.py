@@ -4,13 +4,6 @@ import pytest
 from gdc.data import random_crop
 
 
-def _gradient(height, width):
-  """Every pixel names its own place: red is its row, green its column."""
-  rows, columns = np.mgrid[:height, :width]
-  image = np.stack([rows, columns, np.full_like(rows, 9)], axis=-1)
-  return image.astype(np.uint8)
-
-
 def _crops(image, size, min_scale=1.0, count=30):
   transform = random_crop.RandomCrop(size, min_scale)
   return [
@@ -23,35 +16,27 @@ def _crops(image, size, min_scale=1.0, count=30):
   (40, 60), (60, 40), (32, 32), (20, 50), (50, 20), (1, 1), (31, 200),
 ])
 @pytest.mark.parametrize('min_scale', [1.0, 0.3])
-def test_crops_have_the_size_whatever_the_picture(shape, min_scale):
-  for crop in _crops(_gradient(*shape), 32, min_scale, count=5):
+def test_crops_have_the_size_whatever_the_picture(shape, min_scale, gradient):
+  for crop in _crops(gradient(*shape), 32, min_scale, count=5):
     assert crop.shape == (32, 32, 3)
     assert crop.dtype == np.uint8
     assert crop.flags.c_contiguous
 
 
-def test_crop_is_a_window_of_the_picture_perhaps_flipped():
-  image = _gradient(50, 70)
-  seen = set()
-  for crop in _crops(image, 16):
-    flipped = crop[0, 0, 1] > crop[0, -1, 1]
-    upright = crop[:, ::-1] if flipped else crop
-    top, left = upright[0, 0, :2].tolist()
-    np.testing.assert_array_equal(
-      upright, image[top:top + 16, left:left + 16]
-    )
-    seen.add((top, left, bool(flipped)))
+def test_crop_is_a_window_of_the_picture_perhaps_flipped(gradient, windows):
+  image = gradient(50, 70)
+  seen = windows(_crops(image, 16), image)
   assert len(seen) > 20
   assert {flipped for *_, flipped in seen} == {True, False}
 
 
-def test_every_window_can_be_drawn():
-  tops = {int(c[0, 0, 0]) for c in _crops(_gradient(18, 18), 16, count=60)}
+def test_every_window_can_be_drawn(gradient):
+  tops = {int(c[0, 0, 0]) for c in _crops(gradient(18, 18), 16, count=60)}
   assert tops == {0, 1, 2}
 
 
-def test_scale_is_between_min_scale_and_one():
-  image = _gradient(200, 200)
+def test_scale_is_between_min_scale_and_one(gradient):
+  image = gradient(200, 200)
   # The rows that a crop spans, over its own: 1 / scale.
   spans = np.array([
     (int(c[-1, 0, 0]) - int(c[0, 0, 0])) / 31 for c in _crops(image, 32, 0.25)
@@ -60,9 +45,9 @@ def test_scale_is_between_min_scale_and_one():
   assert 3 < spans.max() < 4.2
 
 
-def test_scaling_never_leaves_the_picture():
+def test_scaling_never_leaves_the_picture(gradient):
   # No window of 32 / 0.1 pixels fits; the largest that does is taken.
-  for crop in _crops(_gradient(40, 40), 32, 0.1, count=10):
+  for crop in _crops(gradient(40, 40), 32, 0.1, count=10):
     assert np.ptp(crop[..., 0]) <= 39
 
 

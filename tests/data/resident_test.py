@@ -26,13 +26,6 @@ class _Source:
     return {'image': self.pictures[index]}
 
 
-def _gradient(side, blue=9):
-  """Red is the row, green the column, blue as given."""
-  rows, columns = np.mgrid[:side, :side]
-  image = np.stack([rows, columns, np.full_like(rows, blue)], axis=-1)
-  return image.astype(np.uint8)
-
-
 def _batches(pictures, groups=None, first=0, **changes):
   mesh = sharding.create_mesh()
   fields = {
@@ -50,9 +43,9 @@ def _take(iterator, count):
   ])
 
 
-def test_squares_are_cut_around_the_centre():
+def test_squares_are_cut_around_the_centre(gradient):
   wide = np.arange(20 * 50 * 3, dtype=np.uint8).reshape(20, 50, 3)
-  exact = _gradient(16)
+  exact = gradient(16, 16)
   pictures, groups = resident.squares(_Source([wide, exact], ['a', 'b']), 16)
   assert groups == ['a'] * 3 + ['b']
   np.testing.assert_array_equal(pictures[0], wide[2:18, 1:17])
@@ -65,17 +58,11 @@ def test_squares_are_cut_around_the_centre():
     resident.squares(_Source([wide]), 24)
 
 
-def test_without_scaling_a_crop_is_a_window_perhaps_flipped():
-  image = _gradient(40)
-  seen = set()
-  for crop in _take(_batches(image[None]), 6):
-    flipped = crop[0, 0, 1] > crop[0, -1, 1]
-    upright = crop[:, ::-1] if flipped else crop
-    top, left = upright[0, 0, :2].tolist()
-    np.testing.assert_array_equal(
-      upright, image[top:top + 16, left:left + 16]
-    )
-    seen.add((top, left, bool(flipped)))
+def test_without_scaling_a_crop_is_a_window_perhaps_flipped(
+  gradient, windows
+):
+  image = gradient(40, 40)
+  seen = windows(_take(_batches(image[None]), 6), image)
   assert len(seen) > 40
   assert {flip for _, _, flip in seen} == {True, False}
   tops, lefts, _ = map(set, zip(*seen, strict=True))
@@ -100,20 +87,20 @@ def test_a_window_is_scaled_as_pillow_scales_it(top, left, window):
   assert difference.max() <= 12  # Pillow does not see beyond the window
 
 
-def test_windows_of_every_size_lie_inside():
+def test_windows_of_every_size_lie_inside(gradient):
   picture = np.full((1, 40, 40, 3), 7, np.uint8)
   # A line of zeros would come in from outside.
   for crop in _take(_batches(picture, crop=16, min_scale=0.4), 4):
     assert crop.min() == crop.max() == 7
   # The rows of a crop tell how large its window was.
-  crops = _take(_batches(4 * _gradient(40)[None], min_scale=0.4), 8)
+  crops = _take(_batches(4 * gradient(40, 40)[None], min_scale=0.4), 8)
   rows = crops[:, :, 0, 0].astype(float)
   windows = (rows[:, 12] - rows[:, 4]) / 8 / 4 * 16
   assert windows.min() < 19 and windows.max() > 36
 
 
-def test_the_seed_and_the_step_decide_everything():
-  pictures = np.stack([_gradient(32, i) for i in range(20)])
+def test_the_seed_and_the_step_decide_everything(gradient):
+  pictures = np.stack([gradient(32, 32, i) for i in range(20)])
   whole = _take(_batches(pictures, min_scale=0.5), 5)
   np.testing.assert_array_equal(
     whole[3 * 8:], _take(_batches(pictures, min_scale=0.5, first=3), 2)
@@ -122,8 +109,8 @@ def test_the_seed_and_the_step_decide_everything():
   assert len({crop.tobytes() for crop in whole}) > len(whole) - 5
 
 
-def test_groups_are_balanced_by_the_root_of_their_sizes():
-  pictures = np.stack([_gradient(16, i) for i in range(20)])
+def test_groups_are_balanced_by_the_root_of_their_sizes(gradient):
+  pictures = np.stack([gradient(16, 16, i) for i in range(20)])
   groups = ['many'] * 16 + ['few'] * 4
 
   def share(**changes):
@@ -135,8 +122,8 @@ def test_groups_are_balanced_by_the_root_of_their_sizes():
   assert share(balance=True) == pytest.approx(2 / 6, abs=0.05)
 
 
-def test_a_batch_is_the_same_on_one_device_and_is_split_over_all():
-  pictures = np.stack([_gradient(32, i) for i in range(5)])
+def test_a_batch_is_the_same_on_one_device_and_is_split_over_all(gradient):
+  pictures = np.stack([gradient(32, 32, i) for i in range(5)])
   one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   alone = _take(_batches(pictures, whole=one, split=one, min_scale=0.5), 2)
   np.testing.assert_array_equal(
@@ -148,10 +135,10 @@ def test_a_batch_is_the_same_on_one_device_and_is_split_over_all():
   assert batch.addressable_shards[0].data.shape[0] == 1
 
 
-def test_draws_are_a_stream_of_their_own():
+def test_draws_are_a_stream_of_their_own(gradient):
   """Training splits and folds the key of the same seed for other things."""
   made = []
-  pictures = np.stack([_gradient(32, i) for i in range(20)])
+  pictures = np.stack([gradient(32, 32, i) for i in range(20)])
   draw = jax.random.choice
 
   def spy(key, *args, **kwargs):
@@ -179,6 +166,6 @@ def test_draws_are_a_stream_of_their_own():
   ({'min_scale': 0.0}, 'data.min_scale is 0.0'),
   ({'min_scale': 1.5}, 'data.min_scale is 1.5'),
 ])
-def test_what_can_not_be_drawn_is_refused(changes, words):
+def test_what_can_not_be_drawn_is_refused(changes, words, gradient):
   with pytest.raises(ValueError, match=words):
-    _batches(_gradient(32)[None], **changes)
+    _batches(gradient(32, 32)[None], **changes)
