@@ -14,7 +14,10 @@ def get_config() -> ml_collections.ConfigDict:
   # autoencoder, flow, diffusion, one_step
   c.stage = config_dict.placeholder(str)
   c.seed = 0  # of initialisation, data order, crops and noise
-  c.dtype = 'float32'  # float32, bfloat16: the type of the networks' products
+  c.dtype = 'float32'  # float32, bfloat16: the type of the networks' layers
+  # float32, bfloat16: of the factors in gated blocks' products where layers are
+  # float32; their sums, and all else, stay so. For CPUs that have bfloat16.
+  c.products = 'float32'
   c.fsdp = 1  # devices that share one copy of the state; divides their number
 
   # Where the weights start: '' (afresh), pretrained:NAME or a bundle folder.

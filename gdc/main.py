@@ -39,7 +39,9 @@ _OUT = flags.DEFINE_string(
 flags.mark_flags_as_required(['config', 'workdir'])
 
 # What of a config only training reads: results name what it was then.
-_TRAINED_WITH = ('data', 'dtype', 'init_from', 'optimizer', 'seed')
+_TRAINED_WITH = (
+  'data', 'dtype', 'init_from', 'optimizer', 'products', 'seed',
+)
 
 
 def main(argv):
@@ -80,7 +82,8 @@ def main(argv):
         decoder=None if config.stage == 'autoencoder' else config.stage,
         pictures=None if aside else f'{folder}/pictures',
         results=None if mode == 'sample' else out or f'{folder}/results.json',
-        record=record | {name: trained[name] for name in _TRAINED_WITH},
+        # A run that began before a field was there goes without it.
+        record=record | {n: trained[n] for n in _TRAINED_WITH if n in trained},
       )
       if not aside:
         paths['bundle'] = str(bundle_folder)

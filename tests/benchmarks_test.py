@@ -19,7 +19,7 @@ def _load(name):
 
 @pytest.mark.parametrize('name', [
   'codec_speed', 'guidance', 'large_pictures', 'peer_measures', 'plain_noise',
-  'startup',
+  'startup', 'training_speed',
 ])
 def test_help(name):
   done = subprocess.run(

@@ -7,6 +7,8 @@ is what lets a large picture be evaluated tile by tile.
 Arrays are [batch, height, width, channel]. Parameters are float32; `dtype` is
 the type that products are computed in. Norms are always float32.
 """
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -163,6 +165,84 @@ class GatedBlock(nn.Module):
     value, gate = jnp.split(nn.Dense(4 * c, dtype=self.dtype)(h), 2, axis=-1)
     h = value * nn.sigmoid(gate)
     return nn.Dense(c, kernel_init=NEAR_ZERO, dtype=self.dtype)(h)
+
+
+# --- Products with narrow factors --------------------------------------------
+
+PRODUCTS = 'float32', 'bfloat16'  # types of their factors
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(x: jax.Array, kernel: jax.Array, dtype) -> jax.Array:
+  """x @ kernel with factors of a type and sums in float32, gradients alike.
+
+  Without a gradient of its own, that of a float32 sum would be multiplied in
+  float32.
+
+  Args:
+    x: [..., n].
+    kernel: [n, m].
+    dtype: of the factors; where it is float32, this is an ordinary product.
+
+  Returns:
+    float32 [..., m].
+  """
+  return _product_forward(x, kernel, dtype)[0]
+
+
+def _product_forward(x, kernel, dtype):
+  factors = x.astype(dtype), kernel.astype(dtype)
+  return jnp.matmul(*factors, preferred_element_type=jnp.float32), factors
+
+
+def _product_backward(dtype, factors, grad):
+  x, kernel = factors
+  n, m = kernel.shape
+  grad = grad.astype(dtype)
+  return (
+    jnp.matmul(grad, kernel.T, preferred_element_type=jnp.float32),
+    jnp.matmul(
+      x.reshape(-1, n).T, grad.reshape(-1, m),
+      preferred_element_type=jnp.float32,
+    ),
+  )
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+def is_block_product(module: nn.Module) -> bool:
+  """Whether a layer is one of the four products of a gated block.
+
+  Most of a network's work is in them, and narrow factors cost them least:
+  what maps pixels and latents is not among them.
+  """
+  return isinstance(module, nn.Dense) and isinstance(module.parent, GatedBlock)
+
+
+def narrow_products(dtype: str):
+  """A context: networks applied in it have such factors in their blocks.
+
+  All else stays float32, unlike with `dtype` of the networks, which narrows
+  what is between the products, too. A processor that multiplies bfloat16
+  faster than it converts and stores it is better off with this one
+  (benchmarks/training_speed.py).
+
+  Args:
+    dtype: one of PRODUCTS; 'float32' changes nothing.
+  """
+  def intercept(call, args, kwargs, context):
+    module = context.module
+    if (
+      dtype == 'float32' or context.method_name != '__call__'
+      or module.is_initializing() or not is_block_product(module)
+      or module.dtype != jnp.float32
+    ):
+      return call(*args, **kwargs)
+    params = module.variables['params']
+    return product(*args, params['kernel'], dtype) + params['bias']
+
+  return nn.intercept_methods(intercept)
 
 
 def level_weights(quality: jax.Array, num_levels: int) -> jax.Array:

@@ -82,13 +82,11 @@ class _Tile:
       # Not a product: what is beyond the picture may be anything.
       inside = self._inside(x.shape[1:3], origin, pixels)
       return call(jnp.where(inside, x, 0))
-    if isinstance(module.parent, layers.GatedBlock) and (
-      isinstance(module, nn.Dense) and self._products != jnp.float32
-    ):
+    if layers.is_block_product(module) and self._products != jnp.float32:
       params = module.variables['params']
-      factors = (a.astype(self._products) for a in (x, params['kernel']))
-      y = jnp.matmul(*factors, preferred_element_type=jnp.float32)
-      return y + params['bias']
+      return layers.product(x, params['kernel'], self._products) + (
+        params['bias']
+      )
     return call(*args)
 
   def _pixels(self, x) -> int:

@@ -20,6 +20,7 @@ import tqdm
 from etils import epath
 
 from gdc.data import sources, transforms
+from gdc.models import layers
 from gdc.training import checkpoints, metric_writers, runs, sharding
 from gdc.training import state as train_state
 
@@ -29,9 +30,10 @@ _LOG = logging.getLogger(__name__)
 def train_step(run: runs.Run, config, state, frozen, batch):
   """One step: loss, gradients, update. Pure; jitted by `train`."""
   key = jax.random.fold_in(state.key, state.step)
-  (loss, metrics), grads = jax.value_and_grad(run.stage.loss, has_aux=True)(
-    state.params, frozen, batch, key
-  )
+  with layers.narrow_products(config.products):
+    (loss, metrics), grads = jax.value_and_grad(run.stage.loss, has_aux=True)(
+      state.params, frozen, batch, key
+    )
   new = train_state.apply_gradients(
     state, grads, run.tx, config.optimizer.ema_decay
   )

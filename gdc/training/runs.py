@@ -12,6 +12,7 @@ from etils import epath
 
 from gdc.codec import bundle
 from gdc.data import resident, sources
+from gdc.models import layers
 from gdc.training import checkpoints, export, sharding, stages
 from gdc.training import stage as stage_lib
 from gdc.training import state as train_state
@@ -160,6 +161,11 @@ def _network(config) -> _Network:
   autoencoder = None
   if config.stage != 'autoencoder' and config.get('autoencoder_from'):
     autoencoder = read_autoencoder(config.autoencoder_from)
+  if config.products not in layers.PRODUCTS:
+    raise ValueError(
+      f'products must be {" or ".join(map(repr, layers.PRODUCTS))}, not '
+      f'{config.products!r}.'
+    )
   stage = stages.build(config, autoencoder)
   for quality in config.evaluation.qualities:
     if not 1 <= quality <= stage.num_levels:

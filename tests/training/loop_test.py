@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import logging
 import pathlib
@@ -318,6 +319,25 @@ def test_crop_must_be_a_multiple_of_16():
   config.data.crop = 40
   with pytest.raises(ValueError, match='data.crop 40 .* multiple of 16'):
     runs.build(config)
+
+
+def test_products_are_of_a_known_type():
+  config = autoencoder.get_config('tiny')
+  config.products = 'float16'
+  with pytest.raises(ValueError, match="products must be .* not 'float16'"):
+    runs.build(config)
+
+
+@pytest.mark.parametrize('products', ['float32', 'bfloat16'])
+def test_products_are_what_the_config_says(products):
+  config = autoencoder.get_config('tiny')
+  config.products = products
+  run = runs.build(config)
+  image = jax.ShapeDtypeStruct((8, 32, 32, 3), jnp.uint8)
+  step = jax.make_jaxpr(functools.partial(loop.train_step, run, config))(
+    run.abstract_state, run.frozen, {'image': image}
+  )
+  assert ('bf16[' in str(step)) == (products == 'bfloat16')
 
 
 def test_stage_2_needs_an_autoencoder():
