@@ -34,8 +34,9 @@ import safetensors.numpy
 
 from gdc.codec import bitstream, decoder_weights, decoders, tables
 
-FORMAT = 2
-_FORMATS = (1, 2)  # 1: score decoders in float16 alone
+FORMAT = 3
+# 1: score decoders in float16 alone; 1, 2: no predicted channels
+_FORMATS = (1, 2, 3)
 PRETRAINED = pathlib.Path(__file__).parents[1] / 'pretrained'
 _EXACT = ('prior', 'log_gain', 'log_inverse_gain', 'log_rmse')
 _PROCESS_FIELDS = ('sampling', *itertools.chain(
@@ -67,6 +68,11 @@ class Bundle:
   decoders: dict[str, tuple[dict[str, Any], Any]] = dataclasses.field(
     default_factory=dict
   )
+
+  @property
+  def predicted_channels(self) -> tuple[int, ...]:
+    """Latents that are coded as differences, see codec/prediction.py."""
+    return tuple(self.autoencoder_spec.get('predicted_channels', ()))
 
   @functools.cached_property
   def digest(self) -> str:
@@ -260,7 +266,7 @@ def load(name_or_path, score_decoders: bool = True) -> Bundle:
     if record['format'] not in _FORMATS:
       raise BundleError(
         f'{folder} has bundle format {record["format"]}; this version of gdc '
-        f'reads formats {" and ".join(map(str, _FORMATS))}.'
+        f'reads formats {", ".join(map(str, _FORMATS))}.'
       )
     parts = ['autoencoder', *(record['decoders'] if score_decoders else ())]
     arrays = {}

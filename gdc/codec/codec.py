@@ -17,14 +17,13 @@ from gdc.codec import (
   decoders,
   former,
   networks,
+  prediction,
   range_coder,
   rate_control,
+  samples,
 )
 
 STRIDE = networks.STRIDE
-# Sides count as multiples of the stride: a very thin picture takes far more
-# than its pixels.
-_MAX_POSITIONS = 2 * bitstream.MAX_PIXELS // STRIDE**2
 
 
 class Codec:
@@ -87,7 +86,7 @@ class Codec:
       ValueError: wrong type or shape, or a value out of range.
       RateError: a ValueError; no quality of the model meets the target.
     """
-    _check_image(image)
+    samples.check(image)
     tables = self.bundle.tables
     targets = {
       'target_bytes': target_bytes, 'target_bpp': target_bpp,
@@ -104,7 +103,7 @@ class Codec:
     height, width = image.shape[:2]
     header = functools.partial(
       bitstream.Header, width, height, digest=bytes.fromhex(self.digest[:8]),
-      seed=seed, icc=icc, grey=image.shape[2] < 3, alpha=_alpha(image),
+      seed=seed, icc=icc, grey=image.shape[2] < 3, alpha=samples.alpha(image),
     )
     if target_bpp is not None:
       target_bytes = int(min(target_bpp * height * width / 8, 2**62))
@@ -135,7 +134,10 @@ class Codec:
       return self._quantise(features, bitstream.index_to_quality(i))
 
     def payload(i):
-      return range_coder.encode(symbols(i), tables, i)
+      coded = prediction.to_differences(
+        symbols(i), len(features), self.bundle.predicted_channels
+      )
+      return range_coder.encode(coded, tables, i)
 
     if target_bytes is not None:
       index = rate_control.largest_within(
@@ -197,7 +199,7 @@ class Codec:
     """PSNR in dB of the picture of 'mse', over all colour samples."""
     quality = bitstream.index_to_quality(header.quality_index)
     picture = self._networks.synthesise(_grid(symbols, header), quality)
-    decoded = _finish(picture[:header.height, :header.width], header)
+    decoded = samples.finish(picture[:header.height, :header.width], header)
     colours = image.shape[2] - (header.alpha is not None)
     total = sum(
       np.square(a[:, :colours].astype(np.int32) - b[:, :colours]).sum()
@@ -249,7 +251,7 @@ class Codec:
         decoder, x_hat, quality, self.rmse(quality), steps,
         own_seed if seed is None else seed, realism,
       )
-    return _finish(picture[:header.height, :header.width], header)
+    return samples.finish(picture[:header.height, :header.width], header)
 
   def resolve(self, decoder: str, steps: int | None = None):
     """The bundle's decoder that `decompress` takes, and its number of steps.
@@ -289,7 +291,7 @@ class Codec:
         + former.where(header.digest.hex())
       )
     rows, columns = _grid_size(header)
-    if rows * columns > _MAX_POSITIONS:
+    if rows * columns > samples.MAX_POSITIONS:
       raise bitstream.BitstreamError(
         f'too large: {header.width} x {header.height} pixels take the latents '
         f'of {columns * STRIDE} x {rows * STRIDE}'
@@ -299,6 +301,9 @@ class Codec:
       self.bundle.tables,
       header.quality_index,
       rows * columns,
+    )
+    symbols = prediction.from_differences(
+      symbols, rows, self.bundle.predicted_channels
     )
     seed = checksum if header.seed is None else header.seed
     return _grid(symbols, header), header, seed
@@ -310,7 +315,10 @@ class Codec:
       BitstreamError: see decompress.
     """
     latents, header, _ = self.read(data)
-    symbols = np.moveaxis(latents, -1, 0).reshape(latents.shape[-1], -1)
+    symbols = prediction.to_differences(
+      np.moveaxis(latents, -1, 0).reshape(latents.shape[-1], -1),
+      len(latents), self.bundle.predicted_channels,
+    )
     return self.bundle.tables.ideal_bits(symbols, header.quality_index)
 
   def _check_decoder(self, decoder, steps, seed, realism):
@@ -341,30 +349,6 @@ def load(name_or_path='lean', score_decoders: bool = True) -> Codec:
   return Codec(bundle.load(name_or_path, score_decoders))
 
 
-def _check_image(image):
-  if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or (
-    image.ndim != 3 or not 1 <= image.shape[2] <= 4
-  ):
-    raise ValueError(
-      'An image is uint8 [height, width, 1 to 4 channels], not '
-      f'{getattr(image, "dtype", type(image).__name__)} '
-      f'{list(np.shape(image))}.'
-    )
-  height, width = image.shape[:2]
-  if not height or not width:
-    raise ValueError(f'An image needs at least one pixel, not {image.shape}.')
-  if height * width > bitstream.MAX_PIXELS:
-    raise ValueError(
-      f'An image has at most {bitstream.MAX_PIXELS} pixels, not '
-      f'{width} x {height}.'
-    )
-  if -(-height // STRIDE) * -(-width // STRIDE) > _MAX_POSITIONS:
-    raise ValueError(
-      f'An image of {width} x {height} is too thin; its sides count as '
-      f'multiples of {STRIDE}.'
-    )
-
-
 def _check_seed(seed):
   if not 0 <= seed < 2**32:
     raise ValueError(f'seed must be from 0 to 2^32 - 1, not {seed}.')
@@ -378,21 +362,3 @@ def _grid_size(header) -> tuple[int, int]:
 def _grid(symbols, header) -> np.ndarray:
   """[channels, positions] -> a view of them, [rows, columns, channels]."""
   return np.moveaxis(symbols.reshape(-1, *_grid_size(header)), 0, -1)
-
-
-def _alpha(image) -> bytes | None:
-  return image[:, :, -1].tobytes() if image.shape[2] in (2, 4) else None
-
-
-def _finish(picture, header) -> np.ndarray:
-  """RGB [height, width, 3] -> the channels that the header asks for."""
-  planes = [picture]
-  if header.grey:
-    total = picture.sum(axis=2, dtype=np.uint16, keepdims=True)
-    planes = [((total + 1) // 3).astype(np.uint8)]
-  if header.alpha is not None:
-    plane = np.frombuffer(header.alpha, np.uint8)
-    planes.append(plane.reshape(header.height, header.width, 1))
-  if len(planes) == 1:
-    return np.ascontiguousarray(planes[0])
-  return np.concatenate(planes, axis=2)

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdc.models import entropy, layers, locality
+from gdc.models import entropy, layers, locality, prediction
 
 STRIDE = locality.STRIDE
 
@@ -251,6 +251,9 @@ class Autoencoder(nn.Module):
   latent_channels: int = 256
   num_levels: int = 6
   initial_gain: float = 1.5  # gain of level 1; doubles every two levels
+  # Latents that are coded as differences from their neighbours', see
+  # prediction.differences.
+  predicted_channels: Sequence[int] = ()
   dtype: jnp.dtype = jnp.float32
 
   @property
@@ -264,6 +267,7 @@ class Autoencoder(nn.Module):
     return locality.synthesis(self.transforms, self.depths)
 
   def setup(self):
+    prediction.check(self.predicted_channels, self.latent_channels)
     if self.transforms == 'lean':
       shape = {'widths': self.widths, 'depths': self.depths}
       kinds = LeanAnalysis, LeanSynthesis
@@ -312,8 +316,12 @@ class Autoencoder(nn.Module):
     inverse_gain = jnp.exp(weights @ self.log_inverse_gain)
     return self.synthesis(y * inverse_gain[:, None, None], weights)
 
+  def coded(self, y: jax.Array) -> jax.Array:
+    """Latents, rounded or not, -> what is coded of them, of the same shape."""
+    return prediction.differences(y, self.predicted_channels)
+
   def bin_bits(self, y: jax.Array, quality: jax.Array) -> jax.Array:
-    """Bits of the unit bins around latents y at a quality [b]."""
+    """Bits of the unit bins around what is coded, at a quality [b]."""
     return self.prior.bin_bits(y, self.level_weights(quality))
 
   def rmse(self, quality: jax.Array) -> jax.Array:
@@ -329,4 +337,4 @@ class Autoencoder(nn.Module):
     """Touches every parameter; for init."""
     y = self.encode(image, quality)
     x_hat = self.decode(y, quality)
-    return x_hat, self.bin_bits(y, quality), self.rmse(quality)
+    return x_hat, self.bin_bits(self.coded(y), quality), self.rmse(quality)

@@ -33,13 +33,14 @@ def _autoencoder_stage(config) -> stage_lib.Stage:
     image = transforms.to_float(batch['image'])
     quality = jnp.ones(image.shape[0])
     params = model.init(key, image, quality)['params']
-    # The prior starts at the scale that the latents have at each level. A
+    # The prior starts at the scale of what is coded at each level. A
     # logistic density of scale s has mean magnitude 2 log(2) s.
     scales = []
     for level in range(1, len(lambdas) + 1):
       y = model.apply(
         {'params': params}, image, level * quality, method='encode'
       )
+      y = model.apply({'params': params}, y, method='coded')
       scales.append(jnp.mean(jnp.abs(y), axis=(0, 1, 2)) / (2 * np.log(2)))
     log_scale = jnp.log(jnp.maximum(jnp.stack(scales), 0.05))
     params['prior']['log_scale'] = log_scale
@@ -54,8 +55,9 @@ def _autoencoder_stage(config) -> stage_lib.Stage:
     )
     variables = {'params': params}
     y = model.apply(variables, image, quality, method='encode')
+    coded = model.apply(variables, y, method='coded')
     bits = model.apply(
-      variables, quantization.add_uniform_noise(noise_key, y), quality,
+      variables, quantization.add_uniform_noise(noise_key, coded), quality,
       method='bin_bits',
     )
     x_hat = model.apply(

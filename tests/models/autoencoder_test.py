@@ -255,7 +255,9 @@ def test_lean_names_sides_that_are_not_multiples_of_sixteen():
 def test_the_loss_of_stage_one_reaches_every_parameter(transforms):
   config = autoencoder_config.get_config('tiny')
   with config.unlocked():
-    config.autoencoder.update(transforms=transforms, **TINY[transforms])
+    config.autoencoder.update(
+      transforms=transforms, predicted_channels=(0, 5), **TINY[transforms]
+    )
   stage = stages.build(config)
   rng = np.random.default_rng(3)
   batch = {'image': rng.integers(0, 256, (8, 16, 16, 3), np.uint8)}

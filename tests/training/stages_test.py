@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from configs import autoencoder, diffusion, flow
-from gdc.codec import decoders
+from gdc.codec import bundle, decoders
+from gdc.data import transforms
+from gdc.models import prediction
 from gdc.processes import diffusion as processes_diffusion
 from gdc.processes import schedules
 from gdc.training import first_stage, stages
@@ -51,15 +53,29 @@ def test_rate_is_bits_over_pixels_of_the_image(first):
   np.testing.assert_allclose(metrics['bpp'], bits / 32**2, rtol=1e-3)
 
 
-def test_prior_starts_at_the_scale_of_the_latents(first):
-  stage, params, _ = first
-  # Level by level the gain grows by the root of two, and the scale with it,
-  # except where it is at its least.
+def test_prior_starts_at_the_scale_of_what_is_coded(first):
+  stage, params, batch = first
   scale = np.exp(params['prior']['log_scale'])
+  free = scale > 0.0501
+  predicted = list(stage.spec['predicted_channels'])
+  # Level by level the gain grows by the root of two, and the scale with it,
+  # except where it is at its least and where rounded neighbours predict.
+  followed = free[:-1].copy()
+  followed[:, predicted] = False
+  assert followed.any() and free[5, predicted].all()
   ratio = scale[1:] / scale[:-1]
-  free = scale[:-1] > 0.0501
-  assert free.any()
-  np.testing.assert_allclose(ratio[free], np.sqrt(2), rtol=1e-3)
+  np.testing.assert_allclose(ratio[followed], np.sqrt(2), rtol=1e-3)
+  # The mean magnitude of a logistic density; of differences, not of latents.
+  model = bundle.build_autoencoder(stage.spec)
+  y = model.apply(
+    {'params': params}, transforms.to_float(batch['image']), 6 * np.ones(4),
+    method='encode',
+  )
+  coded = prediction.differences(y, predicted)[..., predicted]
+  expected = np.mean(np.abs(coded), axis=(0, 1, 2)) / (2 * np.log(2))
+  np.testing.assert_allclose(scale[5, predicted], expected, rtol=1e-4)
+  plain = np.mean(np.abs(y[..., predicted]), axis=(0, 1, 2)) / (2 * np.log(2))
+  assert np.all(np.abs(plain / expected - 1) > 0.01)
 
 
 def test_rmse_loss_is_least_at_the_true_error(first):

@@ -1,0 +1,62 @@
+"""A picture's samples: what the codec takes, and what it gives back."""
+import numpy as np
+
+from gdc.codec import bitstream
+from gdc.models import locality
+
+STRIDE = locality.STRIDE
+# Sides count as multiples of the stride: a very thin picture takes far more
+# than its pixels.
+MAX_POSITIONS = 2 * bitstream.MAX_PIXELS // STRIDE**2
+
+
+def check(image) -> None:
+  """Raises ValueError unless it is a picture that a file can hold."""
+  if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or (
+    image.ndim != 3 or not 1 <= image.shape[2] <= 4
+  ):
+    raise ValueError(
+      'An image is uint8 [height, width, 1 to 4 channels], not '
+      f'{getattr(image, "dtype", type(image).__name__)} '
+      f'{list(np.shape(image))}.'
+    )
+  height, width = image.shape[:2]
+  if not height or not width:
+    raise ValueError(f'An image needs at least one pixel, not {image.shape}.')
+  if height * width > bitstream.MAX_PIXELS:
+    raise ValueError(
+      f'An image has at most {bitstream.MAX_PIXELS} pixels, not '
+      f'{width} x {height}.'
+    )
+  if -(-height // STRIDE) * -(-width // STRIDE) > MAX_POSITIONS:
+    raise ValueError(
+      f'An image of {width} x {height} is too thin; its sides count as '
+      f'multiples of {STRIDE}.'
+    )
+
+
+def alpha(image: np.ndarray) -> bytes | None:
+  """A picture's alpha plane, row by row; None without one."""
+  return image[:, :, -1].tobytes() if image.shape[2] in (2, 4) else None
+
+
+def finish(picture: np.ndarray, header: bitstream.Header) -> np.ndarray:
+  """The channels that a header asks for.
+
+  Args:
+    picture: uint8 RGB [height, width, 3].
+    header: of the file that it was decoded from.
+
+  Returns:
+    uint8 [height, width, 1 to 4].
+  """
+  planes = [picture]
+  if header.grey:
+    total = picture.sum(axis=2, dtype=np.uint16, keepdims=True)
+    planes = [((total + 1) // 3).astype(np.uint8)]
+  if header.alpha is not None:
+    plane = np.frombuffer(header.alpha, np.uint8)
+    planes.append(plane.reshape(header.height, header.width, 1))
+  if len(planes) == 1:
+    return np.ascontiguousarray(planes[0])
+  return np.concatenate(planes, axis=2)

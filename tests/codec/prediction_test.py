@@ -1,0 +1,66 @@
+"""Differences of symbols: the predictor by its definition, and its inverse."""
+import numpy as np
+import pytest
+
+from gdc.codec import prediction
+
+SHAPES = [(1, 1), (1, 7), (7, 1), (2, 2), (5, 9), (9, 5)]
+
+
+def random_symbols(rows, columns, low=-20, high=20, channels=4):
+  rng = np.random.default_rng(rows * 100 + columns)
+  size = channels, rows * columns
+  return rng.integers(low, high, size, np.int32, endpoint=True)
+
+
+def loco_predictions(grid):
+  """Case by case, as the paper has it; zeros around."""
+  padded = np.pad(grid, ((1, 0), (1, 0)))
+  out = np.zeros_like(grid)
+  for i, j in np.ndindex(grid.shape):
+    left, above, corner = padded[i + 1, j], padded[i, j + 1], padded[i, j]
+    if corner >= max(left, above):
+      out[i, j] = min(left, above)
+    elif corner <= min(left, above):
+      out[i, j] = max(left, above)
+    else:
+      out[i, j] = left + above - corner
+  return out
+
+
+@pytest.mark.parametrize('rows, columns', SHAPES)
+def test_differences_are_from_the_median_edge_detector(rows, columns):
+  symbols = random_symbols(rows, columns)
+  made = prediction.to_differences(symbols.copy(), rows, (3, 1))
+  for channel in (1, 3):
+    grid = symbols[channel].reshape(rows, columns)
+    np.testing.assert_array_equal(
+      made[channel].reshape(rows, columns), grid - loco_predictions(grid)
+    )
+  np.testing.assert_array_equal(made[[0, 2]], symbols[[0, 2]])
+
+
+@pytest.mark.parametrize('rows, columns', SHAPES)
+@pytest.mark.parametrize('low, high', [(-20, 20), (-2**31, 2**31 - 1)])
+def test_differences_are_undone(rows, columns, low, high):
+  symbols = random_symbols(rows, columns, low, high)
+  coded = prediction.to_differences(symbols.copy(), rows, (0, 2, 3))
+  decoded = prediction.from_differences(coded.copy(), rows, (0, 2, 3))
+  np.testing.assert_array_equal(decoded, symbols)
+  # Any int32 are the differences of some symbols, too.
+  other = prediction.from_differences(symbols.copy(), rows, (0, 2, 3))
+  again = prediction.to_differences(other, rows, (0, 2, 3))
+  np.testing.assert_array_equal(again, symbols)
+
+
+def test_it_is_done_in_place():
+  symbols = random_symbols(4, 6)
+  assert prediction.to_differences(symbols, 4, (0,)) is symbols
+  assert prediction.from_differences(symbols, 4, (0,)) is symbols
+  np.testing.assert_array_equal(symbols, random_symbols(4, 6))
+
+
+def test_no_channels_are_no_differences():
+  symbols = random_symbols(4, 6)
+  for function in (prediction.to_differences, prediction.from_differences):
+    np.testing.assert_array_equal(function(symbols.copy(), 4, ()), symbols)
