@@ -19,9 +19,9 @@ from jax.extend import core
 from gdc.training import loop, runs
 
 KINDS = {
-  'float32': {},
-  'bfloat16 factors': {'products': 'bfloat16'},
-  'bfloat16 layers': {'dtype': 'bfloat16'},
+  'float32': {'dtype': 'float32', 'products': 'float32'},
+  'bfloat16 factors': {'dtype': 'float32', 'products': 'bfloat16'},
+  'bfloat16 layers': {'dtype': 'bfloat16', 'products': 'float32'},
 }
 STAGES = ('autoencoder', 'flow', 'diffusion', 'one_step')
 

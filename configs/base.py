@@ -15,8 +15,9 @@ def get_config() -> ml_collections.ConfigDict:
   c.stage = config_dict.placeholder(str)
   c.seed = 0  # of initialisation, data order, crops and noise
   c.dtype = 'float32'  # float32, bfloat16: the type of the networks' layers
-  # float32, bfloat16: of the factors in gated blocks' products where layers are
-  # float32; their sums, and all else, stay so. For CPUs that have bfloat16.
+  # float32, bfloat16: of the factors in gated blocks' products, of frozen
+  # networks, too, where layers are float32; sums and all else stay so. For CPUs
+  # that multiply bfloat16.
   c.products = 'float32'
   c.fsdp = 1  # devices that share one copy of the state; divides their number
 
@@ -68,9 +69,10 @@ def autoencoder(c: ml_collections.ConfigDict):
   c.autoencoder.latent_channels = 256  # coded ones, at 1/16 resolution
   c.autoencoder.initial_gain = 1.5  # of level 1; images in [-1, 1]
   # Latents that are coded as differences from their neighbours', each once: the
-  # three that `lean` starts as the means of 16 x 16 pixels; () for none.
+  # three that `lean` starts as the means of 16 x 16 pixels; () for none, and
+  # for `elic`, whose channels mean nothing before it is trained.
   c.autoencoder.predicted_channels = (0, 8, 18)
-  # lambda of each quality level; the loss is bpp + lambda 255^2 MSE. Even
+  # lambda of each quality level; the loss is bpp + lambda 255^2 MSE. About even
   # factors, from half of CompressAI's first to its seventh.
   c.autoencoder.lambdas = (0.0009, 0.0023, 0.0057, 0.0144, 0.0366, 0.0932)
 

@@ -4,6 +4,8 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -36,6 +38,34 @@ def test_sizes():
   for wrong in ('0', '1,', '300', 'big'):
     with pytest.raises(SystemExit):
       parser.parse_args(['--sizes', wrong])
+
+
+def test_operations_are_those_of_products():
+  @jax.custom_vjp
+  def product(x, kernel):
+    return x @ kernel
+
+  product.defvjp(
+    lambda x, kernel: (x @ kernel, (x, kernel)),
+    lambda saved, grad: (grad @ saved[1].T, saved[0].T @ grad),
+  )
+
+  def step(x, kernel, image, filters):
+    y = jax.lax.conv_general_dilated(
+      image, filters, (1, 1), 'SAME',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    return jnp.sum(jax.nn.relu(product(x, kernel))) + jnp.sum(y)
+
+  x, kernel = jnp.ones((5, 7)), jnp.ones((7, 3))
+  image, filters = jnp.ones((1, 4, 6, 2)), jnp.ones((3, 3, 2, 8))
+  count = _load('training_speed').product_operations
+  forward = 2 * 5 * 7 * 3 + 2 * 4 * 6 * 9 * 2 * 8
+  given = x, kernel, image, filters
+  assert count(jax.make_jaxpr(step)(*given).jaxpr) == forward
+  # Under jit, with the gradients of all but the picture.
+  grads = jax.make_jaxpr(jax.jit(jax.grad(step, (0, 1))))(*given)
+  assert count(grads.jaxpr) >= 3 * 2 * 5 * 7 * 3
 
 
 def test_pictures_to_time():

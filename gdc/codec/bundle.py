@@ -302,6 +302,11 @@ def load(name_or_path, score_decoders: bool = True) -> Bundle:
         for entry, stored in arrays.items()
       },
     )
+    unknown = set(bundle.predicted_channels) - set(
+      range(bundle.tables.num_channels)
+    )
+    if unknown:
+      raise BundleError(f'{folder} has no channels {sorted(unknown)}.')
     # Checked above: cached.
     vars(bundle)['digest'] = record['digest']
     vars(bundle)['decoder_digests'] = {

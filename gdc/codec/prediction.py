@@ -6,8 +6,8 @@ blocks, the difference from a prediction is coded: the median edge detector of
 LOCO-I (Weinberger et al. 2000, https://doi.org/10.1109/83.855427, section
 III-A), the median of left, above, and left + above - corner, zeros around.
 
-All of it is exact: integers modulo 2^32. models/prediction.py is what training
-sees of it.
+All of it is exact: the predictions as integers, the differences modulo 2^32.
+models/prediction.py is what training sees of it.
 """
 from collections.abc import Sequence
 
@@ -40,7 +40,7 @@ def from_differences(
   """The inverse of to_differences, in place, for any int32.
 
   A symbol needs those to its left and above, so it goes by diagonals: as many
-  steps as rows and columns together.
+  steps as rows and columns together, few but for very thin pictures.
   """
   if not channels:
     return symbols
@@ -66,4 +66,7 @@ def from_differences(
 
 def _predicted(left, above, corner):
   low, high = np.minimum(left, above), np.maximum(left, above)
-  return np.clip(left + above - corner, low, high)
+  # The sum may wrap, but not where it is between the two.
+  return np.where(
+    corner >= high, low, np.where(corner <= low, high, left + above - corner)
+  )

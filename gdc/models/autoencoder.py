@@ -250,7 +250,8 @@ class Autoencoder(nn.Module):
   depths: Sequence[int] = (3, 3)  # lean only
   latent_channels: int = 256
   num_levels: int = 6
-  initial_gain: float = 1.5  # gain of level 1; doubles every two levels
+  # Gain of level 1; doubles every two levels, and is learned from there.
+  initial_gain: float = 1.5
   # Latents that are coded as differences from their neighbours', see
   # prediction.differences.
   predicted_channels: Sequence[int] = ()

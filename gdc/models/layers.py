@@ -180,8 +180,8 @@ def product(x: jax.Array, kernel: jax.Array, dtype) -> jax.Array:
   float32.
 
   Args:
-    x: [..., n].
-    kernel: [n, m].
+    x: float32 [..., n].
+    kernel: float32 [n, m].
     dtype: of the factors; where it is float32, this is an ordinary product.
 
   Returns:
@@ -211,6 +211,12 @@ def _product_backward(dtype, factors, grad):
 product.defvjp(_product_forward, _product_backward)
 
 
+def narrow_dense(module: nn.Dense, x: jax.Array, dtype) -> jax.Array:
+  """A dense layer's output, its product with factors of a type."""
+  params = module.variables['params']
+  return product(x, params['kernel'], dtype) + params['bias']
+
+
 def is_block_product(module: nn.Module) -> bool:
   """Whether a layer is one of the four products of a gated block.
 
@@ -221,7 +227,7 @@ def is_block_product(module: nn.Module) -> bool:
 
 
 def narrow_products(dtype: str):
-  """A context: networks applied in it have such factors in their blocks.
+  """A context: all networks applied in it have such factors in their blocks.
 
   All else stays float32, unlike with `dtype` of the networks, which narrows
   what is between the products, too. A processor that multiplies bfloat16
@@ -234,13 +240,12 @@ def narrow_products(dtype: str):
   def intercept(call, args, kwargs, context):
     module = context.module
     if (
-      dtype == 'float32' or context.method_name != '__call__'
+      dtype == 'float32' or kwargs or context.method_name != '__call__'
       or module.is_initializing() or not is_block_product(module)
       or module.dtype != jnp.float32
     ):
       return call(*args, **kwargs)
-    params = module.variables['params']
-    return product(*args, params['kernel'], dtype) + params['bias']
+    return narrow_dense(module, *args, dtype)
 
   return nn.intercept_methods(intercept)
 

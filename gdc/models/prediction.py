@@ -3,6 +3,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gdc.models import quantization
 
@@ -11,7 +12,8 @@ def differences(y: jax.Array, channels: Sequence[int]) -> jax.Array:
   """What is coded of latents before rounding; integers for integers.
 
   The prediction is from rounded neighbours, as a decoder has them. Their
-  gradient is that of the identity: the analysis learns to be predictable.
+  gradient is that of the identity (shared where two are equal): the analysis
+  learns to be predictable.
 
   Args:
     y: [batch, height, width, channels], real-valued.
@@ -22,13 +24,13 @@ def differences(y: jax.Array, channels: Sequence[int]) -> jax.Array:
   """
   if not channels:
     return y
-  channels = jnp.asarray(channels)
+  channels = np.asarray(channels)
   k = quantization.round_straight_through(y[..., channels])
   k = jnp.pad(k, ((0, 0), (1, 0), (1, 0), (0, 0)))
   left, above, corner = k[:, 1:, :-1], k[:, :-1, 1:], k[:, :-1, :-1]
   low, high = jnp.minimum(left, above), jnp.maximum(left, above)
   predicted = jnp.clip(left + above - corner, low, high)
-  return y.at[..., channels].add(-predicted)
+  return jnp.asarray(y).at[..., channels].add(-predicted)
 
 
 def check(channels: Sequence[int], count: int) -> None:

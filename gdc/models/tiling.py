@@ -83,10 +83,7 @@ class _Tile:
       inside = self._inside(x.shape[1:3], origin, pixels)
       return call(jnp.where(inside, x, 0))
     if layers.is_block_product(module) and self._products != jnp.float32:
-      params = module.variables['params']
-      return layers.product(x, params['kernel'], self._products) + (
-        params['bias']
-      )
+      return layers.narrow_dense(module, x, self._products)
     return call(*args)
 
   def _pixels(self, x) -> int:

@@ -22,6 +22,8 @@ CONFIG = 'config.json'  # beside a run's checkpoints
 _DECIDES = (
   'stage', 'autoencoder', 'autoencoder_from', 'score_net', 'flow', 'diffusion',
 )
+# What autoencoders were before there was a field for it.
+_BEFORE = {'predicted_channels': []}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,10 +163,11 @@ def _network(config) -> _Network:
   autoencoder = None
   if config.stage != 'autoencoder' and config.get('autoencoder_from'):
     autoencoder = read_autoencoder(config.autoencoder_from)
-  if config.products not in layers.PRODUCTS:
+  products = config.get('products', 'float32')
+  if products not in layers.PRODUCTS:
     raise ValueError(
       f'products must be {" or ".join(map(repr, layers.PRODUCTS))}, not '
-      f'{config.products!r}.'
+      f'{products!r}.'
     )
   stage = stages.build(config, autoencoder)
   for quality in config.evaluation.qualities:
@@ -275,6 +278,8 @@ def check_trained(config, workdir):
   asked = json.loads(config.to_json_best_effort())
   for name in _DECIDES:
     before, now = trained.get(name), asked.get(name)
+    if name == 'autoencoder' and before and now:
+      before, now = _BEFORE | before, _BEFORE | now
     if before == now:
       continue
     if isinstance(before, dict) and isinstance(now, dict):

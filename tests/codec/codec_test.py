@@ -104,6 +104,23 @@ def test_file_size_is_its_estimate(lean, quality):
   assert abs(len(payload) - estimate) <= 0.005 * estimate + 8
 
 
+def test_a_file_holds_what_training_counts(codec, tiny_bundle):
+  assert tiny_bundle.predicted_channels
+  image = _image(70, 90)
+  header, payload, _ = bitstream.unpack(codec.compress(image, 4))
+  symbols = range_coder.decode(
+    payload, tiny_bundle.tables, header.quality_index, 5 * 6
+  )
+  latents = codec.encode(image, 4).astype(np.float32)
+  net = bundle.build_autoencoder(tiny_bundle.autoencoder_spec)
+  coded = net.apply(
+    {'params': tiny_bundle.autoencoder_params}, latents[None], method='coded'
+  )
+  np.testing.assert_array_equal(
+    np.moveaxis(symbols.reshape(-1, 5, 6), 0, -1), coded[0]
+  )
+
+
 @pytest.mark.parametrize('quality', [1, 6])
 def test_file_size_is_that_of_an_ideal_coder(codec, quality):
   data = codec.compress(_image(320, 480), quality)

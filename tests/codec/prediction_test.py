@@ -13,29 +13,35 @@ def random_symbols(rows, columns, low=-20, high=20, channels=4):
   return rng.integers(low, high, size, np.int32, endpoint=True)
 
 
-def loco_predictions(grid):
-  """Case by case, as the paper has it; zeros around."""
-  padded = np.pad(grid, ((1, 0), (1, 0)))
+def loco_differences(grid):
+  """Case by case, as the paper has it, in unbounded integers; zeros around."""
+  def at(i, j):
+    return int(grid[i, j]) if i >= 0 and j >= 0 else 0
+
   out = np.zeros_like(grid)
   for i, j in np.ndindex(grid.shape):
-    left, above, corner = padded[i + 1, j], padded[i, j + 1], padded[i, j]
+    left, above, corner = at(i, j - 1), at(i - 1, j), at(i - 1, j - 1)
     if corner >= max(left, above):
-      out[i, j] = min(left, above)
+      predicted = min(left, above)
     elif corner <= min(left, above):
-      out[i, j] = max(left, above)
+      predicted = max(left, above)
     else:
-      out[i, j] = left + above - corner
+      predicted = left + above - corner
+    out[i, j] = (at(i, j) - predicted + 2**31) % 2**32 - 2**31
   return out
 
 
 @pytest.mark.parametrize('rows, columns', SHAPES)
-def test_differences_are_from_the_median_edge_detector(rows, columns):
-  symbols = random_symbols(rows, columns)
+@pytest.mark.parametrize('low, high', [(-20, 20), (-2**31, 2**31 - 1)])
+def test_differences_are_from_the_median_edge_detector(
+  rows, columns, low, high
+):
+  symbols = random_symbols(rows, columns, low, high)
   made = prediction.to_differences(symbols.copy(), rows, (3, 1))
   for channel in (1, 3):
     grid = symbols[channel].reshape(rows, columns)
     np.testing.assert_array_equal(
-      made[channel].reshape(rows, columns), grid - loco_predictions(grid)
+      made[channel].reshape(rows, columns), loco_differences(grid)
     )
   np.testing.assert_array_equal(made[[0, 2]], symbols[[0, 2]])
 
@@ -51,6 +57,26 @@ def test_differences_are_undone(rows, columns, low, high):
   other = prediction.from_differences(symbols.copy(), rows, (0, 2, 3))
   again = prediction.to_differences(other, rows, (0, 2, 3))
   np.testing.assert_array_equal(again, symbols)
+
+
+def test_golden_differences():
+  """What files hold must never change: fixed latents, by hand."""
+  least, most = -2**31, 2**31 - 1
+  symbols = np.array([
+    5, 7, 7, most,
+    6, 9, 4, 0,
+    least, 0, most, 1,
+  ], np.int32)[None]
+  expected = [[
+    5, 2, 0, most - 7,  # from the left
+    1, 2, -5, 3 - most,  # from 5, 7, 9 and 4 + most - 7
+    # From 6, which wraps; least + 9 - 6; 0; most + 0 - 4.
+    most - 5, -least - 3, most, 5 - most,
+  ]]
+  coded = prediction.to_differences(symbols.copy(), 3, (0,))
+  np.testing.assert_array_equal(coded, expected)
+  decoded = prediction.from_differences(coded, 3, (0,))
+  np.testing.assert_array_equal(decoded, symbols)
 
 
 def test_it_is_done_in_place():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs import autoencoder as autoencoder_config
-from gdc.models import autoencoder
+from gdc.models import autoencoder, layers
 from gdc.training import stages
 
 TINY = {
@@ -233,6 +233,22 @@ def test_narrow_products_keep_float32_latents_and_parameters(transforms):
   )
   leaves = [decoded, bits, rmse, y, *jax.tree.leaves(variables)]
   assert {leaf.dtype for leaf in leaves} == {jnp.dtype('float32')}
+
+
+def test_narrow_products_are_of_the_blocks_alone():
+  """What maps pixels and latents keeps float32 factors."""
+  model = build('lean')
+  image, quality = photo_like(1, 16, 16, 3), np.ones(1)
+  variables = jax.eval_shape(model.init, jax.random.key(0), image, quality)
+  with layers.narrow_products('bfloat16'):
+    traced = jax.make_jaxpr(
+      functools.partial(model.apply, method='reconstruct')
+    )(variables, image, quality)
+  text = str(traced)
+  # Two blocks a side; two factors of each of their four products.
+  assert text.count('new_dtype=bfloat16') == 4 * 4 * 2
+  assert text.count('dot_general[') > 4 * 4
+  assert traced.out_avals[0].dtype == jnp.float32
 
 
 def test_unknown_transforms_are_named():

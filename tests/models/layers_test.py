@@ -192,6 +192,20 @@ def test_product_and_its_gradients(dtype, tolerance):
     assert jnp.linalg.norm(a - b) < tolerance * jnp.linalg.norm(b)
 
 
+def test_all_products_of_a_gradient_have_narrow_factors():
+  x, kernel = normal(9, 2, 3, 8), normal(10, 8, 4)
+  traced = jax.make_jaxpr(jax.grad(
+    lambda x, k: jnp.sum(layers.product(x, k, 'bfloat16') ** 2), (0, 1)
+  ))(x, kernel)
+  products = [
+    e for e in traced.jaxpr.eqns if e.primitive.name == 'dot_general'
+  ]
+  assert len(products) == 3
+  for equation in products:
+    assert {v.aval.dtype for v in equation.invars} == {jnp.dtype('bfloat16')}
+    assert equation.outvars[0].aval.dtype == jnp.float32
+
+
 def test_narrow_products_are_summed_in_float32_both_ways():
   # 4096 ones: a bfloat16 sum would stop at 256.
   x, kernel = jnp.ones((4096, 1)), jnp.ones((1, 4096))

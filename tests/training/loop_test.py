@@ -220,6 +220,22 @@ def test_the_same_shapes_are_not_enough_to_restore(straight):
     runs.restore(config, straight.workdir)
 
 
+def test_a_run_from_before_a_field_goes_on(straight, tmp_path):
+  """With what was taken for granted then: no predicted channels."""
+  record = json.loads((straight.workdir / runs.CONFIG).read_text())
+  assert record['autoencoder'].pop('predicted_channels')
+  del record['products']
+  (tmp_path / runs.CONFIG).write_text(json.dumps(record))
+  config = autoencoder.get_config('tiny')
+  with pytest.raises(ValueError, match=r'predicted_channels = \[\], not \[0,'):
+    runs.check_trained(config, tmp_path)
+  config.autoencoder.predicted_channels = ()
+  runs.check_trained(config, tmp_path)
+  # Its own record, as stage 2 reads it, is enough to build the network.
+  with pytest.raises(ValueError, match='No checkpoint'):
+    runs.read_autoencoder(f'workdir:{tmp_path}')
+
+
 def test_restore_needs_a_checkpoint(tmp_path):
   with pytest.raises(ValueError, match='No checkpoint .* --mode=train'):
     runs.restore(autoencoder.get_config('tiny'), tmp_path)
