@@ -7,12 +7,12 @@ Variants (--config configs/autoencoder.py:NAME):
   paper    `elic` on ImageNet crops, a TPU pod
   tiny     seconds on a CPU; for tests
 
-To expect: on two CPU cores, with levels from lambda 0.0018 to 0.0483 and without
-predicted channels, 3,000 steps on the 783 photographs of docs/model_card.md (40
-minutes) gave 28.3 dB at 0.24 bpp and 34.5 dB at 0.93 bpp
-on the CID22 validation set, and 5,000 more 28.5 at 0.21 and 34.8 at 0.85. The
-box alone holds 38 crops to train on: less is to be expected of the default.
-`paper` has not been trained yet.
+To expect: on two CPU cores, with levels from lambda 0.0018 to 0.0483 and no
+predicted channels, 3,000 steps on the 783 photographs of docs/model_card.md
+gave 28.3 dB at 0.24 bpp and 34.5 dB at 0.93 bpp on the CID22 validation set (40
+minutes), and 5,000 more 28.5 at 0.21 and 34.8 at 0.85. The box alone holds 38
+crops to train on: less is to be expected of the default. `paper` has not been
+trained yet.
 """
 from configs import base
 
