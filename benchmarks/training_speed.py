@@ -50,7 +50,7 @@ def product_operations(jaxpr: core.Jaxpr) -> int:
       (contracted, _), _ = equation.params['dimension_numbers']
       terms = [shapes[0][i] for i in contracted]
     elif equation.primitive.name == 'conv_general_dilated':
-      outputs, *others = equation.params['dimension_numbers'].rhs_spec
+      _, *others = equation.params['dimension_numbers'].rhs_spec
       terms = [shapes[1][i] for i in others]
     else:
       total += sum(

@@ -250,6 +250,9 @@ def narrow_products(dtype: str):
   return nn.intercept_methods(intercept)
 
 
+# --- Conditions --------------------------------------------------------------
+
+
 def level_weights(quality: jax.Array, num_levels: int) -> jax.Array:
   """A quality as the weights of the two trained levels that it lies between.
 

@@ -214,6 +214,14 @@ def test_changed_weights_are_noticed(tiny_bundle_path, tmp_path):
     bundle.load(folder)
 
 
+def test_predicted_channels_must_be_there(tiny_bundle, tmp_path):
+  spec = {**tiny_bundle.autoencoder_spec, 'predicted_channels': [0, 24]}
+  made = bundle.make('other', spec, tiny_bundle.autoencoder_params)
+  folder = bundle.save(made, tmp_path / 'other')
+  with pytest.raises(bundle.BundleError, match=r'has no channels \[24\]'):
+    bundle.load(folder)
+
+
 @pytest.mark.parametrize('damage', ['cut', 'gone', 'json', 'format'])
 def test_damaged_bundles_raise_one_error(tiny_bundle_path, tmp_path, damage):
   folder = _copy(tiny_bundle_path, tmp_path)
