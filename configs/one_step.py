@@ -33,7 +33,7 @@ def get_config(variant: str = 'default'):
   c.one_step.distortion = 1.0  # of the squared error; 0 or more
   c.one_step.perceptual = 1.0  # of LPIPS on VGG16 features; 0: not loaded
   c.one_step.matching = 0.0  # of distribution matching; 0: no second network
-  # Side of the window in the middle of a crop that LPIPS looks at, pixels.
+  # Side of the window near the middle of a crop that LPIPS looks at, pixels.
   c.one_step.window = 64
   c.data.crop = 96
   c.optimizer.learning_rate = 1e-4

@@ -89,7 +89,9 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
 
   def loss(params, frozen, batch, key):
     image = transforms.to_float(batch['image'])
-    quality_key, noise_key, time_key, path_key = jax.random.split(key, 4)
+    quality_key, noise_key, window_key, time_key, path_key = jax.random.split(
+      key, 5
+    )
     batch_size = image.shape[0]
     quality = stage_lib.sample_quality(
       quality_key, batch_size, coder.num_levels
@@ -106,7 +108,10 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
     total = dials.distortion * metrics['distortion']
     if dials.perceptual:
       picture = flow.from_residual(r_1, x_hat, rmse)
-      distance = _middle_lpips(frozen['vgg'], image, picture, dials.window)
+      distance = lpips.distance(
+        frozen['vgg'],
+        *_windows(window_key, (image, picture), dials.window), 'vgg',
+      )
       metrics['perceptual'] = jnp.mean(distance / (LPIPS_OF_RMSE * rmse))
       total += dials.perceptual * metrics['perceptual']
     if dials.matching:
@@ -144,18 +149,22 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
   )
 
 
-def _middle_lpips(params, image, picture, window: int):
-  """[b] LPIPS (VGG16) of a window in the middle of pictures.
+def _windows(key, pictures, side: int):
+  """The same window, [b, side, side, 3], near the middle of each batch.
 
   VGG16 costs far more than the decoder, and at a crop's edge the decoder sees
-  less than it will.
+  less than it will. VGG16 halves its maps four times: a window that always
+  began at a multiple of 16 would leave patterns on that grid unseen.
   """
-  first = (image.shape[1] - window) // 2
-  image, picture = (
-    a[:, first:first + window, first:first + window]
-    for a in (image, picture)
-  )
-  return lpips.distance(params, image, picture, 'vgg')
+  middle = (pictures[0].shape[1] - side) // 2
+  most = min(middle, 8)
+  top, left = middle + jax.random.randint(key, (2,), -most, most)
+  return [
+    jax.lax.dynamic_slice_in_dim(
+      jax.lax.dynamic_slice_in_dim(a, top, side, 1), left, side, 2
+    )
+    for a in pictures
+  ]
 
 
 def _matching(r_1, real, fake):

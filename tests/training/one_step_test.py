@@ -88,7 +88,7 @@ def test_the_loss_is_of_the_picture_that_one_step_gives(tiny_bundle, batch):
   )
   coder = first_stage.FirstStage(quiet_bundle)
   image = batch['image'] / 127.5 - 1
-  key = jax.random.split(jax.random.key(0), 4)[0]
+  key = jax.random.split(jax.random.key(0), 5)[0]
   quality = stage_lib.sample_quality(key, 2, coder.num_levels)
   x_hat = coder.output(stage.frozen['autoencoder'], image, quality)
   rmse = coder.rmse(stage.frozen['autoencoder'], quality)
@@ -184,9 +184,8 @@ def test_perceptual_part_is_in_the_loss_and_moves_the_decoder(
   )
 
 
-@pytest.mark.parametrize('window', [16, 32])
 def test_perceptual_part_is_of_the_picture_in_units_of_the_error(
-  tiny_bundle, batch, monkeypatch, window
+  tiny_bundle, batch, monkeypatch
 ):
   """By hand, from the parts that the loss is said to be made of."""
   seen = {}
@@ -196,10 +195,10 @@ def test_perceptual_part_is_of_the_picture_in_units_of_the_error(
     return jnp.array([0.2, 0.4])
 
   monkeypatch.setattr(lpips, 'distance', distance)
-  stage = build(tiny_bundle, window=window)
+  stage = build(tiny_bundle, window=32)  # all of it
   params = stage.start({}, tiny_bundle.decoders['flow'][1])
   _, metrics = stage.loss(params, stage.frozen, batch, jax.random.key(0))
-  key = jax.random.split(jax.random.key(0), 4)[0]
+  key = jax.random.split(jax.random.key(0), 5)[0]
   coder = first_stage.FirstStage(tiny_bundle)
   quality = stage_lib.sample_quality(key, 2, coder.num_levels)
   rmse = coder.rmse(stage.frozen['autoencoder'], quality)
@@ -208,15 +207,39 @@ def test_perceptual_part_is_of_the_picture_in_units_of_the_error(
     metrics['perceptual'], np.mean(found), rtol=1e-5
   )
   assert seen['network'] == 'vgg'
-  middle = slice(16 - window // 2, 16 + window // 2)
-  image = (batch['image'] / 127.5 - 1)[:, middle, middle]
+  image = batch['image'] / 127.5 - 1
   np.testing.assert_allclose(seen['reference'], image, atol=1e-6)
-  assert seen['decoded'].shape == image.shape
-  if window == 32:  # the whole picture is the one whose error is measured
-    error = (seen['decoded'] - image) / rmse[:, None, None, None]
-    np.testing.assert_allclose(
-      np.mean(error**2), metrics['distortion'], rtol=1e-4
+  # The picture is the one whose error is the distortion.
+  error = (seen['decoded'] - image) / rmse[:, None, None, None]
+  np.testing.assert_allclose(
+    np.mean(error**2), metrics['distortion'], rtol=1e-4
+  )
+
+
+@pytest.mark.parametrize('side, crop, starts', [
+  (32, 64, range(8, 24)), (24, 32, range(0, 8)), (32, 32, [0]),
+])
+def test_windows_are_in_the_middle_on_any_grid(side, crop, starts):
+  rows, columns = np.mgrid[:crop, :crop]
+  where = np.stack([rows, columns], -1)[None]
+
+  @jax.jit
+  def start(key):
+    once, again = one_step_lib._windows(key, (where, where + 1000), side)
+    return once, again
+
+  found = []
+  for i in range(150):
+    once, again = start(jax.random.key(i))
+    np.testing.assert_array_equal(again, once + 1000)
+    top, left = once[0, 0, 0]
+    np.testing.assert_array_equal(
+      once[0], where[0, top:top + side, left:left + side]
     )
+    found.append((int(top), int(left)))
+  for axis in zip(*found, strict=True):
+    assert sorted(set(axis)) == list(starts)
+  assert len(set(found)) > len(starts) or len(starts) == 1
 
 
 def test_it_starts_as_the_flow_and_is_exported_beside_it(
