@@ -160,8 +160,8 @@ def _windows(key, pictures, side: int):
   most = min(middle, 8)
   top, left = middle + jax.random.randint(key, (2,), -most, most)
   return [
-    jax.lax.dynamic_slice_in_dim(
-      jax.lax.dynamic_slice_in_dim(a, top, side, 1), left, side, 2
+    jax.lax.dynamic_slice(
+      a, (0, top, left, 0), (len(a), side, side, a.shape[-1])
     )
     for a in pictures
   ]

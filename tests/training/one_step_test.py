@@ -224,13 +224,12 @@ def test_windows_are_in_the_middle_on_any_grid(side, crop, starts):
   where = np.stack([rows, columns], -1)[None]
 
   @jax.jit
-  def start(key):
-    once, again = one_step_lib._windows(key, (where, where + 1000), side)
-    return once, again
+  def windows(key):
+    return one_step_lib._windows(key, (where, where + 1000), side)
 
   found = []
   for i in range(150):
-    once, again = start(jax.random.key(i))
+    once, again = windows(jax.random.key(i))
     np.testing.assert_array_equal(again, once + 1000)
     top, left = once[0, 0, 0]
     np.testing.assert_array_equal(
