@@ -26,8 +26,10 @@ def get_config(variant: str = 'default'):
   c.diffusion.noise_shift = 0.5
   c.diffusion.log_snr_bound = 15.0  # positive; before the shift
   # v, eps, x: what the network answers; residual: what the autoencoder's output
-  # and the state, linearly, leave undone of x.
+  # and the state, linearly, leave undone of x; flow: what that of a flow does.
   c.diffusion.prediction = 'residual'
+  # For flow alone, positive: of the flow whose network it starts from.
+  c.diffusion.source_noise = 0.5
   # v, eps, x: whose squared error counts; sigmoid: eps but for little noise.
   c.diffusion.loss_weighting = 'eps'
   c.sampling.sampler = 'ddpm'  # ddpm, ddim, dpmpp_2m

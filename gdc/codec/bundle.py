@@ -323,13 +323,14 @@ def load(name_or_path, score_decoders: bool = True) -> Bundle:
 
 
 def _brought_up(entry: str, spec: dict) -> dict:
-  """A decoder's record, with what format 1 took for granted."""
+  """A decoder's record, with what earlier versions took for granted."""
   if entry == 'flow':
     return {**spec, 'sampling': {'eta': 0.0, **spec['sampling']}}
-  if entry != 'diffusion' or 'prediction' in spec:
+  if entry != 'diffusion':
     return spec
   return {
     'schedule': 'cosine', 'log_snr_bound': 15.0, 'prediction': 'v',
+    'source_noise': 0.5,
     **{k: v for k, v in spec.items() if k != 'loss_space'},
     'sampling': {'grid': 'time', 'warp': 1.0, **spec['sampling']},
   }

@@ -20,8 +20,8 @@ from gdc.processes import diffusion, flow, noise, samplers, schedules
 # trained to end after its first step.
 ENTRIES = {'flow': 'flow', 'diffusion': 'diffusion', 'one_step': 'flow'}
 # What a diffusion's network may answer: see processes/diffusion.py; 'residual'
-# is its `around`.
-PREDICTIONS = (*diffusion.PREDICTIONS, 'residual')
+# is its `around`, 'flow' its `along_flow`.
+PREDICTIONS = (*diffusion.PREDICTIONS, 'residual', 'flow')
 MAX_STEPS = 10_000
 SAMPLERS = {
   'flow': ('euler', 'midpoint', 'heun', 'stochastic'),
@@ -31,7 +31,9 @@ _TWICE = ('midpoint', 'heun')  # two evaluations a step
 # What a record says of the process, beside the network and the sampling.
 PROCESS_FIELDS = {
   'flow': ('source_noise',),
-  'diffusion': ('schedule', 'noise_shift', 'log_snr_bound', 'prediction'),
+  'diffusion': (
+    'schedule', 'noise_shift', 'log_snr_bound', 'prediction', 'source_noise',
+  ),
 }
 _LIMITS = {
   'flow': {'warp': (0.1, 10.0), 'eta': (0.0, 100.0)},
@@ -114,7 +116,7 @@ class Decoder:
         z, i, steps, warp=sampling['warp'], **more,
       )
 
-    predict = image_predictor(output, self.spec['prediction'], x_hat, rmse)
+    predict = image_predictor(output, self.spec, x_hat, rmse)
     more = {} if name != 'ddpm' else {
       'noise_fn': noise_fn, 'gamma': sampling['gamma'],
     }
@@ -141,17 +143,21 @@ class Decoder:
     return jnp.clip(z, -1, 1)
 
 
-def image_predictor(output, prediction: str, x_hat, rmse) -> Callable:
+def image_predictor(output, spec: dict, x_hat, rmse) -> Callable:
   """What samplers of a diffusion ask: (z, log_snr [b]) -> x.
 
   Args:
-    output: (z, log_snr [b]) -> the network's answer.
-    prediction: what it answers, one of PREDICTIONS.
+    output: (state, level [b]) -> the network's answer. A state is z and a level
+      a log-SNR, unless `prediction` says otherwise.
+    spec: the diffusion's record; its `prediction` says what the answer is.
     x_hat: [b, h, w, 3] the autoencoder's output.
     rmse: [b] its expected error.
   """
+  prediction = spec['prediction']
   if prediction == 'residual':
     return diffusion.around(output, x_hat, rmse)
+  if prediction == 'flow':
+    return diffusion.along_flow(output, x_hat, rmse, spec['source_noise'])
   return lambda z, log_snr: diffusion.image(
     output(z, log_snr), z, log_snr, prediction
   )
@@ -234,6 +240,11 @@ def validate(entry: str, spec: dict):
     schedule(spec)
     _one_of('prediction', spec['prediction'], PREDICTIONS)
     _one_of('grid', sampling['grid'], samplers.SPACES)
+    if spec['prediction'] == 'flow' and not spec['source_noise'] > 0:
+      raise ValueError(
+        f'source_noise must be positive for prediction flow, not '
+        f'{spec["source_noise"]}.'
+      )
   elif not spec['source_noise'] >= 0:
     raise ValueError(
       f'source_noise must not be negative: {spec["source_noise"]}.'

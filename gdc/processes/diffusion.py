@@ -8,6 +8,7 @@ A network may predict any of three things (Salimans & Ho 2022, arXiv
   x
 
 `around` adds a fourth: what x_hat and z together leave undone of x.
+`along_flow` adds what the network of a flow answers.
 
 An error e in v is an error of sigma e in x and of alpha e in eps. So the three
 squared errors are one, weighed differently over the noise levels, and what is
@@ -17,7 +18,7 @@ x is an image in [-1, 1]. log_snr is [b].
 import jax
 import jax.numpy as jnp
 
-from gdc.processes import schedules
+from gdc.processes import flow, schedules
 
 PREDICTIONS = ('v', 'eps', 'x')
 WEIGHTINGS = ('v', 'eps', 'x', 'sigmoid')
@@ -96,6 +97,41 @@ def around(predict, x_hat, rmse):
     state = (z - alpha * x_hat) / scale
     linear = x_hat + alpha * rmse**2 / scale * state
     return linear + rmse * sigma / scale * predict(state, log_snr)
+
+  return predict_x
+
+
+def along_flow(predict, x_hat, rmse, source_noise: float):
+  """A predictor of x, from the network of a flow.
+
+  Around x_hat, and up to a factor, the state z = alpha x + sigma eps is the
+  flow's r_t = t r + (1 - t) s eps, s being its source_noise, at the time
+
+    t = s alpha rmse / (sigma + s alpha rmse):
+
+  the flow's path goes once through every ratio of picture and noise. A flow is
+  thus a denoiser at all noise levels, and a diffusion may start from its
+  weights.
+
+  Args:
+    predict: (r_t [b, h, w, 3], t [b]) -> [b, h, w, 3], see flow.velocity.
+    x_hat: [b, h, w, 3] in [-1, 1], the autoencoder's output.
+    rmse: [b] its expected error.
+    source_noise: of the flow, positive.
+
+  Returns:
+    (z, log_snr [b]) -> x.
+  """
+
+  def predict_x(z, log_snr):
+    alpha, sigma = schedules.alpha_sigma(log_snr)
+    scale = source_noise / (sigma + source_noise * alpha * rmse)
+    t = alpha * rmse * scale
+    r_t = schedules.per_example(scale, z) * (
+      z - schedules.per_example(alpha, z) * x_hat
+    )
+    r_1 = flow.end(predict(r_t, t), r_t, t)
+    return flow.from_residual(r_1, x_hat, rmse)
 
   return predict_x
 

@@ -43,13 +43,13 @@ def copy_files(source, target):
       (target / path.name).write_bytes(path.read_bytes())
 
 
-def read_parameters(name: str, stage: str):
+def read_parameters(name: str, stage: str, origins=()):
   """Starting weights of a stage, from a bundle.
 
   Args:
     name: pretrained:NAME, or a bundle folder.
-    stage: autoencoder, or an entry of the bundle's decoders; a bundle without
-      one_step gives its flow, which that one starts from.
+    stage: autoencoder, or an entry of the bundle's decoders.
+    origins: other entries that will do, the best first.
 
   Raises:
     ValueError: the bundle has no such decoder.
@@ -57,11 +57,10 @@ def read_parameters(name: str, stage: str):
   start = read_bundle(name)
   if stage == 'autoencoder':
     return start.autoencoder_params
-  if stage == 'one_step' and stage not in start.decoders:
-    stage = 'flow'
-  if stage not in start.decoders:
-    raise ValueError(
-      f'init_from {name!r} has no {stage} decoder, only '
-      f'{", ".join(start.decoders) or "the autoencoder"}.'
-    )
-  return start.decoders[stage][1]
+  for entry in (stage, *origins):
+    if entry in start.decoders:
+      return start.decoders[entry][1]
+  raise ValueError(
+    f'init_from {name!r} has no {" or ".join((stage, *origins))} decoder, only '
+    f'{", ".join(start.decoders) or "the autoencoder"}.'
+  )

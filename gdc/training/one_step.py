@@ -146,6 +146,7 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
   return stage_lib.Stage(
     'one_step', spec, init, loss, frozen, coder.num_levels, autoencoder,
     pictures, start, exported=lambda params: params['decoder'],
+    origins=('flow',),
   )
 
 

@@ -89,7 +89,9 @@ def build(config: ml_collections.ConfigDict) -> Run:
     key = jax.random.key(config.seed)
     new = jax.jit(network.init, out_shardings=shardings)(key, batch)
     if config.init_from:
-      exported = export.read_parameters(config.init_from, config.stage)
+      exported = export.read_parameters(
+        config.init_from, network.stage.name, network.stage.origins
+      )
       _check_same(
         exported, network.stage.exported(new.params), config.init_from
       )

@@ -26,6 +26,7 @@ class Stage:
     pictures: (params, frozen, images) -> dict of pictures to look at.
     start: (params, exported) -> params that start from exported ones.
     exported: params -> what the bundle keeps of them.
+    origins: entries of a bundle that it can start from, after its own.
   """
 
   name: str
@@ -38,6 +39,7 @@ class Stage:
   pictures: Callable
   start: Callable = lambda params, exported: exported
   exported: Callable = lambda params: params
+  origins: tuple[str, ...] = ()
 
 
 def sample_quality(key, batch: int, num_levels: int) -> jax.Array:

@@ -155,6 +155,7 @@ def _score_stage(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
   return stage_lib.Stage(
     process, spec, functools.partial(first_stage.init, net), loss, frozen,
     coder.num_levels, autoencoder, pictures,
+    origins=('flow',) if spec.get('prediction') == 'flow' else (),
   )
 
 
@@ -204,13 +205,13 @@ def _diffusion_error(dials, spec, coder):
   schedule = decoders.schedule(spec)
 
   def error(predict, frozen, image, x_hat, quality, u, noise):
-    if prediction == 'residual':
+    predicted = prediction
+    if prediction not in diffusion.PREDICTIONS:
       rmse = coder.rmse(frozen['autoencoder'], quality)
-      predict = diffusion.around(predict, x_hat, rmse)
+      predict = decoders.image_predictor(predict, spec, x_hat, rmse)
+      predicted = 'x'
     return diffusion.loss(
-      predict, image, noise, schedule.log_snr(u),
-      prediction='x' if prediction == 'residual' else prediction,
-      weighting=weighting,
+      predict, image, noise, schedule.log_snr(u), predicted, weighting
     )
 
   return error

@@ -270,6 +270,8 @@ def test_another_flow_takes_its_one_step_decoder_with_it(tiny_bundle):
   ('flow', {'sampling': {'eta': -0.5}}, 'eta must be from 0 to 100, not -0.5'),
   ('diffusion', {'schedule': 'sigmoid'}, "schedule must be.*not 'sigmoid'"),
   ('diffusion', {'noise_shift': 0.0}, 'noise_shift must be positive, not 0'),
+  ('diffusion', {'prediction': 'flow', 'source_noise': 0.0},
+   'source_noise must be positive for prediction flow, not 0'),
   ('diffusion', {'prediction': 'score'}, "prediction must be.*not 'score'"),
   ('diffusion', {'sampling': {'grid': 'sigma'}}, "grid must be.*not 'sigma'"),
   ('diffusion', {'sampling': {'gamma': 1.5}}, 'gamma must be from 0 to 1, not'),

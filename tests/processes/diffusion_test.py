@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdc.processes import diffusion, schedules
+from gdc.processes import diffusion, flow, schedules
 
 LOG_SNR = jnp.array([-8.0, -1.0, 0.5, 9.0])
 PREDICTIONS = diffusion.PREDICTIONS
@@ -203,3 +203,47 @@ def test_the_right_answer_is_the_image():
   linear = found(0.0)
   answer = (X - linear) / (found(1.0) - linear)
   np.testing.assert_allclose(found(answer), X, atol=1e-5)
+
+
+# --- On a flow's network ----------------------------------------------------
+
+
+@pytest.mark.parametrize('source_noise', [0.25, 1.0])
+def test_a_diffusion_asks_a_flow_what_the_flow_is_asked(source_noise):
+  """The same picture and noise, from the path's own side."""
+  x_hat, t = X + 0.1 * normal(11, *X.shape), jnp.array([0.01, 0.4, 0.9, 0.99])
+  r = flow.to_residual(X, x_hat, RMSE)
+  r_t = flow.interpolate(flow.source(NOISE, source_noise), r, t)
+
+  def network(state, time):
+    return jnp.tanh(state) + time[:, None, None, None] * x_hat
+
+  # The diffusion's noise level where noise and picture are mixed as at t.
+  log_snr = 2 * jnp.log(t / ((1 - t) * source_noise * RMSE))
+  found = diffusion.along_flow(network, x_hat, RMSE, source_noise)(
+    diffusion.diffuse(X, NOISE, log_snr), log_snr
+  )
+  np.testing.assert_allclose(
+    found, flow.from_residual(
+      flow.end(network(r_t, t), r_t, t), x_hat, RMSE
+    ), atol=1e-5,
+  )
+
+
+def test_a_flow_is_asked_on_its_path_at_every_noise_level():
+  seen = []
+
+  def network(state, time):
+    seen.append((state, time))
+    return jnp.zeros_like(state)
+
+  for log_snr in (-20.0, 0.0, 30.0):
+    level = jnp.full(4, log_snr)
+    x = diffusion.along_flow(network, X, RMSE, 0.5)(
+      diffusion.diffuse(X, NOISE, level), level
+    )
+    assert np.all(np.isfinite(x))
+  (start, first), _, (end, last) = seen
+  np.testing.assert_allclose(start, 0.5 * NOISE, atol=1e-3)
+  assert np.all(first < 1e-4) and np.all(last > 0.99)
+  assert np.max(np.abs(end)) < 1e-3  # X is the picture itself: no residual

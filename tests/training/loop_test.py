@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import autoencoder, flow
+from configs import autoencoder, diffusion, flow
 from gdc.codec import bundle
 from gdc.data import resident
 from gdc.training import export, loop, metric_writers, runs
@@ -272,6 +272,26 @@ def test_init_from_a_bundle_without_the_decoder(tiny_bundle, tmp_path):
   export.read_parameters(path, 'autoencoder')
   with pytest.raises(ValueError, match='has no flow decoder, only the auto'):
     export.read_parameters(path, 'flow')
+  with pytest.raises(ValueError, match='has no diffusion or flow decoder'):
+    export.read_parameters(path, 'diffusion', ('flow',))
+
+
+@pytest.mark.parametrize('prediction', ['flow', 'residual'])
+def test_a_diffusion_starts_from_a_flow_only_if_it_means_the_same(
+  tiny_bundle, tmp_path, prediction
+):
+  spec, params = tiny_bundle.decoders['flow']
+  alone = dataclasses.replace(tiny_bundle, decoders={'flow': (spec, params)})
+  config = diffusion.get_config('tiny')
+  config.diffusion.prediction = prediction
+  config.autoencoder_from = config.init_from = str(
+    bundle.save(alone, tmp_path / 'alone')
+  )
+  if prediction == 'residual':
+    with pytest.raises(ValueError, match='has no diffusion decoder, only flow'):
+      runs.build(config).init()
+  else:
+    _assert_same(jax.device_get(runs.build(config).init().params), params)
 
 
 # --- Guards -----------------------------------------------------------------

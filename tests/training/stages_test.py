@@ -151,6 +151,11 @@ def test_a_network_that_knows_the_image_has_no_loss_and_decodes_it(
         scale = jnp.sqrt((alpha * rho) ** 2 + sigma**2)
         linear = x_hat + alpha * rho**2 / scale * z
         return (x - linear) * scale / (rho * sigma)
+      if prediction == 'flow':  # z is r_t, and log_snr is t
+        rho = schedules.per_example(coder_rmse(quality), z)
+        t = schedules.per_example(log_snr, z)
+        velocity = ((x - x_hat) / rho - z) / (1 - t)
+        return jnp.maximum(1 - t, 0.05) * (z + velocity)
       eps = (z - alpha * x) / sigma
       return {'x': x, 'eps': eps, 'v': alpha * eps - sigma * x}[prediction]
 
