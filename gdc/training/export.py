@@ -43,24 +43,31 @@ def copy_files(source, target):
       (target / path.name).write_bytes(path.read_bytes())
 
 
-def read_parameters(name: str, stage: str, origins=()):
+def read_parameters(name: str, origins: dict[str, dict]):
   """Starting weights of a stage, from a bundle.
 
   Args:
     name: pretrained:NAME, or a bundle folder.
-    stage: autoencoder, or an entry of the bundle's decoders.
-    origins: other entries that will do, the best first.
+    origins: see Stage.
 
   Raises:
-    ValueError: the bundle has no such decoder.
+    ValueError: the bundle has no such decoder, or it means something else.
   """
   start = read_bundle(name)
-  if stage == 'autoencoder':
+  if 'autoencoder' in origins:
     return start.autoencoder_params
-  for entry in (stage, *origins):
-    if entry in start.decoders:
-      return start.decoders[entry][1]
+  for entry, fields in origins.items():
+    if entry not in start.decoders:
+      continue
+    spec, params = start.decoders[entry]
+    for field, value in fields.items():
+      if spec[field] != value:
+        raise ValueError(
+          f'init_from {name!r}: its {entry} decoder has {field} '
+          f'{spec[field]!r}, this config {value!r}.'
+        )
+    return params
   raise ValueError(
-    f'init_from {name!r} has no {" or ".join((stage, *origins))} decoder, only '
+    f'init_from {name!r} has no {" or ".join(origins)} decoder, only '
     f'{", ".join(start.decoders) or "the autoencoder"}.'
   )

@@ -145,8 +145,8 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
 
   return stage_lib.Stage(
     'one_step', spec, init, loss, frozen, coder.num_levels, autoencoder,
-    pictures, start, exported=lambda params: params['decoder'],
-    origins=('flow',),
+    pictures, origins={'one_step': {}, 'flow': {}}, start=start,
+    exported=lambda params: params['decoder'],
   )
 
 

@@ -90,7 +90,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
     new = jax.jit(network.init, out_shardings=shardings)(key, batch)
     if config.init_from:
       exported = export.read_parameters(
-        config.init_from, network.stage.name, network.stage.origins
+        config.init_from, network.stage.origins
       )
       _check_same(
         exported, network.stage.exported(new.params), config.init_from

@@ -24,9 +24,10 @@ class Stage:
     autoencoder: the bundle that the frozen autoencoder is from; None in
       stage 1.
     pictures: (params, frozen, images) -> dict of pictures to look at.
+    origins: the parts of a bundle that it can start from, the best first, each
+      with what its record must say.
     start: (params, exported) -> params that start from exported ones.
     exported: params -> what the bundle keeps of them.
-    origins: entries of a bundle that it can start from, after its own.
   """
 
   name: str
@@ -37,9 +38,9 @@ class Stage:
   num_levels: int
   autoencoder: bundle.Bundle | None
   pictures: Callable
+  origins: dict[str, dict[str, Any]]
   start: Callable = lambda params, exported: exported
   exported: Callable = lambda params: params
-  origins: tuple[str, ...] = ()
 
 
 def sample_quality(key, batch: int, num_levels: int) -> jax.Array:

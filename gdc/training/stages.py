@@ -95,7 +95,8 @@ def _autoencoder_stage(config) -> stage_lib.Stage:
     return {'original': images, 'autoencoder': x_hat}
 
   return stage_lib.Stage(
-    'autoencoder', spec, init, loss, {}, len(lambdas), None, pictures
+    'autoencoder', spec, init, loss, {}, len(lambdas), None, pictures,
+    origins={'autoencoder': {}},
   )
 
 
@@ -155,8 +156,19 @@ def _score_stage(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
   return stage_lib.Stage(
     process, spec, functools.partial(first_stage.init, net), loss, frozen,
     coder.num_levels, autoencoder, pictures,
-    origins=('flow',) if spec.get('prediction') == 'flow' else (),
+    origins=_origins(process, spec),
   )
+
+
+def _origins(process: str, spec: dict) -> dict[str, dict]:
+  """See stage.Stage."""
+  if process == 'flow':
+    return {'flow': {}}
+  same = {'prediction': spec['prediction']}
+  if spec['prediction'] != 'flow':
+    return {'diffusion': same}
+  path = {'source_noise': spec['source_noise']}
+  return {'diffusion': same | path, 'flow': path}
 
 
 # The two kinds' errors: (predict, frozen, image, x_hat, quality, u [b] uniform

@@ -269,26 +269,33 @@ def test_init_from_another_network(tiny_bundle, tmp_path):
 def test_init_from_a_bundle_without_the_decoder(tiny_bundle, tmp_path):
   alone = dataclasses.replace(tiny_bundle, decoders={})
   path = str(bundle.save(alone, tmp_path / 'alone'))
-  export.read_parameters(path, 'autoencoder')
+  export.read_parameters(path, {'autoencoder': {}})
   with pytest.raises(ValueError, match='has no flow decoder, only the auto'):
-    export.read_parameters(path, 'flow')
+    export.read_parameters(path, {'flow': {}})
   with pytest.raises(ValueError, match='has no diffusion or flow decoder'):
-    export.read_parameters(path, 'diffusion', ('flow',))
+    export.read_parameters(path, {'diffusion': {}, 'flow': {}})
 
 
-@pytest.mark.parametrize('prediction', ['flow', 'residual'])
-def test_a_diffusion_starts_from_a_flow_only_if_it_means_the_same(
-  tiny_bundle, tmp_path, prediction
+@pytest.mark.parametrize('entry, prediction, source_noise, message', [
+  ('flow', 'flow', 0.25, None),
+  ('flow', 'flow', 0.5, 'its flow decoder has source_noise 0.25, this .* 0.5'),
+  ('flow', 'residual', 0.25, 'has no diffusion decoder, only flow'),
+  ('diffusion', 'residual', 0.25, None),
+  ('diffusion', 'v', 0.25, "decoder has prediction 'residual', this .* 'v'"),
+])
+def test_a_diffusion_starts_from_what_means_the_same(
+  tiny_bundle, tmp_path, entry, prediction, source_noise, message
 ):
-  spec, params = tiny_bundle.decoders['flow']
-  alone = dataclasses.replace(tiny_bundle, decoders={'flow': (spec, params)})
+  spec, params = tiny_bundle.decoders[entry]
+  alone = dataclasses.replace(tiny_bundle, decoders={entry: (spec, params)})
   config = diffusion.get_config('tiny')
   config.diffusion.prediction = prediction
+  config.diffusion.source_noise = source_noise
   config.autoencoder_from = config.init_from = str(
     bundle.save(alone, tmp_path / 'alone')
   )
-  if prediction == 'residual':
-    with pytest.raises(ValueError, match='has no diffusion decoder, only flow'):
+  if message:
+    with pytest.raises(ValueError, match=message):
       runs.build(config).init()
   else:
     _assert_same(jax.device_get(runs.build(config).init().params), params)
