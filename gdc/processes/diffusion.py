@@ -104,8 +104,8 @@ def around(predict, x_hat, rmse):
 def along_flow(predict, x_hat, rmse, source_noise: float):
   """A predictor of x, from the network of a flow.
 
-  Around x_hat, and up to a factor, the state z = alpha x + sigma eps is the
-  flow's r_t = t r + (1 - t) s eps, s being its source_noise, at the time
+  Around x_hat, in units of rmse and up to a factor, the state z = alpha x +
+  sigma eps is the flow's r_t = t r + (1 - t) s eps, s its source_noise, at
 
     t = s alpha rmse / (sigma + s alpha rmse):
 
