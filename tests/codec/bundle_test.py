@@ -104,8 +104,16 @@ def _make_format_1(tiny_bundle, folder):
       'sampler': 'ddpm', 'steps': 32, 'gamma': 0.0, 'start': 1.0,
     },
   }),
+  ('diffusion', {  # of format 2, before `source_noise`
+    'schedule': 'linear', 'noise_shift': 0.5, 'log_snr_bound': 12.0,
+    'prediction': 'residual',
+    'sampling': {
+      'sampler': 'ddpm', 'steps': 32, 'gamma': 0.0, 'start': 1.0,
+      'grid': 'log_snr', 'warp': 2.0,
+    },
+  }),
 ])
-def test_a_record_of_format_1_means_what_it_meant(
+def test_an_old_record_means_what_it_meant(
   tiny_bundle, tmp_path, entry, before
 ):
   spec, params = tiny_bundle.decoders[entry]
@@ -125,8 +133,13 @@ def test_a_record_of_format_1_means_what_it_meant(
   bundle.build_score_net(loaded)
   assert loaded['sampling']['sampler'] == before['sampling']['sampler']
   if entry == 'diffusion':
-    assert loaded['noise_shift'] == 0.5 and loaded['prediction'] == 'v'
-    assert loaded['sampling']['grid'] == 'time'
+    assumed = {'schedule': 'cosine', 'log_snr_bound': 15.0, 'prediction': 'v'}
+    expected = {**assumed, **before}
+    assert {k: loaded[k] for k in assumed} == {k: expected[k] for k in assumed}
+    assert loaded['noise_shift'] == 0.5
+    assert loaded['sampling'] == {
+      'grid': 'time', 'warp': 1.0, **before['sampling']
+    }
   else:
     assert loaded['sampling']['eta'] == 0
 

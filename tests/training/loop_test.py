@@ -276,21 +276,25 @@ def test_init_from_a_bundle_without_the_decoder(tiny_bundle, tmp_path):
     export.read_parameters(path, {'diffusion': {}, 'flow': {}})
 
 
-@pytest.mark.parametrize('entry, prediction, source_noise, message', [
-  ('flow', 'flow', 0.25, None),
-  ('flow', 'flow', 0.5, 'its flow decoder has source_noise 0.25, this .* 0.5'),
-  ('flow', 'residual', 0.25, 'has no diffusion decoder, only flow'),
-  ('diffusion', 'residual', 0.25, None),
-  ('diffusion', 'v', 0.25, "decoder has prediction 'residual', this .* 'v'"),
+@pytest.mark.parametrize('entry, record, prediction, message', [
+  ('flow', {}, 'flow', None),
+  ('flow', {'source_noise': 0.5}, 'flow',
+   'its flow decoder has source_noise 0.5, this config 0.25'),
+  ('flow', {}, 'residual', 'has no diffusion decoder, only flow'),
+  ('diffusion', {'source_noise': 0.5}, 'residual', None),
+  ('diffusion', {}, 'v', "decoder has prediction 'residual', this .* 'v'"),
+  ('diffusion', {'prediction': 'flow', 'source_noise': 0.5}, 'flow',
+   'its diffusion decoder has source_noise 0.5, this config 0.25'),
 ])
 def test_a_diffusion_starts_from_what_means_the_same(
-  tiny_bundle, tmp_path, entry, prediction, source_noise, message
+  tiny_bundle, tmp_path, entry, record, prediction, message
 ):
   spec, params = tiny_bundle.decoders[entry]
+  spec = {**spec, **record}
   alone = dataclasses.replace(tiny_bundle, decoders={entry: (spec, params)})
   config = diffusion.get_config('tiny')
   config.diffusion.prediction = prediction
-  config.diffusion.source_noise = source_noise
+  config.diffusion.source_noise = 0.25  # as that of the flow
   config.autoencoder_from = config.init_from = str(
     bundle.save(alone, tmp_path / 'alone')
   )
