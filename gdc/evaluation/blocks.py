@@ -1,4 +1,4 @@
-"""What docs/results.md shows of results/: tables, and panels of figures."""
+"""What the docs show of results/: tables, and panels of figures."""
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,20 @@ from gdc.evaluation import measures, points, records, tables
 
 LPIPS, PSNR = (measures.MEASURES[name].key for name in ('lpips', 'psnr'))
 EVALUATIONS = ('cid22_val', 'clic25_val')
+# What the README's table calls its rows.
+NAMES = {
+  'gdc:mse': 'mse',
+  'gdc:flow@1': 'flow, one step',
+  'gdc:flow': 'flow, four steps',
+  'gdc:diffusion': 'diffusion, eight steps',
+  'gdc:mse+0.15': 'mse and white noise',
+  'jpeg': 'JPEG',
+  'webp': 'WebP',
+  'jxl': 'JPEG XL',
+  'jp2': 'JPEG 2000',
+  'heic': 'HEVC intra',
+  'avif': 'AVIF',
+}
 COLUMNS = {LPIPS: ('LPIPS', '.4f'), PSNR: ('PSNR, dB', '.2f')}
 
 
@@ -148,6 +162,56 @@ def _evaluation_block(name, folder) -> Block | None:
   return Block('\n\n'.join(parts), [], 1)
 
 
+def _brief_block(folder) -> Block | None:
+  """Codecs at the same bytes, in a table with a part for each quality."""
+  results = records.read(folder)
+  own = [label for label in results if label.startswith('gdc:')]
+  others = [label for label in results if tables.is_matched(label)]
+  if not own or not others:
+    return None
+  shown = tables.columns(results[own[0]])
+  qualities = results[others[0]]['results']['quality']
+  header = ['', 'bpp', *(column.title for column in shown.values())]
+  rows = []
+  for label in (*own, *others):
+    name = NAMES.get(label.removesuffix('=gdc'), label)
+    curve = results[label]['results']
+    row = []
+    for quality in qualities:
+      i = curve['quality'].index(quality)
+      row += [
+        f'**gdc, quality {quality:g}**: {name}' if label == own[0] else name,
+        f'{curve["bpp"][i]:.3f}', *tables.cells(results[label], i, shown),
+      ]
+    rows.append(row)
+  return Block(_table(header * len(qualities), rows), [], 1)
+
+
+def _levels_block(folder) -> Block | None:
+  """Every decoder of gdc at every quality, with a column for each measure."""
+  results = {
+    label.removeprefix('gdc:'): result
+    for label, result in records.read(folder).items()
+    if label.startswith('gdc:')
+  }
+  if not results:
+    return None
+  first = next(iter(results.values()))
+  shown = tables.columns(first)
+  header = ['quality', 'bpp', *(
+    f'{column.title} {name}' if i == 0 else name
+    for column in shown.values() for i, name in enumerate(results)
+  )]
+  rows = []
+  for i, quality in enumerate(first['results']['quality']):
+    cells = [tables.cells(result, i, shown) for result in results.values()]
+    rows.append([
+      f'{quality:g}', f'{first["results"]["bpp"][i]:.3f}',
+      *(cell for measure in zip(*cells, strict=True) for cell in measure),
+    ])
+  return Block(_table(header, rows), [], 1)
+
+
 # --- Experiments ------------------------------------------------------------
 
 
@@ -255,6 +319,8 @@ def build(folder) -> dict[str, Block | None]:
   folder = pathlib.Path(folder)
   return {
     **{name: _evaluation_block(name, folder) for name in EVALUATIONS},
+    'brief': _brief_block(folder / EVALUATIONS[0]),
+    'levels': _levels_block(folder / EVALUATIONS[0]),
     **{name: _sweep_block(name, folder) for name in points.SWEEPS},
     'plane': _plane_block(folder),
     'plain_noise': _noise_block(folder),

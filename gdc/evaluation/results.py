@@ -1,9 +1,9 @@
-"""docs/results.md, drawn from results/: its tables, and docs/figures/.
+"""What the docs show of results/: their tables, and docs/figures/.
 
   python -m gdc.evaluation.results           redraws what is generated
   python -m gdc.evaluation.results --check   says what is stale; 1 if anything
 
-Run from the repository's root. Generated is what stands in the page between
+Run from the repository's root. Generated is what stands in a page between
 <!-- begin NAME --> and <!-- end NAME -->; all else is written by hand, and
 kept.
 """
@@ -16,29 +16,39 @@ from collections.abc import Mapping, Sequence
 
 from gdc.evaluation import blocks
 
+PAGES = ('README.md', 'docs/model_card.md', 'docs/results.md')
 MISSING = 'Not measured yet.'
 FIGURES = 'figures'  # beside the page
+_BLOCK = re.compile(
+  r'(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)', re.DOTALL
+)
+Blocks = Mapping[str, blocks.Block | None]
 
 
-def fill(page: str, made: Mapping[str, blocks.Block | None]) -> str:
-  """The page with every block as the data gives it.
+def divide(pages: Sequence[pathlib.Path], made: Blocks) -> list[Blocks]:
+  """The blocks of each page.
 
   Args:
-    page: its text.
+    pages: files.
     made: of blocks.build.
 
   Raises:
     ValueError: a block's markers are missing, doubled, or of no such block.
   """
-  pattern = re.compile(
-    r'(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)', re.DOTALL
-  )
-  names = [match[2] for match in pattern.finditer(page)]
-  if sorted(names) != sorted(made):
+  names = [
+    [match[2] for match in _BLOCK.finditer(page.read_text())] for page in pages
+  ]
+  found = sum(names, [])
+  if sorted(found) != sorted(made):
     raise ValueError(
-      f'The page has blocks {", ".join(names)}; each of {", ".join(made)} is '
-      'expected once.'
+      f'{", ".join(map(str, pages))} have blocks {", ".join(found)}; each of '
+      f'{", ".join(made)} is expected once.'
     )
+  return [{name: made[name] for name in own} for own in names]
+
+
+def fill(page: str, made: Blocks) -> str:
+  """The text of a page with every block as the data gives it."""
 
   def text(match):
     block = made[match[2]]
@@ -47,12 +57,10 @@ def fill(page: str, made: Mapping[str, blocks.Block | None]) -> str:
       inside = f'![{match[2]}]({FIGURES}/{match[2]}.svg)\n\n{inside}'
     return f'{match[1]}{inside}\n{match[3]}'
 
-  return pattern.sub(text, page)
+  return _BLOCK.sub(text, page)
 
 
-def stale(
-  page: pathlib.Path, made: Mapping[str, blocks.Block | None]
-) -> list[str]:
+def stale(page: pathlib.Path, made: Blocks) -> list[str]:
   """What is not as the data gives it: lines of the page, figures.
 
   A figure is held to be there, and no more: its data is in the table, and
@@ -61,7 +69,7 @@ def stale(
   now = page.read_text()
   wrong = [
     line for line in difflib.unified_diff(
-      now.splitlines(), fill(now, made).splitlines(), 'page', 'data',
+      now.splitlines(), fill(now, made).splitlines(), str(page), 'data',
       lineterm='', n=0,
     )
   ]
@@ -72,8 +80,8 @@ def stale(
   return wrong
 
 
-def draw(page: pathlib.Path, made: Mapping[str, blocks.Block | None]) -> None:
-  """Writes the page and its figures."""
+def draw(page: pathlib.Path, made: Blocks) -> None:
+  """Writes a page and its figures."""
   from gdc.evaluation import figures  # matplotlib, which --check goes without
   filled = fill(page.read_text(), made)
   for name, block in made.items():
@@ -96,16 +104,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     '--results', type=pathlib.Path, default='results', help='default: results'
   )
   parser.add_argument(
-    '--page', type=pathlib.Path, default='docs/results.md',
-    help='default: docs/results.md; figures/ is beside it',
+    '--pages', type=pathlib.Path, nargs='+', metavar='FILE',
+    default=[pathlib.Path(page) for page in PAGES],
+    help=f'default: {" ".join(PAGES)}; figures/ is beside a page',
   )
   arguments = parser.parse_args(argv)
   made = blocks.build(arguments.results)
-  if not arguments.check:
-    draw(arguments.page, made)
-    return 0
-  wrong = stale(arguments.page, made)
-  print('\n'.join(wrong), file=sys.stderr)
+  wrong = []
+  for page, own in zip(
+    arguments.pages, divide(arguments.pages, made), strict=True
+  ):
+    if arguments.check:
+      wrong += stale(page, own)
+    else:
+      draw(page, own)
+  if wrong:
+    print('\n'.join(wrong), file=sys.stderr)
   return bool(wrong)
 
 

@@ -61,7 +61,7 @@ def means(results: Results) -> page.Table:
     for i, quality in enumerate(curve['quality']):
       rows.append([
         label, f'{quality:g}', f'{curve["bpp"][i]:.3f}',
-        *_cells(curve, i, shown),
+        *cells(result, i, shown),
         _seconds(curve['encoding_time'][i]),
         _seconds(curve['decoding_time'][i]),
       ])
@@ -87,17 +87,18 @@ def equal_bytes(results: Results) -> page.Table | None:
   for quality in results[own[0]]['results']['quality']:
     limits = _sizes(results[own[0]], quality)
     for label in (*own, *others):
-      curve = results[label]['results']
+      result = results[label]
+      curve = result['results']
       if quality not in curve['quality']:
         continue
       i = curve['quality'].index(quality)
-      sizes = _sizes(results[label], quality)
+      sizes = _sizes(result, quality)
       larger = sum(sizes[name] > limits[name] for name in limits)
       rows.append([
         f'{quality:g}',
         label.removesuffix('=gdc') + (f' ({larger} larger)' if larger else ''),
         f'{sum(sizes.values()) / len(sizes):,.0f}', f'{curve["bpp"][i]:.3f}',
-        *_cells(curve, i, shown),
+        *cells(result, i, shown),
       ])
   return page.Table(
     'At equal bytes, picture by picture',
@@ -119,7 +120,11 @@ def _sizes(result, quality) -> dict[str, int]:
   }
 
 
-def _cells(curve, i, shown) -> list[str]:
+def cells(
+  result: Mapping[str, Any], i: int, shown: Mapping[str, Column]
+) -> list[str]:
+  """What a row shows of a result's measures, of its quality number i."""
+  curve = result['results']
   return [
     '-' if curve[key][i] is None
     else f'{column.factor * curve[key][i]:{column.style}}'

@@ -1,4 +1,4 @@
-"""The page of results, from small made-up results files."""
+"""The pages that show results, from small made-up results files."""
 import copy
 import json
 import pathlib
@@ -15,7 +15,10 @@ META = {
   'versions': {'jax': '0.10.2'},
 }
 QUALITY = [1.0, 3.0]
-ALL = [*blocks.EVALUATIONS, *points.SWEEPS, 'plane', 'plain_noise', 'guidance']
+ALL = [
+  *blocks.EVALUATIONS, 'brief', 'levels', *points.SWEEPS, 'plane',
+  'plain_noise', 'guidance',
+]
 PAGE = '# By hand\n\n' + '\n'.join(
   f'About {name}.\n\n<!-- begin {name} -->\nold\n<!-- end {name} -->\n\nAfter.'
   for name in ALL
@@ -209,6 +212,28 @@ def test_an_evaluation_of_other_pictures_is_refused(folder):
     blocks.build(folder)
 
 
+def test_codecs_beside_each_other_at_two_qualities(folder):
+  header, _, *rows = _table(blocks.build(folder)['brief'])
+  assert header == ['', 'bpp', 'PSNR, dB', 'LPIPS'] * 2
+  # Found by quality: that of jpeg=gdc has only the two.
+  assert rows == [
+    ['**gdc, quality 1**: mse', '0.200', '28.00', '0.3000',
+     '**gdc, quality 3**: mse', '0.800', '34.00', '0.1000'],
+    ['flow, four steps', '0.200', '27.00', '0.3000',
+     'flow, four steps', '0.800', '29.00', '0.1000'],
+    ['JPEG', '0.190', '21.00', '0.3000', 'JPEG', '0.790', '23.00', '0.2000'],
+  ]
+
+
+def test_decoders_beside_each_other_at_all_levels(folder):
+  header, _, *rows = _table(blocks.build(folder)['levels'])
+  assert header == [
+    'quality', 'bpp', 'PSNR, dB mse', 'flow', 'LPIPS mse', 'flow',
+  ]
+  assert rows[2] == ['3', '0.800', '34.00', '29.00', '0.1000', '0.1000']
+  assert len(rows) == 4
+
+
 def test_guidance(folder):
   block = blocks.build(folder)['guidance']
   end = ['0.2000', '27.50', '91.5%']
@@ -279,12 +304,12 @@ def test_a_file_without_its_config_is_named(folder):
     blocks.build(folder)
 
 
-# --- The page ---------------------------------------------------------------
+# --- The pages --------------------------------------------------------------
 
 
 def _main(folder, page, *flags):
   return results.main(
-    ['--results', str(folder), '--page', str(page), *flags]
+    ['--results', str(folder), '--pages', str(page), *flags]
   )
 
 
@@ -345,12 +370,32 @@ def test_nothing_measured_at_all(tmp_path):
   PAGE.replace('<!-- end warp -->', ''),
   PAGE + '\n<!-- begin warp -->\n<!-- end warp -->',
 ])
-def test_markers_must_be_right(page):
+def test_markers_must_be_right(tmp_path, page):
+  path = tmp_path / 'results.md'
+  path.write_text(page)
   with pytest.raises(ValueError, match='expected once'):
-    results.fill(page, dict.fromkeys(ALL))
+    results.divide([path], dict.fromkeys(ALL))
 
 
-def test_the_page_of_this_project_is_what_its_data_gives():
-  page = ROOT / 'docs' / 'results.md'
-  made = blocks.build(ROOT / 'results')
-  assert results.stale(page, made) == []
+def test_several_pages_share_the_blocks(folder, tmp_path, capsys):
+  before, after = PAGE.split('About warp.')
+  pages = [tmp_path / 'one.md', tmp_path / 'two.md']
+  for path, text in zip(pages, (before, after), strict=True):
+    path.write_text(text)
+  flags = ['--results', str(folder), '--pages', *map(str, pages)]
+  assert results.main(flags) == 0
+  assert results.main([*flags, '--check']) == 0
+  drawn = [page.read_text() for page in pages]
+  assert 'plane.svg' in drawn[1] and 'noise_shift.svg' in drawn[0]
+  # Each page is named by what is stale on it.
+  capsys.readouterr()
+  pages[0].write_text(drawn[0].replace('0.4000', '0.3000'))
+  assert results.main([*flags, '--check']) == 1
+  assert 'one.md' in (said := capsys.readouterr().err) and 'two' not in said
+
+
+def test_the_pages_of_this_project_are_what_its_data_gives():
+  pages = [ROOT / page for page in results.PAGES]
+  shared = results.divide(pages, blocks.build(ROOT / 'results'))
+  for page, made in zip(pages, shared, strict=True):
+    assert results.stale(page, made) == []
