@@ -1,16 +1,25 @@
-"""Times training steps with products of several types, in one run.
+"""Times training steps of several kinds, in one run.
 
   python benchmarks/training_speed.py [--stage flow] [--batch_size 8]
 
-One step after the other of each kind, in turns: loss, gradients and update, of
-the default config on the photographs in the box. Prints the median of the
-seconds, images a second, and the rate of floating-point operations: those of
-the products alone, counted in the traced program of a step.
+One step after the other of each kind, in turns, each kind in a process of its
+own: loss, gradients and update, of the default config on the photographs in the
+box. Kinds differ in the types of the products' factors, and in whether the C
+library keeps memory that a step gives back. Prints the median of the seconds,
+images a second, and the rate of floating-point operations: those of the
+products alone, counted in the traced program of a step.
 """
 import argparse
+import contextlib
 import functools
 import importlib
+import json
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,10 +27,27 @@ from jax.extend import core
 
 from gdc.training import loop, runs
 
+
+class Kind(NamedTuple):
+  """A kind of step: fields of the config, variables of the environment."""
+
+  dtype: str
+  products: str
+  environment: Mapping[str, str] = {}
+
+
+# glibc then takes large blocks from its heap and returns none to the system,
+# which would hand them out again page by page, each filled with zeros.
+KEEP = {'GLIBC_TUNABLES': ':'.join((
+  'glibc.malloc.arena_max=1',
+  'glibc.malloc.mmap_max=0',
+  'glibc.malloc.trim_threshold=34359738368',
+))}
 KINDS = {
-  'float32': {'dtype': 'float32', 'products': 'float32'},
-  'bfloat16 factors': {'dtype': 'float32', 'products': 'bfloat16'},
-  'bfloat16 layers': {'dtype': 'bfloat16', 'products': 'float32'},
+  'float32': Kind('float32', 'float32'),
+  'bfloat16 factors': Kind('float32', 'bfloat16'),
+  'bfloat16 factors, memory kept': Kind('float32', 'bfloat16', KEEP),
+  'bfloat16 layers': Kind('bfloat16', 'float32'),
 }
 STAGES = ('autoencoder', 'flow', 'diffusion', 'one_step')
 
@@ -35,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
   made.add_argument('--batch_size', type=int, help="default: the config's")
   made.add_argument('--crop', type=int, help="pixels; default: the config's")
   made.add_argument('--rounds', type=int, default=8)
+  made.add_argument('--kind', choices=KINDS, help=argparse.SUPPRESS)
   return made
 
 
@@ -63,11 +90,11 @@ def product_operations(jaxpr: core.Jaxpr) -> int:
   return total
 
 
-def build(stage: str, kind: str, batch_size: int | None, crop: int | None):
+def build(stage: str, kind: Kind, batch_size: int | None, crop: int | None):
   """A step of a kind and what it takes: (function, state, (frozen, batch))."""
   config = importlib.import_module(f'configs.{stage}').get_config()
   with config.unlocked():
-    config.update(KINDS[kind])
+    config.dtype, config.products = kind.dtype, kind.products
     config.data.batch_size = batch_size or config.data.batch_size
     config.data.crop = crop or config.data.crop
   run = runs.build(config)
@@ -75,43 +102,67 @@ def build(stage: str, kind: str, batch_size: int | None, crop: int | None):
   return step, run.init(), (run.frozen, next(run.batches(0)))
 
 
-def _turn(compiled, given, state):
-  """The state after a step, when it is there."""
-  return jax.block_until_ready(compiled(state, *given))[0]
+def serve(stage: str, kind: Kind, batch_size: int | None, crop: int | None):
+  """A step for every line of input, its seconds as a line of output.
+
+  The first line of output is JSON: the batch's shape, the step's operations in
+  products, the devices.
+  """
+  step, state, given = build(stage, kind, batch_size, crop)
+  compiled = jax.jit(step, donate_argnums=0)
+  operations = product_operations(jax.make_jaxpr(step)(state, *given).jaxpr)
+  state, _ = jax.block_until_ready(compiled(state, *given))
+  device = f'{jax.device_count()} x {jax.devices()[0].device_kind}'
+  print(json.dumps({
+    'shape': given[-1]['image'].shape, 'operations': operations,
+    'device': device,
+  }), flush=True)
+  for _ in sys.stdin:
+    start = time.perf_counter()
+    state, _ = jax.block_until_ready(compiled(state, *given))
+    print(time.perf_counter() - start, flush=True)
+
+
+def _answer(process) -> Any:
+  line = process.stdout.readline()
+  if not line:
+    raise RuntimeError(f'It ended with status {process.wait()}: {process.args}')
+  return json.loads(line)
 
 
 def main():
   arguments = parser().parse_args()
-  print(
-    f'{arguments.stage}, {jax.device_count()} x {jax.devices()[0].device_kind}'
-  )
-  steps, states, operations = {}, {}, 0
-  for kind in KINDS:
-    step, state, given = build(
-      arguments.stage, kind, arguments.batch_size, arguments.crop
+  if arguments.kind:
+    return serve(
+      arguments.stage, KINDS[arguments.kind], arguments.batch_size,
+      arguments.crop,
     )
-    if not steps:
-      images, height, width, _ = given[-1]['image'].shape
-      traced = jax.make_jaxpr(step)(state, *given)
-      operations = product_operations(traced.jaxpr)
-      print(
-        f'{images} crops of {height} x {width}, '
-        f'{operations / 1e9:.1f} billion operations in products'
-      )
-    compiled = jax.jit(step, donate_argnums=0)
-    steps[kind] = functools.partial(_turn, compiled, given)
-    states[kind] = steps[kind](state)
-  seconds = {kind: [] for kind in steps}
-  for _ in range(arguments.rounds):
-    for kind, step in steps.items():
-      start = time.perf_counter()
-      states[kind] = step(states[kind])
-      seconds[kind].append(time.perf_counter() - start)
+  seconds = {kind: [] for kind in KINDS}
+  with contextlib.ExitStack() as stack:
+    processes = {}
+    for name, kind in KINDS.items():
+      # One after the other: compiling would slow the others down.
+      processes[name] = stack.enter_context(subprocess.Popen(
+        [sys.executable, *sys.argv, '--kind', name],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | kind.environment,
+      ))
+      said = _answer(processes[name])
+    images, height, width, _ = said['shape']
+    print(
+      f'{arguments.stage}, {said["device"]}, {images} crops of {height} x '
+      f'{width}, {said["operations"] / 1e9:.1f} billion operations in products'
+    )
+    for _ in range(arguments.rounds):
+      for name, process in processes.items():
+        process.stdin.write('\n')
+        process.stdin.flush()
+        seconds[name].append(_answer(process))
   median = {kind: np.median(values) for kind, values in seconds.items()}
   for kind, value in median.items():
     print(
-      f'{kind:17} {value:8.3f} s {images / value:8.1f} images/s '
-      f'{operations / value / 1e9:8.0f} GFLOP/s '
+      f'{kind:29} {value:8.3f} s {images / value:8.1f} images/s '
+      f'{said["operations"] / value / 1e9:8.0f} GFLOP/s '
       f'{median["float32"] / value:6.2f} x'
     )
 

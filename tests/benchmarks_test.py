@@ -20,8 +20,8 @@ def _load(name):
 
 
 @pytest.mark.parametrize('name', [
-  'codec_speed', 'guidance', 'large_pictures', 'peer_measures', 'plain_noise',
-  'startup', 'training_speed',
+  'codec_speed', 'example', 'guidance', 'large_pictures', 'peer_measures',
+  'plain_noise', 'startup', 'training_speed',
 ])
 def test_help(name):
   done = subprocess.run(

@@ -1,0 +1,68 @@
+"""Draws the README's picture, and prints what its caption says.
+
+  python benchmarks/example.py
+
+A photograph that no training saw, through the model in the box at quality 1:
+original, autoencoder and flow, both from the same bytes, and the part with the
+strongest detail of each, twice as large. JPEG's best file that is no larger is
+measured beside them, and not shown. Writes docs/example.jpg.
+"""
+import argparse
+import pathlib
+
+import numpy as np
+
+from gdc.codec import codec as codec_lib
+from gdc.data import sources
+from gdc.evaluation import (
+  baselines,
+  distortion,
+  perceptual,
+  rate,
+  records,
+  report,
+  showcase,
+)
+
+OUT = pathlib.Path(__file__).parents[1] / 'docs' / 'example.jpg'
+NAME = 'budgie_3b757806_v2_1_1'
+QUALITY = 1.0
+STEPS = 4
+DETAIL = 200  # pixels
+
+
+def main():
+  argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  ).parse_args()
+  codec = codec_lib.load('lean')
+  files = sources.build('box:heldout')
+  index = [path.stem for path in files.paths].index(NAME)
+  image = files[index]['image']
+  data = codec.compress(image, QUALITY)
+  jpeg, jpeg_quality = baselines.at_most_bytes('jpeg', image, len(data))
+  decoded = {
+    'autoencoder': codec.decompress(data, decoder='mse'),
+    f'flow, {STEPS} steps': codec.decompress(data, 'flow', steps=STEPS),
+    f'JPEG, quality {jpeg_quality}, {len(jpeg):,} bytes':
+    baselines.decode(jpeg),
+  }
+  bpp = rate.bits_per_pixel(len(data), *image.shape[:2])
+  panels = [(image, [f'original, {image.shape[1]} x {image.shape[0]}'])]
+  for title, picture in decoded.items():
+    measured = (
+      f'{distortion.psnr(image, picture):.2f} dB, '
+      f'LPIPS {perceptual.lpips(image, picture):.3f}'
+    )
+    print(f'{title}: {measured}')
+    panels.append((
+      picture, [f'{title}, {bpp:.3f} bpp ({len(data):,} bytes)', measured]
+    ))
+  page = report.side_by_side(
+    panels[:3], crop=showcase.busiest(image, DETAIL), resampling='lanczos'
+  )
+  records.write(OUT, baselines.encode('jpeg', np.asarray(page), 92))
+
+
+if __name__ == '__main__':
+  main()
