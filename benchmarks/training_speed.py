@@ -4,10 +4,11 @@
 
 One step after the other of each kind, in turns, each kind in a process of its
 own: loss, gradients and update, of the default config on the photographs in the
-box. Kinds differ in the types of the products' factors, and in whether the C
-library keeps memory that a step gives back. Prints the median of the seconds,
-images a second, and the rate of floating-point operations: those of the
-products alone, counted in the traced program of a step.
+box. Kinds differ in the types of the products' factors; --preload FILE adds one
+with another memory allocator, such as libtcmalloc_minimal.so.4. Prints the
+median of the seconds, images a second, and the rate of floating-point
+operations: those of the products alone, counted in the traced program of a
+step.
 """
 import argparse
 import contextlib
@@ -15,10 +16,10 @@ import functools
 import importlib
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -29,26 +30,18 @@ from gdc.training import loop, runs
 
 
 class Kind(NamedTuple):
-  """A kind of step: fields of the config, variables of the environment."""
+  """A kind of step: fields of the config."""
 
   dtype: str
   products: str
-  environment: Mapping[str, str] = {}
 
 
-# glibc then takes large blocks from its heap and returns none to the system,
-# which would hand them out again page by page, each filled with zeros.
-KEEP = {'GLIBC_TUNABLES': ':'.join((
-  'glibc.malloc.arena_max=1',
-  'glibc.malloc.mmap_max=0',
-  'glibc.malloc.trim_threshold=34359738368',
-))}
 KINDS = {
   'float32': Kind('float32', 'float32'),
   'bfloat16 factors': Kind('float32', 'bfloat16'),
-  'bfloat16 factors, memory kept': Kind('float32', 'bfloat16', KEEP),
   'bfloat16 layers': Kind('bfloat16', 'float32'),
 }
+PRELOADED = 'bfloat16 factors'  # with another allocator
 STAGES = ('autoencoder', 'flow', 'diffusion', 'one_step')
 
 
@@ -61,6 +54,10 @@ def parser() -> argparse.ArgumentParser:
   made.add_argument('--batch_size', type=int, help="default: the config's")
   made.add_argument('--crop', type=int, help="pixels; default: the config's")
   made.add_argument('--rounds', type=int, default=8)
+  made.add_argument(
+    '--preload', metavar='FILE', type=pathlib.Path,
+    help='a shared library with an allocator, for LD_PRELOAD',
+  )
   made.add_argument('--kind', choices=KINDS, help=argparse.SUPPRESS)
   return made
 
@@ -137,31 +134,39 @@ def main():
       arguments.stage, KINDS[arguments.kind], arguments.batch_size,
       arguments.crop,
     )
-  seconds = {kind: [] for kind in KINDS}
+  kinds = [(name, name, {}) for name in KINDS]
+  if arguments.preload:
+    if not arguments.preload.is_file():
+      raise SystemExit(f'--preload {arguments.preload}: there is no such file.')
+    kinds.append((
+      f'{PRELOADED}, preloaded', PRELOADED,
+      {'LD_PRELOAD': str(arguments.preload.resolve())},
+    ))
+  seconds = {label: [] for label, _, _ in kinds}
   with contextlib.ExitStack() as stack:
     processes = {}
-    for name, kind in KINDS.items():
+    for label, name, environment in kinds:
       # One after the other: compiling would slow the others down.
-      processes[name] = stack.enter_context(subprocess.Popen(
+      processes[label] = stack.enter_context(subprocess.Popen(
         [sys.executable, *sys.argv, '--kind', name],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=os.environ | kind.environment,
+        env=os.environ | environment,
       ))
-      said = _answer(processes[name])
+      said = _answer(processes[label])
     images, height, width, _ = said['shape']
     print(
       f'{arguments.stage}, {said["device"]}, {images} crops of {height} x '
       f'{width}, {said["operations"] / 1e9:.1f} billion operations in products'
     )
     for _ in range(arguments.rounds):
-      for name, process in processes.items():
+      for label, process in processes.items():
         process.stdin.write('\n')
         process.stdin.flush()
-        seconds[name].append(_answer(process))
+        seconds[label].append(_answer(process))
   median = {kind: np.median(values) for kind, values in seconds.items()}
   for kind, value in median.items():
     print(
-      f'{kind:29} {value:8.3f} s {images / value:8.1f} images/s '
+      f'{kind:27} {value:8.3f} s {images / value:8.1f} images/s '
       f'{said["operations"] / value / 1e9:8.0f} GFLOP/s '
       f'{median["float32"] / value:6.2f} x'
     )
