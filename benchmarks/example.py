@@ -14,15 +14,7 @@ import numpy as np
 
 from gdc.codec import codec as codec_lib
 from gdc.data import sources
-from gdc.evaluation import (
-  baselines,
-  distortion,
-  perceptual,
-  rate,
-  records,
-  report,
-  showcase,
-)
+from gdc.evaluation import baselines, heldout, records, report, showcase
 
 OUT = pathlib.Path(__file__).parents[1] / 'docs' / 'example.jpg'
 NAME = 'budgie_3b757806_v2_1_1'
@@ -41,25 +33,17 @@ def main():
   image = files[index]['image']
   data = codec.compress(image, QUALITY)
   jpeg, jpeg_quality = baselines.at_most_bytes('jpeg', image, len(data))
-  decoded = {
+  shown = heldout.panels(image, len(data), {
     'autoencoder': codec.decompress(data, decoder='mse'),
     f'flow, {STEPS} steps': codec.decompress(data, 'flow', steps=STEPS),
-    f'JPEG, quality {jpeg_quality}, {len(jpeg):,} bytes':
-    baselines.decode(jpeg),
-  }
-  bpp = rate.bits_per_pixel(len(data), *image.shape[:2])
-  panels = [(image, [f'original, {image.shape[1]} x {image.shape[0]}'])]
-  for title, picture in decoded.items():
-    measured = (
-      f'{distortion.psnr(image, picture):.2f} dB, '
-      f'LPIPS {perceptual.lpips(image, picture):.3f}'
-    )
-    print(f'{title}: {measured}')
-    panels.append((
-      picture, [f'{title}, {bpp:.3f} bpp ({len(data):,} bytes)', measured]
-    ))
+  })
+  _, beside = heldout.panels(image, len(jpeg), {
+    f'JPEG, quality {jpeg_quality}': baselines.decode(jpeg)
+  })
+  for _, lines in (*shown[1:], beside):
+    print(', '.join(lines))
   page = report.side_by_side(
-    panels[:3], crop=showcase.busiest(image, DETAIL), resampling='lanczos'
+    shown, crop=showcase.busiest(image, DETAIL), resampling='lanczos'
   )
   records.write(OUT, baselines.encode('jpeg', np.asarray(page), 92))
 

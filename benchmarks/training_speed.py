@@ -20,7 +20,7 @@ import pathlib
 import subprocess
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,21 +28,20 @@ from jax.extend import core
 
 from gdc.training import loop, runs
 
-
-class Kind(NamedTuple):
-  """A kind of step: fields of the config."""
-
-  dtype: str
-  products: str
-
-
 KINDS = {
-  'float32': Kind('float32', 'float32'),
-  'bfloat16 factors': Kind('float32', 'bfloat16'),
-  'bfloat16 layers': Kind('bfloat16', 'float32'),
+  'float32': {'dtype': 'float32', 'products': 'float32'},
+  'bfloat16 factors': {'dtype': 'float32', 'products': 'bfloat16'},
+  'bfloat16 layers': {'dtype': 'bfloat16', 'products': 'float32'},
 }
 PRELOADED = 'bfloat16 factors'  # with another allocator
 STAGES = ('autoencoder', 'flow', 'diffusion', 'one_step')
+
+
+def _file(text: str) -> pathlib.Path:
+  path = pathlib.Path(text).resolve()
+  if not path.is_file():
+    raise argparse.ArgumentTypeError(f'{text}: there is no such file')
+  return path
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
   made.add_argument('--crop', type=int, help="pixels; default: the config's")
   made.add_argument('--rounds', type=int, default=8)
   made.add_argument(
-    '--preload', metavar='FILE', type=pathlib.Path,
+    '--preload', metavar='FILE', type=_file,
     help='a shared library with an allocator, for LD_PRELOAD',
   )
   made.add_argument('--kind', choices=KINDS, help=argparse.SUPPRESS)
@@ -87,11 +86,11 @@ def product_operations(jaxpr: core.Jaxpr) -> int:
   return total
 
 
-def build(stage: str, kind: Kind, batch_size: int | None, crop: int | None):
+def build(stage: str, kind: str, batch_size: int | None, crop: int | None):
   """A step of a kind and what it takes: (function, state, (frozen, batch))."""
   config = importlib.import_module(f'configs.{stage}').get_config()
   with config.unlocked():
-    config.dtype, config.products = kind.dtype, kind.products
+    config.update(KINDS[kind])
     config.data.batch_size = batch_size or config.data.batch_size
     config.data.crop = crop or config.data.crop
   run = runs.build(config)
@@ -99,7 +98,7 @@ def build(stage: str, kind: Kind, batch_size: int | None, crop: int | None):
   return step, run.init(), (run.frozen, next(run.batches(0)))
 
 
-def serve(stage: str, kind: Kind, batch_size: int | None, crop: int | None):
+def serve(stage: str, kind: str, batch_size: int | None, crop: int | None):
   """A step for every line of input, its seconds as a line of output.
 
   The first line of output is JSON: the batch's shape, the step's operations in
@@ -131,16 +130,12 @@ def main():
   arguments = parser().parse_args()
   if arguments.kind:
     return serve(
-      arguments.stage, KINDS[arguments.kind], arguments.batch_size,
-      arguments.crop,
+      arguments.stage, arguments.kind, arguments.batch_size, arguments.crop
     )
   kinds = [(name, name, {}) for name in KINDS]
-  if arguments.preload:
-    if not arguments.preload.is_file():
-      raise SystemExit(f'--preload {arguments.preload}: there is no such file.')
+  if preload := arguments.preload:
     kinds.append((
-      f'{PRELOADED}, preloaded', PRELOADED,
-      {'LD_PRELOAD': str(arguments.preload.resolve())},
+      f'{PRELOADED}, preloaded', PRELOADED, {'LD_PRELOAD': str(preload)},
     ))
   seconds = {label: [] for label, _, _ in kinds}
   with contextlib.ExitStack() as stack:

@@ -8,7 +8,8 @@ Variants (--config configs/diffusion.py:NAME):
   paper    a large network on ImageNet crops, a TPU pod
   tiny     seconds on a CPU; for tests
 
-To expect: no figure yet, on any hardware; nobody has trained it to the end.
+To expect: no figure of these variants yet, on any hardware; nobody has trained
+one to the end. docs/training.md has figures of prediction=flow, from a flow.
 """
 import ml_collections
 

@@ -1,5 +1,7 @@
 """The benchmarks: that they can be asked, and what they are asked about."""
 import importlib.util
+import io
+import json
 import pathlib
 import subprocess
 import sys
@@ -66,6 +68,26 @@ def test_operations_are_those_of_products():
   # Under jit, with the gradients of all but the picture.
   grads = jax.make_jaxpr(jax.jit(jax.grad(step, (0, 1))))(*given)
   assert count(grads.jaxpr) >= 3 * 2 * 5 * 7 * 3
+
+
+def test_a_step_for_every_line(monkeypatch, capsys):
+  module = _load('training_speed')
+  module.build = lambda *_: (
+    lambda state, batch: (state + batch['image'].sum(), {}),
+    jnp.zeros(()), ({'image': jnp.ones((2, 4, 6, 3))},),
+  )
+  monkeypatch.setattr(sys, 'stdin', io.StringIO('\n\n'))
+  module.serve('flow', 'float32', None, None)
+  said, *seconds = map(json.loads, capsys.readouterr().out.splitlines())
+  assert said['shape'] == [2, 4, 6, 3] and said['operations'] == 0
+  assert len(seconds) == 2 and min(seconds) > 0
+
+
+def test_what_is_preloaded_must_be_there():
+  parser = _load('training_speed').parser()
+  assert parser.parse_args(['--preload', __file__]).preload.is_absolute()
+  with pytest.raises(SystemExit):
+    parser.parse_args(['--preload', 'none.so'])
 
 
 def test_pictures_to_time():

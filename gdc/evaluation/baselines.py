@@ -311,6 +311,15 @@ def _pillow(name, feature, lowest, highest, sweep, settings, options):
   )
 
 
+# What a reader knows them by.
+TITLES = {
+  'jpeg': 'JPEG',
+  'webp': 'WebP',
+  'avif': 'AVIF',
+  'jxl': 'JPEG XL',
+  'jp2': 'JPEG 2000',
+  'heic': 'HEVC intra',
+}
 BASELINES = {
   # Above 95 libjpeg only grows the file, says Pillow's documentation.
   'jpeg': _pillow(

@@ -4,24 +4,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gdc.evaluation import measures, points, records, tables
+from gdc.evaluation import baselines, measures, points, records, tables
 
 LPIPS, PSNR = (measures.MEASURES[name].key for name in ('lpips', 'psnr'))
 EVALUATIONS = ('cid22_val', 'clic25_val')
-# What the README's table calls its rows.
-NAMES = {
-  'gdc:mse': 'mse',
-  'gdc:flow@1': 'flow, one step',
-  'gdc:flow': 'flow, four steps',
-  'gdc:diffusion': 'diffusion, eight steps',
-  'gdc:mse+0.15': 'mse and white noise',
-  'jpeg': 'JPEG',
-  'webp': 'WebP',
-  'jxl': 'JPEG XL',
-  'jp2': 'JPEG 2000',
-  'heic': 'HEVC intra',
-  'avif': 'AVIF',
-}
 COLUMNS = {LPIPS: ('LPIPS', '.4f'), PSNR: ('PSNR, dB', '.2f')}
 
 
@@ -174,7 +160,7 @@ def _brief_block(folder) -> Block | None:
   header = ['', 'bpp', *(column.title for column in shown.values())]
   rows = []
   for label in (*own, *others):
-    name = NAMES.get(label.removesuffix('=gdc'), label)
+    name = _name(label.removesuffix('=gdc'), results[label]['meta'])
     curve = results[label]['results']
     row = []
     for quality in qualities:
@@ -185,6 +171,16 @@ def _brief_block(folder) -> Block | None:
       ]
     rows.append(row)
   return Block(_table(header * len(qualities), rows), [], 1)
+
+
+def _name(label, meta) -> str:
+  """What the README calls a codec."""
+  if meta.get('noise'):
+    return f'{meta["decoder"]} and white noise'
+  if meta.get('steps'):
+    steps = 'step' if meta['steps'] == 1 else 'steps'
+    return f'{meta["decoder"]}, {meta["steps"]} {steps}'
+  return meta.get('decoder') or baselines.TITLES[label]
 
 
 def _levels_block(folder) -> Block | None:

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tqdm
 
 from gdc.codec import codec as codec_lib
@@ -98,27 +99,45 @@ def run(
   return {**paths, 'results': str(results)}
 
 
+def panels(
+  image: np.ndarray, num_bytes: int, decoded: Mapping[str, np.ndarray]
+) -> list[tuple[np.ndarray, list[str]]]:
+  """Captions for an original and what was decoded from one file of it.
+
+  Args:
+    image: uint8 [height, width, 3], large enough for LPIPS.
+    num_bytes: of the file.
+    decoded: title -> picture of the same size.
+
+  Returns:
+    Arguments of report.side_by_side: the original, then each picture with its
+    title, size, PSNR and LPIPS (AlexNet).
+  """
+  height, width, _ = image.shape
+  bpp = rate.bits_per_pixel(num_bytes, height, width)
+  made = [(image, [f'original, {width} x {height}', ''])]
+  for title, picture in decoded.items():
+    made.append((picture, [
+      f'{title}, {bpp:.3f} bpp ({num_bytes:,} bytes)',
+      f'{distortion.psnr(image, picture):.2f} dB, '
+      f'LPIPS {perceptual.lpips(image, picture):.3f}',
+    ]))
+  return made
+
+
 def _pictures(codec, names, images, quality, folder: pathlib.Path):
   """Original and every decoder, side by side; returns the files' paths."""
   folder.mkdir(parents=True, exist_ok=True)
   paths = []
   for name, image in images[:PICTURES]:
     data = codec.compress(image, quality)
-    bpp = rate.bits_per_pixel(len(data), *image.shape[:2])
-    panels = [(image, [f'original, {image.shape[1]} x {image.shape[0]}', ''])]
-    for decoder in names:
-      decoded = codec.decompress(data, decoder=decoder)
-      title = 'autoencoder' if decoder == 'mse' else decoder
-      measures = (
-        f'{distortion.psnr(image, decoded):.2f} dB, '
-        f'LPIPS {perceptual.lpips(image, decoded):.3f}'
-      )
-      panels.append(
-        (decoded, [f'{title}, {bpp:.3f} bpp ({len(data):,} bytes)', measures])
-      )
+    shown = panels(image, len(data), {
+      'autoencoder' if decoder == 'mse' else decoder:
+      codec.decompress(data, decoder=decoder) for decoder in names
+    })
     path = folder / f'{name}_q{quality:g}.png'
     temporary = path.with_name(f'.{path.name}')
-    report.side_by_side(panels).save(temporary, format='PNG')
+    report.side_by_side(shown).save(temporary, format='PNG')
     os.replace(temporary, path)
     paths.append(path)
   return paths

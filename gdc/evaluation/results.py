@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 
-from gdc.evaluation import blocks
+from gdc.evaluation import blocks, records
 
 PAGES = ('README.md', 'docs/model_card.md', 'docs/results.md')
 MISSING = 'Not measured yet.'
@@ -90,7 +90,7 @@ def draw(page: pathlib.Path, made: Blocks) -> None:
       path.unlink(missing_ok=True)
       continue
     figures.draw(path, block.panels, block.columns)
-  page.write_text(filled)
+  records.write(page, filled)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ COLUMNS = 3
 PANEL = 512  # pixels: the longer side of a panel is at most this
 DETAIL = 128  # pixels: the side of the box that is enlarged
 
-_TITLES = {'jpeg': 'JPEG', 'webp': 'WebP', 'avif': 'AVIF'}
+_BASELINES = 'jpeg', 'webp', 'avif'
 
 
 def make(
@@ -130,7 +130,8 @@ def _baselines(image, max_bytes):
     this Pillow lacks.
   """
   entries, notes = [], []
-  for name, title in _TITLES.items():
+  for name in _BASELINES:
+    title = baselines.TITLES[name]
     try:
       data, quality = baselines.at_most_bytes(name, image, max_bytes)
     except RuntimeError:

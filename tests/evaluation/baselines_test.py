@@ -265,3 +265,7 @@ def test_a_package_without_the_encoder(
   monkeypatch.setattr(module, attribute, value)
   with pytest.raises(RuntimeError, match='built without'):
     baselines.encode(name, _picture(), 50)
+
+
+def test_every_codec_has_a_title():
+  assert set(baselines.TITLES) == set(baselines.BASELINES)

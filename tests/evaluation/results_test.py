@@ -96,6 +96,11 @@ def folder(tmp_path):
     curve = _curve(psnr, [0.3, 0.2, 0.1, 0.05][:count], codec=codec,
                    command='gdc eval photos', date='2026-01-02T03:04:05+00:00')
     curve['meta']['digest'] = digest
+    if digest:
+      curve['meta'] |= {
+        'decoder': codec.removeprefix('gdc:'),
+        'steps': 4 if codec == 'gdc:flow' else None,
+      }
     qualities = [1.0, 2.0, 3.0, 4.0] if count == 4 else QUALITY
     curve['results'] |= {
       'quality': qualities, 'bpp': bpp, 'encoding_time': [1] * count,
@@ -219,8 +224,8 @@ def test_codecs_beside_each_other_at_two_qualities(folder):
   assert rows == [
     ['**gdc, quality 1**: mse', '0.200', '28.00', '0.3000',
      '**gdc, quality 3**: mse', '0.800', '34.00', '0.1000'],
-    ['flow, four steps', '0.200', '27.00', '0.3000',
-     'flow, four steps', '0.800', '29.00', '0.1000'],
+    ['flow, 4 steps', '0.200', '27.00', '0.3000',
+     'flow, 4 steps', '0.800', '29.00', '0.1000'],
     ['JPEG', '0.190', '21.00', '0.3000', 'JPEG', '0.790', '23.00', '0.2000'],
   ]
 
