@@ -16,8 +16,10 @@ balanced over the values of `source`.
 import csv
 import functools
 import logging
+import os
 import pathlib
 import re
+import secrets
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -190,10 +192,11 @@ class Arrays:
 def save_arrays(path, pictures: np.ndarray, groups: Sequence[str]) -> None:
   """Writes pictures to a file for `arrays:PATH`, without loss.
 
-  As differences between neighbours, deflated: about the size of PNGs.
+  As differences between neighbours, deflated: about the size of PNGs. The file
+  is written whole or not at all.
 
   Args:
-    path: of the file, which ends in .npz.
+    path: of the file.
     pictures: uint8 [n, height, width, 3].
     groups: one label per picture.
   """
@@ -201,10 +204,17 @@ def save_arrays(path, pictures: np.ndarray, groups: Sequence[str]) -> None:
   for axis in (1, 2):
     differences = np.diff(differences, axis=axis, prepend=np.uint8(0))
   data = np.frombuffer(zlib.compress(differences.tobytes()), np.uint8)
-  np.savez(
-    path, shape=np.array(pictures.shape), groups=np.array(list(groups)),
-    differences=data,
-  )
+  path = pathlib.Path(path)
+  temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
+  try:
+    with open(temporary, 'xb') as file:
+      np.savez(
+        file, shape=np.array(pictures.shape), groups=np.array(list(groups)),
+        differences=data,
+      )
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
 
 
 class Tfds:

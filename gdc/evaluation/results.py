@@ -19,6 +19,7 @@ from gdc.evaluation import blocks, records
 PAGES = ('README.md', 'docs/model_card.md', 'docs/results.md')
 MISSING = 'Not measured yet.'
 FIGURES = 'figures'  # beside the page
+_WHERE = "defaults are those of the repository's root"
 _BLOCK = re.compile(
   r'(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)', re.DOTALL
 )
@@ -101,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   )
   parser.add_argument('--check', action='store_true', help='write nothing')
   parser.add_argument(
-    '--results', type=pathlib.Path, default='results', help='default: results'
+    '--results', type=pathlib.Path, default='results', metavar='FOLDER',
+    help='default: results',
   )
   parser.add_argument(
     '--pages', type=pathlib.Path, nargs='+', metavar='FILE',
@@ -109,6 +111,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     help=f'default: {" ".join(PAGES)}; figures/ is beside a page',
   )
   arguments = parser.parse_args(argv)
+  for page in arguments.pages:
+    if not page.is_file():
+      parser.error(f'{page}: there is no such page; {_WHERE}')
+  if not arguments.results.is_dir():
+    parser.error(f'{arguments.results}: there is no such folder; {_WHERE}')
   made = blocks.build(arguments.results)
   wrong = []
   for page, own in zip(

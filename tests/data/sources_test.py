@@ -287,6 +287,21 @@ def test_photographs_take_less_room_as_arrays(tmp_path):
   np.testing.assert_array_equal(sources.Arrays(path).pictures, pictures)
 
 
+def test_arrays_are_written_whole_or_not_at_all(tmp_path):
+  path = tmp_path / 'pictures'  # as it is called, with no ending either
+  pictures = np.zeros((2, 8, 8, 3), np.uint8)
+  sources.save_arrays(path, pictures, 'ab')
+  before = path.read_bytes()
+
+  class Groups:
+    def __iter__(self):
+      raise OSError('the disk is full')
+
+  with pytest.raises(OSError, match='full'):
+    sources.save_arrays(path, pictures, Groups())
+  assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
 def _npz(**arrays):
   file = io.BytesIO()
   np.savez(file, **arrays)

@@ -362,12 +362,28 @@ def test_drawn_twice_it_is_the_same_and_checks(folder, tmp_path, capsys):
 def test_nothing_measured_at_all(tmp_path):
   page = tmp_path / 'results.md'
   page.write_text(PAGE)
-  (tmp_path / 'figures').mkdir()
+  for name in ('none', 'figures'):
+    (tmp_path / name).mkdir()
   (tmp_path / 'figures' / 'warp.svg').write_text('of results that went')
   assert _main(tmp_path / 'none', page) == 0
   assert page.read_text().count(results.MISSING) == len(ALL)
   assert not list((tmp_path / 'figures').iterdir())
   assert _main(tmp_path / 'none', page, '--check') == 0
+
+
+@pytest.mark.parametrize('gone', ['results.md', 'data'])
+def test_what_is_not_there_is_named_and_no_page_is_emptied(
+  tmp_path, capsys, gone
+):
+  page, data = tmp_path / 'results.md', tmp_path / 'data'
+  if gone == 'data':
+    page.write_text(PAGE)
+  else:
+    data.mkdir()
+  with pytest.raises(SystemExit, match='2'):
+    _main(data, page)
+  assert f'{tmp_path / gone}: there is no such' in capsys.readouterr().err
+  assert gone == 'results.md' or page.read_text() == PAGE
 
 
 @pytest.mark.parametrize('page', [
