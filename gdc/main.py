@@ -40,7 +40,8 @@ flags.mark_flags_as_required(['config', 'workdir'])
 
 # What of a config only training reads: results name what it was then.
 _TRAINED_WITH = (
-  'data', 'dtype', 'init_from', 'optimizer', 'products', 'seed',
+  'data', 'dtype', 'init_from', 'level_balance', 'one_step', 'optimizer',
+  'products', 'seed',
 )
 
 
@@ -67,9 +68,7 @@ def main(argv):
   with tempfile.TemporaryDirectory() as temporary:
     folder = temporary if remote or aside else workdir
     bundle_folder = runs.export_bundle(config, workdir, f'{folder}/bundle')
-    with contextlib.closing(checkpoints.Checkpoints(
-      runs.checkpoint_folder(workdir)
-    )) as store:
+    with checkpoints.opened(runs.checkpoint_folder(workdir)) as store:
       steps = store.latest_step()  # asked by all processes together
     if jax.process_index() == 0:
       trained = json.loads((epath.Path(workdir) / runs.CONFIG).read_text())

@@ -78,7 +78,8 @@ def main(argv: Sequence[str] | None = None):
   )
   parser.add_argument(
     '--missing', action='store_true',
-    help='leave out runs whose results file is there',
+    help='leave out runs whose results file is there, but for those that train '
+    'a network which others need and which is not there',
   )
   argv = sys.argv[1:] if argv is None else argv
   # Apart from argparse, which takes a flag with a space in it for a name.
@@ -95,12 +96,24 @@ def main(argv: Sequence[str] | None = None):
       parser.error(f'{word!r} is not of the form --config.FIELD=VALUE')
     if field in varied:
       parser.error(f'{word!r} sets a field that these sweeps set themselves')
+  if arguments.missing:
+    lacking = [run for run in runs if not pathlib.Path(run.out).exists()]
+    # A network that is to be sampled from must be there, measured or not.
+    needed = {run.trained.out for run in lacking if run.trained}
+    runs = [run for run in runs if run in lacking or (
+      run.out in needed and not _is_trained(run)
+    )]
   for run in runs:
-    if arguments.mode not in (None, run.mode):
-      continue
-    if arguments.missing and pathlib.Path(run.out).exists():
-      continue
-    print(command(run, extra))
+    if arguments.mode in (None, run.mode):
+      print(command(run, extra))
+
+
+def _is_trained(run) -> bool:
+  """Whether a workdir has a checkpoint."""
+  return any(
+    path.name.isdigit()
+    for path in pathlib.Path(run.workdir, 'checkpoints').glob('*')
+  )
 
 
 if __name__ == '__main__':

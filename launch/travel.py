@@ -125,7 +125,8 @@ def home(folder: pathlib.Path, workdir: pathlib.Path) -> int:
         f'{folder} brings step {step}: {workdir} has step {before} already.'
       )
     config = json.loads((came / runs.CONFIG).read_text())
-    runs.check_trained(ml_collections.ConfigDict(config), workdir)
+    frozen = config.pop(runs.FROZEN, {})
+    runs.check_trained(ml_collections.ConfigDict(config), workdir, frozen)
     (workdir / 'checkpoints').mkdir(parents=True, exist_ok=True)
     for path in came.iterdir():
       if path.is_file():
@@ -230,7 +231,8 @@ def run(minutes: float) -> int:
   jax.config.update('jax_compilation_cache_dir', os.path.abspath('xla'))
   config = ml_collections.ConfigDict(plan['config'])
   config.data.source = 'arrays:train.npz'
-  loop.train(config, WORKDIR, seconds=60 * minutes)
+  # Those to look at have stayed at home.
+  loop.train(config, WORKDIR, seconds=60 * minutes, pictures=False)
   return newest(pathlib.Path(WORKDIR))
 
 
@@ -243,11 +245,13 @@ def bring(out: pathlib.Path, part_size: int) -> list[pathlib.Path]:
   workdir = pathlib.Path(WORKDIR)
   if newest(workdir) is None:
     raise ValueError(f'There is no checkpoint below {WORKDIR}: run first.')
-  plan = json.loads(pathlib.Path(PLAN).read_text())
+  # As it was asked for at home, where its data have another name.
+  asked = json.loads(pathlib.Path(PLAN).read_text())['config']
+  record = json.loads((workdir / 'config.json').read_text())
+  record['data']['source'] = asked['data']['source']
   with tempfile.TemporaryDirectory() as temporary:
-    # As it was asked for at home, where its data have another name.
     config = pathlib.Path(temporary) / 'config.json'
-    config.write_text(json.dumps(plan['config'], indent=2) + '\n')
+    config.write_text(json.dumps(record, indent=2) + '\n')
     return parts.write(
       {**_run_files(workdir), 'config.json': config}, out, part_size
     )

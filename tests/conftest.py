@@ -51,9 +51,10 @@ def pytest_collection_modifyitems(items):
 def compilation_cache(tmp_path_factory):
   """The same program is compiled once per session, not once per test."""
   import jax
-  jax.config.update(
-    'jax_compilation_cache_dir', str(tmp_path_factory.mktemp('xla'))
-  )
+  folder = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    folder = folder.parent  # which the processes share
+  jax.config.update('jax_compilation_cache_dir', str(folder / 'xla'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 

@@ -159,6 +159,7 @@ def test_a_run_without_checkpoints_says_so(tmp_path, home):
   )
   assert result.returncode != 0
   assert 'No checkpoint in' in result.stderr
+  assert not (tmp_path / 'empty').exists()  # it was to be read
 
 
 @pytest.mark.parametrize('flags', [

@@ -10,7 +10,8 @@ from PIL import Image
 class RandomCrop(grain.RandomMapTransform):
   """A random square window, scaled down to `size` pixels, perhaps flipped.
 
-  The window's side is uniform between size and size / min_scale: scaling
+  The scale is uniform between min_scale and 1, so that the window's side is
+  from size to size / min_scale, and small ones are drawn more often: scaling
   down is the one change of sharpness that photographs survive. Pictures that
   are too small are first scaled up to `size`. Colours are never touched.
 

@@ -8,11 +8,12 @@ is what grain reads. Names, as configs write them:
   arrays:PATH              a file that save_arrays wrote; numpy is all it needs
   tfds:NAME or tfds:NAME:SPLIT   through tfds.data_source, no TensorFlow
 
-A folder may carry a MANIFEST.csv with columns `file` and, optionally,
-`original` and `source`: crops of an original that is held out in the box are
-then left out (nothing held out is ever trained on), and batches can be
-balanced over the values of `source`.
+A folder may carry a MANIFEST.csv with columns `file` (a path below the folder,
+or a name that only one file there has) and, optionally, `original` and
+`source`: crops of an original that is held out in the box are then left out of
+what is trained on, and batches can be balanced over the values of `source`.
 """
+import collections
 import csv
 import functools
 import logging
@@ -20,6 +21,7 @@ import os
 import pathlib
 import re
 import secrets
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -30,6 +32,27 @@ _LOG = logging.getLogger(__name__)
 BOX = pathlib.Path(__file__).parent / 'photos'
 MANIFEST = 'MANIFEST.csv'
 _SUFFIXES = {'.jpg', '.jpeg', '.png', '.webp', '.avif', '.tif', '.tiff'}
+
+
+class Cache:
+  """Decoded pictures by path, as many as fit; for readers in many threads."""
+
+  def __init__(self, num_bytes: int = 1 << 30):
+    self._left = num_bytes
+    self._images = {}
+    self._lock = threading.Lock()
+
+  def read(self, path: pathlib.Path) -> np.ndarray:
+    """A picture, uint8 [height, width, 3]."""
+    if path in self._images:
+      return self._images[path]
+    from gdc.data import pictures  # late: Pillow is not everywhere
+    image, _ = pictures.read_rgb(path)
+    with self._lock:
+      if path not in self._images and image.nbytes <= self._left:
+        self._left -= image.nbytes
+        self._images[path] = image
+    return image
 
 
 class Files:
@@ -44,38 +67,31 @@ class Files:
     self,
     paths: Sequence[pathlib.Path],
     groups: Sequence[str] | None = None,
-    cache_bytes: int = 1 << 30,
+    cache: Cache | None = None,
   ):
     if not paths:
       raise ValueError('A source needs at least one picture file; got none.')
     self.paths = list(paths)
     self.groups = list(groups or [''] * len(paths))
-    self._cache = {}
-    self._cache_left = cache_bytes
+    self._cache = cache or Cache()
 
   def __len__(self):
     return len(self.paths)
 
   def __getitem__(self, index):
-    index = int(index)
-    if index in self._cache:
-      return {'image': self._cache[index]}
-    from gdc.data import pictures  # late: Pillow is not everywhere
-    image, _ = pictures.read_rgb(self.paths[index])
-    if image.nbytes <= self._cache_left:
-      self._cache_left -= image.nbytes
-      self._cache[index] = image
-    return {'image': image}
+    return {'image': self._cache.read(self.paths[int(index)])}
 
   def __repr__(self):
     return f'Files({len(self.paths)} pictures, first {self.paths[0].name})'
 
   def split_by_group(self) -> list['Files']:
-    """One source per group, in the order of their labels."""
+    """One source per group, in the order of their labels; one cache for all."""
+    paths = {label: [] for label in sorted(set(self.groups))}
+    for path, label in zip(self.paths, self.groups, strict=True):
+      paths[label].append(path)
     return [
-      Files([p for p, g in zip(self.paths, self.groups, strict=True)
-             if g == label])
-      for label in sorted(set(self.groups))
+      Files(found, [label] * len(found), self._cache)
+      for label, found in paths.items()
     ]
 
 
@@ -121,29 +137,67 @@ def below(path) -> list[pathlib.Path]:
   return files
 
 
-def folder(path) -> Files:
-  """All pictures below a folder, sorted by path; see the module's docstring."""
+def folder(path, held_out: bool = False) -> Files:
+  """All pictures below a folder, sorted by path; see the module's docstring.
+
+  Args:
+    path: of the folder.
+    held_out: keep crops of photographs that the box holds out: to look at them,
+      not to train on them.
+
+  Raises:
+    ValueError: no pictures, or a manifest that does not fit them.
+  """
   files = below(path)
   path = pathlib.Path(path).expanduser()
-  groups = [p.parent.relative_to(path).as_posix() for p in files]
-  if (path / MANIFEST).exists():
-    with open(path / MANIFEST, newline='') as f:
-      rows = {r['file']: r for r in csv.DictReader(f)}
-    held_out = {
-      r['original'] for r in _box_manifest() if r['split'] == 'heldout'
-    }
-    kept = [
-      (p, rows.get(p.name, {})) for p in files
-      if rows.get(p.name, {}).get('original') not in held_out
-    ]
-    if len(kept) < len(files):
-      _LOG.info(
-        '%s: left out %d crops of photographs that the box holds out.',
-        path, len(files) - len(kept),
+  if not (path / MANIFEST).exists():
+    return Files(files, [p.parent.relative_to(path).as_posix() for p in files])
+  rows = _rows(path, files)
+  originals = {
+    r['original'] for r in _box_manifest() if r['split'] == 'heldout'
+  }
+  kept = [
+    p for p in files
+    if held_out or rows.get(p, {}).get('original') not in originals
+  ]
+  if len(kept) < len(files):
+    _LOG.info(
+      '%s: left out %d crops of photographs that the box holds out.',
+      path, len(files) - len(kept),
+    )
+  return Files(kept, [rows.get(p, {}).get('source', '') for p in kept])
+
+
+def _rows(path, files) -> dict[pathlib.Path, dict]:
+  """The rows of a folder's manifest, by file."""
+  named = collections.defaultdict(list)
+  for file in files:
+    # A file that is right in the folder has one name only.
+    for name in {file.name, file.relative_to(path).as_posix()}:
+      named[name].append(file)
+  found = {}
+  with open(path / MANIFEST, newline='') as f:
+    reader = csv.DictReader(f)
+    if 'file' not in (reader.fieldnames or ()):
+      raise ValueError(
+        f'{path / MANIFEST} has columns {reader.fieldnames}: `file` is '
+        'expected among them.'
       )
-    files = [p for p, _ in kept]
-    groups = [row.get('source', '') for _, row in kept]
-  return Files(files, groups)
+    for row in reader:
+      exact = path / row['file']
+      fitting = [exact] if exact in named[row['file']] else named[row['file']]
+      if len(fitting) > 1:
+        raise ValueError(
+          f'{path / MANIFEST}: {len(fitting)} files are called '
+          f'{row["file"]!r}; paths below {path} are expected.'
+        )
+      found.update(dict.fromkeys(fitting, row))
+  if not found:
+    raise ValueError(
+      f'{path / MANIFEST} has no row for any of the {len(files)} pictures: '
+      f'names or paths below {path} are expected as `file`.'
+    )
+  return found
 
 
 class Arrays:
@@ -258,8 +312,27 @@ class Tfds:
     return f'Tfds({self._name})'
 
 
+def check_files(name: str) -> None:
+  """Raises ValueError unless a name is one that `files` takes."""
+  kind, _, rest = name.partition(':')
+  if kind not in ('box', 'folder') or not rest:
+    raise ValueError(
+      f'evaluation.source must be box:heldout or folder:PATH, not {name!r}.'
+    )
+
+
+def files(name: str) -> Files:
+  """The pictures that a config names to be looked at: box:... or folder:PATH.
+
+  All of them: nothing is left out of a folder.
+  """
+  check_files(name)
+  kind, _, rest = name.partition(':')
+  return box(rest) if kind == 'box' else folder(rest, held_out=True)
+
+
 def build(name: str, data_dir: str | None = None):
-  """The source that a config names; see the module's docstring."""
+  """The source of training pictures that a config names; see the top."""
   kind, _, rest = name.partition(':')
   if kind == 'box' and rest:
     return box(rest)

@@ -60,11 +60,7 @@ def run(
     ValueError: the source is not one of files.
   """
   codec = codec_lib.load(bundle_path)
-  files = sources.build(source)
-  if not isinstance(files, sources.Files):
-    raise ValueError(
-      f'evaluation.source must be box:heldout or folder:PATH, not {source!r}.'
-    )
+  files = sources.files(source)
   count = min(max_images or len(files), len(files))
   images = [(files.paths[i].stem, files[i]['image']) for i in range(count)]
   smallest = perceptual.NETWORKS['alex'][1]

@@ -5,7 +5,10 @@ resumed run is the run that was never stopped. It appears under its step's
 name only when it is complete. Where batches depend on the step alone there is
 no iterator, and grain is not imported.
 """
+import contextlib
+import json
 import pathlib
+from collections.abc import Iterator
 
 import orbax.checkpoint as ocp
 from etils import epath
@@ -55,16 +58,19 @@ class Checkpoints:
       ValueError: the checkpoint does not fit the state, or has no place in
         the data.
     """
-    items = {'state': ocp.args.StandardRestore(abstract_state)}
+    place = None
     if data_iterator is not None:
-      if not (epath.Path(self.folder) / str(step) / 'data').exists():
+      # As grain writes it, a file for each process, all of them alike: a batch
+      # is the same crops on any number of processes.
+      found = (epath.Path(self.folder) / str(step) / 'data').glob('*.json')
+      place = next(iter(found), None)
+      if place is None:
         raise ValueError(
           f'The run in {self.folder} was trained with data.resident, and keeps '
           'no place in its data: go on with the data.resident of its '
           'config.json.'
         )
-      from grain import checkpoint as grain_checkpoint
-      items['data'] = grain_checkpoint.CheckpointRestore(data_iterator)
+    items = {'state': ocp.args.StandardRestore(abstract_state)}
     try:
       restored = self._manager.restore(step, args=ocp.args.Composite(**items))
     except (KeyError, TypeError, ValueError) as e:
@@ -72,8 +78,32 @@ class Checkpoints:
         f'The checkpoint of step {step} in {self.folder} does not fit this '
         f'config: use another workdir, or the config it was made with. {e}'
       ) from e
+    if place is not None:
+      data_iterator.set_state(json.loads(place.read_text()))
     return restored.state
 
   def close(self):
     """Waits for the last save. Without this it is lost."""
     self._manager.close()
+
+
+@contextlib.contextmanager
+def opened(folder) -> Iterator[Checkpoints]:
+  """A run's checkpoints to read, closed in the end; nothing is made.
+
+  Args:
+    folder: of the checkpoints.
+
+  Raises:
+    ValueError: there is none in it.
+  """
+  path = epath.Path(folder)
+  store = Checkpoints(folder) if path.exists() else None
+  with contextlib.ExitStack() as stack:
+    if store is not None:
+      stack.callback(store.close)
+    if store is None or store.latest_step() is None:
+      raise ValueError(
+        f'No checkpoint in {path.parent}: train first, with --mode=train.'
+      )
+    yield store

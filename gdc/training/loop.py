@@ -45,7 +45,8 @@ def train_step(run: runs.Run, config, state, frozen, batch):
 
 
 def train(
-  config: ml_collections.ConfigDict, workdir, seconds: float = math.inf
+  config: ml_collections.ConfigDict, workdir, seconds: float = math.inf,
+  pictures: bool = True,
 ):
   """Trains, or goes on training, to config.steps.
 
@@ -54,6 +55,7 @@ def train(
     workdir: folder for checkpoints and metrics; resumed if it has any.
     seconds: from now on; it stops with a checkpoint when metrics are due next
       (log_every). Only for one process: others would not stop with it.
+    pictures: whether some of evaluation.source are shown in TensorBoard.
 
   Returns:
     The final TrainState.
@@ -64,6 +66,10 @@ def train(
   """
   deadline = time.monotonic() + seconds
   run = runs.build(config)
+  frozen = runs.frozen_digests(config, run.stage)
+  runs.check_trained(config, workdir, frozen)
+  shows_images = pictures and metric_writers.shows_images()
+  examples = _examples(config, run.mesh) if shows_images else None
 
   # --- Restore --------------------------------------------------------------
   store = checkpoints.Checkpoints(
@@ -76,7 +82,7 @@ def train(
     state = store.restore(first, run.abstract_state, run.data)
     _LOG.info('Resumed at step %d.', first)
   batches = run.batches(first)
-  _write_config(config, workdir)
+  _write_config(config, workdir, frozen)
   writer = metric_writers.MetricWriter(workdir, first)
 
   # --- Compile --------------------------------------------------------------
@@ -88,7 +94,6 @@ def train(
     out_shardings=(state_shardings, replicated),
   )
   pictures_fn = jax.jit(run.stage.pictures, out_shardings=replicated)
-  examples = _examples(config, run.mesh) if writer.shows_images else None
 
   # --- Loop -----------------------------------------------------------------
   pending = []
@@ -154,10 +159,12 @@ def _check_finite(step: int, scalars: dict[str, float], saved: int | None):
 
 
 def _examples(config, mesh, count: int = 4):
-  """Held-out pictures to watch, [count, crop, crop, 3] in [-1, 1]."""
-  source = sources.build(
-    config.evaluation.source, config.data.data_dir or None
-  )
+  """Held-out pictures to watch.
+
+  Returns:
+    [n, size, size, 3] in [-1, 1], n up to count, size twice the crop or 256.
+  """
+  source = sources.files(config.evaluation.source)
   size = min(256, config.data.crop * 2)
   # Read one by one: the source may be large.
   pictures = (source[i]['image'] for i in range(len(source)))
@@ -175,13 +182,18 @@ def _examples(config, mesh, count: int = 4):
   )
 
 
-def _write_config(config, workdir):
-  """Keeps the config beside the run, and says what changed in it."""
+def _write_config(config, workdir, frozen):
+  """Keeps the config beside the run, and says what changed in it.
+
+  With it, the digests of what the run is trained upon.
+  """
   if jax.process_index():
     return
   path = epath.Path(workdir) / runs.CONFIG
   path.parent.mkdir(parents=True, exist_ok=True)
   record = json.loads(config.to_json_best_effort())
+  if frozen:
+    record[runs.FROZEN] = frozen
   if path.exists():
     before = json.loads(path.read_text())
     for name in sorted({*before, *record}):
@@ -191,5 +203,8 @@ def _write_config(config, workdir):
           name, record.get(name), before.get(name),
         )
   temporary = path.with_suffix('.tmp')
-  temporary.write_text(json.dumps(record, indent=2) + '\n')
-  temporary.replace(path)
+  try:
+    temporary.write_text(json.dumps(record, indent=2) + '\n')
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)

@@ -15,12 +15,16 @@ import numpy as np
 _LOG = logging.getLogger(__name__)
 
 
-class MetricWriter:
-  """Scalars and images of a run, by step, below a folder.
+def shows_images() -> bool:
+  """Whether images are written at all.
 
-  Attributes:
-    shows_images: whether images are written at all.
+  All processes of a run must agree: a picture takes all of them to make.
   """
+  return all(map(importlib.util.find_spec, ('clu', 'tensorflow')))
+
+
+class MetricWriter:
+  """Scalars and images of a run, by step, below a folder."""
 
   def __init__(self, folder, resumed_step: int = 0):
     """Opens the folder; lines after `resumed_step` belong to a lost part.
@@ -29,8 +33,6 @@ class MetricWriter:
       folder: the run's folder, local or remote.
       resumed_step: the step that the run goes on from; 0 starts anew.
     """
-    # All processes must agree: a picture takes all of them to make.
-    self.shows_images = importlib.util.find_spec('clu') is not None
     self._active = jax.process_index() == 0
     self._tensorboard = None
     self._lines = None
@@ -88,5 +90,8 @@ def _drop_after(path: pathlib.Path, step: int):
     if row['step'] <= step:
       kept.append(line)
   temporary = path.with_suffix('.tmp')
-  temporary.write_text(''.join(line + '\n' for line in kept))
-  temporary.replace(path)
+  try:
+    temporary.write_text(''.join(line + '\n' for line in kept))
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)

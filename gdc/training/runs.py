@@ -1,5 +1,4 @@
 """A run, built but not started: what a config and a workdir stand for."""
-import contextlib
 import dataclasses
 import json
 import pathlib
@@ -12,16 +11,14 @@ from etils import epath
 
 from gdc.codec import bundle
 from gdc.data import resident, sources
-from gdc.models import layers
-from gdc.training import checkpoints, export, sharding, stages
+from gdc.training import checkpoints, export, limits, sharding, stages
 from gdc.training import stage as stage_lib
 from gdc.training import state as train_state
 
 CONFIG = 'config.json'  # beside a run's checkpoints
 # The parts of a config that a trained network can not do without, or change.
-_DECIDES = (
-  'stage', 'autoencoder', 'autoencoder_from', 'score_net', 'flow', 'diffusion',
-)
+_DECIDES = ('stage', 'autoencoder', 'score_net', 'flow', 'diffusion')
+FROZEN = 'frozen'  # beside them: digests of the networks that it builds upon
 # What autoencoders were before there was a field for it.
 _BEFORE = {'predicted_channels': []}
 
@@ -61,6 +58,8 @@ def build(config: ml_collections.ConfigDict) -> Run:
   Raises:
     ValueError: a field that is out of range or does not fit the others.
   """
+  limits.check(config)
+
   # --- Mesh -----------------------------------------------------------------
   mesh = sharding.create_mesh(config.fsdp)
   if config.data.batch_size % mesh.size:
@@ -68,7 +67,6 @@ def build(config: ml_collections.ConfigDict) -> Run:
       f'data.batch_size {config.data.batch_size} must be a multiple of the '
       f'{mesh.size} devices.'
     )
-  _check_crop(config)
 
   # --- Network and state ----------------------------------------------------
   network = _network(config)
@@ -165,12 +163,6 @@ def _network(config) -> _Network:
   autoencoder = None
   if config.stage != 'autoencoder' and config.get('autoencoder_from'):
     autoencoder = read_autoencoder(config.autoencoder_from)
-  products = config.get('products', 'float32')
-  if products not in layers.PRODUCTS:
-    raise ValueError(
-      f'products must be {" or ".join(map(repr, layers.PRODUCTS))}, not '
-      f'{products!r}.'
-    )
   stage = stages.build(config, autoencoder)
   for quality in config.evaluation.qualities:
     if not 1 <= quality <= stage.num_levels:
@@ -228,16 +220,11 @@ def restore(config: ml_collections.ConfigDict, workdir):
   Raises:
     ValueError: workdir has no checkpoint, or one of another config.
   """
-  check_trained(config, workdir)
   network = _network(config)
+  check_trained(config, workdir, frozen_digests(config, network.stage))
   whole = sharding.replicated(sharding.create_mesh())
-  store = checkpoints.Checkpoints(checkpoint_folder(workdir))
-  with contextlib.closing(store):
+  with checkpoints.opened(checkpoint_folder(workdir)) as store:
     step = store.latest_step()
-    if step is None:
-      raise ValueError(
-        f'No checkpoint in {workdir}; train first, with --mode=train.'
-      )
     shardings = jax.tree.map(lambda _: whole, network.shapes)
     state = store.restore(step, _abstract(network.shapes, shardings))
   params = network.stage.exported(state.ema_params)
@@ -251,34 +238,50 @@ def check(config: ml_collections.ConfigDict, workdir) -> None:
     ValueError: a field that is out of range or does not fit the others, or a
       workdir whose run was trained as something else.
   """
-  _check_crop(config)
-  check_trained(config, workdir)
-  _network(config)
-
-
-def _check_crop(config):
-  if config.data.crop % 16:
-    raise ValueError(
-      f'data.crop {config.data.crop} must be a multiple of 16.'
-    )
+  limits.check(config)
   if config.data.resident:
     resident.check(
       config.data.resident, config.data.crop, config.data.min_scale
     )
+  stage = _network(config).stage
+  check_trained(config, workdir, frozen_digests(config, stage))
 
 
-def check_trained(config, workdir):
+def frozen_digests(config, stage) -> dict[str, str]:
+  """Digests of the networks that a stage is trained upon, by name."""
+  if stage.autoencoder is None:
+    return {}
+  found = {'autoencoder': stage.autoencoder.digest}
+  if config.stage == 'one_step' or (
+    config.stage == 'flow' and config.flow.reflow_steps
+  ):
+    found['flow'] = stage.autoencoder.decoder_digests['flow']
+  return found
+
+
+def check_trained(config, workdir, frozen: dict[str, str]):
   """Raises ValueError where the run was trained as something else.
 
   Shapes alone do not tell: the same network may have been trained with other
   noise, or on another autoencoder.
+
+  Args:
+    config: that the run is to be gone on with, or read.
+    workdir: of the run; a config that is not there is no error.
+    frozen: of frozen_digests, with that config.
   """
   path = epath.Path(workdir) / CONFIG
   if not path.exists():
-    return  # and no checkpoint either
+    return
   trained = json.loads(path.read_text())
   asked = json.loads(config.to_json_best_effort())
-  for name in _DECIDES:
+  names = list(_DECIDES)
+  if FROZEN in trained:
+    asked[FROZEN] = frozen
+    names.append(FROZEN)
+  else:  # of before digests were kept
+    names.append('autoencoder_from')
+  for name in names:
     before, now = trained.get(name), asked.get(name)
     if name == 'autoencoder' and before and now:
       before, now = _BEFORE | before, _BEFORE | now

@@ -117,6 +117,40 @@ def test_folder_leaves_out_what_the_box_holds_out(tmp_path):
 def test_folder_of_the_box_itself_is_its_training_part():
   found = {p.name for p in sources.folder(sources.BOX).paths}
   assert found == {p.name for p in sources.box('train').paths}
+  # To look at them, nothing is left out.
+  everything = sources.files(f'folder:{sources.BOX}')
+  assert len(everything) == len(_box_rows()) > len(found)
+
+
+def test_a_manifest_may_have_paths(tmp_path):
+  held_out = next(
+    r['original'] for r in _box_rows() if r['split'] == 'heldout'
+  )
+  for name in ('a/0.png', 'b/0.png', '1.png'):
+    _save(tmp_path / name)
+  rows = [
+    {'file': 'a/0.png', 'original': held_out, 'source': 'x'},
+    {'file': 'b/0.png', 'original': 'another.jpg', 'source': 'y'},
+    {'file': '1.png', 'original': held_out, 'source': 'z'},
+  ]
+  _write_manifest(tmp_path, rows)
+  source = sources.folder(tmp_path)
+  assert source.paths == [tmp_path / 'b/0.png'] and source.groups == ['y']
+  # Which of the two is meant?
+  _write_manifest(tmp_path, [rows[0] | {'file': '0.png'}])
+  with pytest.raises(ValueError, match="2 files are called '0.png'; paths"):
+    sources.folder(tmp_path)
+
+
+def test_a_manifest_of_other_pictures_is_no_license_to_train(tmp_path):
+  _save(tmp_path / '0.png')
+  row = {'file': 'crops/0.jpg', 'original': 'x', 'source': ''}
+  _write_manifest(tmp_path, [row])
+  with pytest.raises(ValueError, match='no row for any of the 1 pictures'):
+    sources.folder(tmp_path)
+  (tmp_path / 'MANIFEST.csv').write_text('name,original\n0.png,x\n')
+  with pytest.raises(ValueError, match='`file` is expected among them'):
+    sources.folder(tmp_path)
 
 
 def test_folder_with_nothing_left_says_so(tmp_path):
@@ -155,7 +189,9 @@ def test_cache_is_bounded(tmp_path, monkeypatch):
   for i in range(3):
     _save(tmp_path / f'{i}.png', i)
   one = 20 * 24 * 3
-  source = sources.Files(sorted(tmp_path.glob('*.png')), cache_bytes=2 * one)
+  source = sources.Files(
+    sorted(tmp_path.glob('*.png')), cache=sources.Cache(2 * one)
+  )
   first = [source[i]['image'] for i in range(3)]
   read = []
   decode = pictures.read_rgb
@@ -165,6 +201,18 @@ def test_cache_is_bounded(tmp_path, monkeypatch):
   again = [source[i]['image'] for i in range(3)]
   assert read == ['2.png']
   np.testing.assert_array_equal(first, again)
+
+
+def test_groups_share_one_cache(tmp_path):
+  for i in range(4):
+    _save(tmp_path / str(i) / '0.png', i)
+  one = 20 * 24 * 3
+  source = sources.folder(tmp_path)
+  parts = sources.Files(
+    source.paths, source.groups, sources.Cache(2 * one)
+  ).split_by_group()
+  kept = [part[0]['image'] is part[0]['image'] for part in parts]
+  assert kept == [True, True, False, False]
 
 
 # --- Names ------------------------------------------------------------------

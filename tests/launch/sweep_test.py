@@ -2,6 +2,7 @@
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -76,8 +77,19 @@ def test_missing_leaves_out_what_is_measured(capsys, tmp_path, monkeypatch):
   done.parent.mkdir(parents=True)
   done.write_text('{}')
   everything = _lines(capsys, 'gamma')
-  left = _lines(capsys, 'gamma', '--missing')
-  assert left == everything[1:]
+  # Its network is needed, and is not there.
+  assert _lines(capsys, 'gamma', '--missing') == everything
+  pathlib.Path('runs/sweeps/noise_shift_0.5/checkpoints/500').mkdir(
+    parents=True
+  )
+  assert _lines(capsys, 'gamma', '--missing') == everything[1:]
+  # Nothing needs it any more.
+  for line in everything[1:]:
+    out = pathlib.Path(line[-1])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text('{}')
+  shutil.rmtree('runs')
+  assert not _lines(capsys, 'gamma', '--missing')
 
 
 def test_either_mode_alone(capsys):

@@ -27,9 +27,13 @@ def there(tmp_path, monkeypatch):
   workdir = folder / 'workdir'
   _checkpoint(workdir, 5)
   _checkpoint(workdir, 7, 'new')
-  (workdir / 'config.json').write_text('{"source": "arrays:train.npz"}')
+  (workdir / 'config.json').write_text(
+    '{"data": {"source": "arrays:train.npz"}, "frozen": {"flow": "67e8"}}'
+  )
   (workdir / 'metrics.jsonl').write_text('{"step": 7}\n')
-  (folder / travel.PLAN).write_text('{"config": {"source": "folder:photos"}}')
+  (folder / travel.PLAN).write_text(
+    '{"config": {"data": {"source": "folder:photos"}}}'
+  )
   monkeypatch.chdir(folder)
   return folder
 
@@ -117,7 +121,9 @@ def test_what_comes_home_joins_the_run(there, tmp_path, capsys):
   assert (workdir / 'metrics.jsonl').read_text() == '{"step": 7}\n'
   # The data's name here, not there.
   config = json.loads((workdir / 'config.json').read_text())
-  assert config == {'source': 'folder:photos'}
+  assert config == {
+    'data': {'source': 'folder:photos'}, 'frozen': {'flow': '67e8'}
+  }
   assert len(list(workdir.iterdir())) == 3
 
   # A run that is as far is left as it is.
@@ -131,10 +137,14 @@ def test_another_run_is_not_joined(there, tmp_path, capsys):
   assert travel.main(['bring', str(tmp_path / 'parts')]) == 0
   workdir = tmp_path / 'home'
   workdir.mkdir()
-  (workdir / 'config.json').write_text('{"stage": "flow"}')
   arguments = ['home', str(tmp_path / 'parts'), '--workdir', str(workdir)]
-  assert travel.main(arguments) == 1
-  assert 'was trained with stage = flow, not None' in capsys.readouterr().err
+  for record, words in (
+    ('{"stage": "flow"}', 'was trained with stage = flow, not None'),
+    ('{"frozen": {"flow": "ce99"}}', 'with frozen.flow = ce99, not 67e8'),
+  ):
+    (workdir / 'config.json').write_text(record)
+    assert travel.main(arguments) == 1
+    assert words in capsys.readouterr().err
   assert [p.name for p in workdir.iterdir()] == ['config.json']
 
 

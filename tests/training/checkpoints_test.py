@@ -72,6 +72,27 @@ def test_round_trip_of_state_and_data(saved, source):
   np.testing.assert_array_equal(next(data)['image'], expected)
 
 
+def test_a_run_goes_on_with_another_number_of_processes(saved, source):
+  folder, expected = saved
+  place = folder / '3' / 'data'
+  (place / 'process_0-of-1.json').rename(place / 'process_3-of-4.json')
+  store = checkpoints.Checkpoints(folder)
+  data = _batches(source)
+  store.restore(3, _abstract(_state(), sharding.create_mesh()), data)
+  store.close()
+  np.testing.assert_array_equal(next(data)['image'], expected)
+
+
+def test_reading_makes_nothing(tmp_path):
+  for folder in (tmp_path / 'none', tmp_path):
+    with (
+      pytest.raises(ValueError, match='No checkpoint in .*train first'),
+      checkpoints.opened(folder),
+    ):
+      pass
+  assert not list(tmp_path.iterdir())
+
+
 def test_state_alone(saved):
   folder, _ = saved
   store = checkpoints.Checkpoints(folder)

@@ -1,0 +1,51 @@
+import pytest
+
+from configs import autoencoder, diffusion, flow, one_step
+from gdc.training import limits, runs
+
+
+def _with(name, value):
+  config = flow.get_config('tiny')
+  config.unlock()
+  config.update_from_flattened_dict({name: value})
+  return config
+
+
+@pytest.mark.parametrize('module', [autoencoder, diffusion, flow, one_step])
+@pytest.mark.parametrize('variant', ['default', 'tiny', 'paper'])
+def test_configs_of_the_box_are_within(module, variant):
+  if (module, variant) != (one_step, 'paper'):  # there is none
+    limits.check(module.get_config(variant))
+
+
+@pytest.mark.parametrize('name, value, words', [
+  ('checkpoints_kept', 0, '1 or more, not 0'),
+  ('log_every', 0, '1 or more, not 0'),
+  ('steps', 0, '1 or more, not 0'),
+  ('data.crop', 0, '16 or more, not 0'),
+  ('data.crop', 40, '40 must be a multiple of 16'),
+  ('data.min_scale', 0.0, 'above 0, at most 1, not 0.0'),
+  ('data.min_scale', 1.5, 'above 0, at most 1, not 1.5'),
+  ('flow.reflow_steps', -1, '0 or more, not -1'),
+  ('optimizer.clip', 0.0, 'above 0, not 0.0'),
+  ('optimizer.ema_decay', 1.0, '0 or more, below 1, not 1.0'),
+  ('optimizer.learning_rate', float('nan'), 'above 0, not nan'),
+  ('dtype', 'float16', "'float32' or 'bfloat16', not 'float16'"),
+  ('products', 'float16', "'float32' or 'bfloat16', not 'float16'"),
+  ('evaluation.qualities', (), 'is empty'),
+  ('evaluation.source', 'tfds:a', "must be box:heldout .* not 'tfds:a'"),
+])
+def test_a_field_out_of_range_is_named(name, value, words):
+  config = _with(name, value)
+  for check in (limits.check, runs.build, lambda c: runs.check(c, 'none')):
+    with pytest.raises(ValueError, match=f'{name} .*{words}'):
+      check(config)
+
+
+@pytest.mark.parametrize('name, value', [
+  ('data.min_scale', 1.0), ('optimizer.clip', float('inf')),
+  ('optimizer.ema_decay', 0.0), ('optimizer.decay_fraction', 1.0),
+  ('evaluation.max_images', 0), ('flow.reflow_steps', 0),
+])
+def test_the_ends_of_ranges_are_within(name, value):
+  limits.check(_with(name, value))
