@@ -23,6 +23,11 @@ def compress(arguments, report: jobs.Report) -> int:
     arguments.inputs, arguments.output, pictures.read_suffixes(), '.gdc',
     arguments.force,
   )
+  for job in todo:
+    if job.target and job.target.suffix.lower() in pictures.suffixes():
+      raise CliError(
+        f'{job.target}: the output is no such picture; .gdc is its ending.'
+      )
   _say_skipped(report, skipped, 'no picture by their names')
   codec = _load(arguments.model, score_decoders=False)
 
@@ -73,17 +78,21 @@ def decompress(arguments, report: jobs.Report) -> int:
   decoder = arguments.decoder or (
     'flow' if 'flow' in codec.decoders else 'mse'
   )
+  codec.check_decoder(
+    decoder, arguments.steps, arguments.seed, arguments.realism
+  )
 
   def work(job):
     data = _read(job)
     header, _, checksum = bitstream.unpack(data)
+    ending = suffix if job.target is None else job.target.suffix
+    pictures.check_size(header.width, header.height, ending)
     own_seed = checksum if header.seed is None else header.seed
     icc, header = header.icc, None  # an alpha plane may be large
     pixels = codec.decompress(
       data, decoder, arguments.steps, arguments.seed, arguments.realism
     )
     height, width, channels = pixels.shape
-    ending = suffix if job.target is None else job.target.suffix
     fitted = pictures.fit(pixels, ending, icc)
     encoded = pictures.encode(fitted.pixels, ending, fitted.icc)
     jobs.write(job.target, encoded, arguments.force)

@@ -9,6 +9,8 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Sequence
@@ -178,13 +180,21 @@ def write(target: pathlib.Path | None, data: bytes, force: bool = False):
   try:
     with os.fdopen(handle, 'wb') as f:
       f.write(data)
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(temporary, 0o666 & ~umask)
+    os.chmod(temporary, _mode(target))
     _publish(temporary, target, force)
   except BaseException:
-    os.unlink(temporary)
+    with contextlib.suppress(FileNotFoundError):  # it has its name already
+      os.unlink(temporary)
     raise
+
+
+def _mode(target: pathlib.Path) -> int:
+  """Permissions: of the file that is replaced, or as of any new one."""
+  with contextlib.suppress(FileNotFoundError):
+    return stat.S_IMODE(target.stat().st_mode)
+  umask = os.umask(0)
+  os.umask(umask)
+  return 0o666 & ~umask
 
 
 def _publish(temporary: str, target: pathlib.Path, force: bool):
@@ -239,7 +249,9 @@ class Report:
     if self._as_json:
       record = {'input': name, 'error': message}
       self._print(json.dumps(record), self._out)
-    elif name and name not in message:
+    elif name and not re.search(
+      rf'(?<![\w./-]){re.escape(name)}(?![\w/-])', message
+    ):
       self.notice(f'{name}: {message}')
     else:
       self.notice(message)

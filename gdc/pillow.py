@@ -16,6 +16,10 @@ Opening gives the size, the mode (L, LA, RGB or RGBA, as it was saved) and in
 `info`: quality, bpp, model_digest (8 hex digits) and, if there is one,
 icc_profile.
 
+Saving over a file that is there loses it where the options are refused, such as
+a quality of 75 or a target that can not be met: Pillow empties the file before
+any plugin is asked. Save under another name and rename.
+
 Saving takes modes L, LA, RGB and RGBA as they are, and 1, P, PA and RGBX, which
 become one of them without loss; others raise OSError, as everywhere in Pillow.
 Transparency is kept; an EXIF orientation is not, so apply
@@ -34,6 +38,7 @@ are damaged, when it is loaded if it is of another model. What does not start as
 a gdc file is none of this plugin's, and Pillow raises UnidentifiedImageError.
 """
 import functools
+import math
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -94,6 +99,13 @@ class GdcImageFile(ImageFile.ImageFile):
       header, _, _ = bitstream.unpack(data, most)
     except bitstream.BitstreamError as e:
       raise GdcError(str(e)) from e
+    # What is decoded has sides of whole latents: of a row, sixteen rows.
+    whole = math.prod(-(-n // 16) * 16 for n in (header.width, header.height))
+    if whole > 2 * most:
+      raise GdcError(
+        f'too large: {header.width} x {header.height} pixels take the latents '
+        f'of {whole}, where {most} are allowed'
+      )
     self._data = data
     self._size = header.width, header.height
     self._mode = 'L' if header.grey else 'RGB'

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image, ImageCms
 
 import gdc
-from gdc import cli, commands
+from gdc import cli, commands, jobs
 from gdc.codec import bitstream, programs
+from gdc.data import pictures
 
 PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'command_line.md'
 
@@ -415,12 +416,48 @@ def test_damaged_files_leave_no_output(photo, model, tmp_path, capsys):
   assert not back.exists()
 
 
-def test_interruption(photo, model, monkeypatch):
+@pytest.mark.parametrize('where, name', [
+  (commands, '_load'), (jobs.os, 'chmod'), (jobs, '_publish'),
+])
+def test_interruption(photo, model, monkeypatch, where, name):
   def interrupt(*arguments, **options):
     raise KeyboardInterrupt
-  monkeypatch.setattr(commands, '_load', interrupt)
+  monkeypatch.setattr(where, name, interrupt)
   assert run('compress', photo, *model) == 130
-  assert not photo.with_suffix('.gdc').exists()
+  assert [p.name for p in photo.parent.iterdir()] == [photo.name]
+
+
+def test_an_output_that_is_no_such_picture_is_refused(
+  photo, model, tmp_path, capsys
+):
+  other = tmp_path / 'other.JPG'
+  other.write_bytes(b'mine')
+  assert 'other.JPG: the output is no such picture' in _fails(
+    capsys, 'compress', photo, '-o', other, '--force', *model
+  )
+  assert other.read_bytes() == b'mine'
+
+
+def test_what_no_file_can_have_is_said_once_and_first(
+  photo, model, codec, tmp_path, monkeypatch, capsys
+):
+  out = tmp_path / 'a.gdc'
+  run('compress', photo, '-o', out, *model)
+  capsys.readouterr()
+
+  def never(*arguments, **options):
+    raise AssertionError('nothing is to be decoded')
+  monkeypatch.setattr(type(codec), 'decompress', never)
+  monkeypatch.setattr(codec, 'decoders', ('mse', 'flow'))
+  said = _fails(
+    capsys, 'decompress', out, '-o', tmp_path / 'b.png', '--decoder',
+    'diffusion', *model,
+  )
+  assert 'has no decoder' in said and 'a.gdc' not in said
+  monkeypatch.setattr(pictures, '_MOST_PIXELS', {'WEBP': 20})
+  assert 'a.gdc: 34 x 21 pixels are more than WEBP holds, 20 a side' in _fails(
+    capsys, 'decompress', out, '-o', tmp_path / 'b.webp', *model
+  )
 
 
 def test_memory_that_runs_out_is_one_line(photo, model, monkeypatch, capsys):

@@ -153,6 +153,11 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   os.umask(umask)
   assert target.stat().st_mode & 0o777 == 0o666 & ~umask
 
+  # What is replaced keeps its permissions.
+  target.chmod(0o600)
+  jobs.write(target, b'first', force=True)
+  assert target.stat().st_mode & 0o777 == 0o600
+
   def fail(*arguments):
     raise OSError('disk full')
   monkeypatch.setattr(os, 'replace', fail)
@@ -244,8 +249,14 @@ def test_errors_name_their_input_once(capsys):
   error.add_note('some\nadvice')
   report.error(error, 'b.png')
   report.error(MemoryError())
+  # A short name is not what occurs in some word by chance.
+  report.error(ValueError('damaged: a part'), 'dam')
+  report.error(ValueError('damaged in b/a.png'), 'a.png')
+  report.error(ValueError('damaged: a.png'), 'a.png')
   assert capsys.readouterr().err.splitlines() == [
     'gdc: a.png is bad', 'gdc: b.png: some advice', 'gdc: MemoryError',
+    'gdc: dam: damaged: a part', 'gdc: a.png: damaged in b/a.png',
+    'gdc: damaged: a.png',
   ]
 
 

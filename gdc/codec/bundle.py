@@ -192,7 +192,7 @@ def _make_tables(params, num_levels: int) -> tables.Tables:
 
 
 def save(bundle: Bundle, folder) -> pathlib.Path:
-  """Writes a bundle as a folder, whole or not at all; replaces an old one."""
+  """Writes a bundle, whole or not at all; two renames replace an old one."""
   folder = pathlib.Path(folder).absolute()
   folder.parent.mkdir(parents=True, exist_ok=True)
   temporary = pathlib.Path(

@@ -8,6 +8,7 @@ kind of machine; by how much it differs has not been measured.
 The networks, which see pictures of any size tile by tile, are in networks.py.
 """
 import functools
+import numbers
 
 import numpy as np
 
@@ -107,10 +108,9 @@ class Codec:
     )
     if target_bpp is not None:
       target_bytes = int(min(target_bpp * height * width / 8, 2**62))
-    # All that is not payload; the same at every quality.
-    overhead = 0 if target_bytes is None else len(
-      bitstream.pack(header(quality_index=0), b'')
-    )
+    # All that is not payload; the same at every quality. What is wrong with it
+    # is said before the networks run.
+    overhead = len(bitstream.pack(header(quality_index=0), b''))
     if target_bytes is not None:
       positions = -(-height // STRIDE) * -(-width // STRIDE)
       index = rate_control.guess_index(
@@ -126,30 +126,39 @@ class Codec:
       )
     else:
       index = bitstream.quality_to_index(quality, tables.num_qualities)
-    features = self._networks.analyse(
-      image, bitstream.index_to_quality(index)
-    )
 
-    def symbols(i):
+    def analyse(i):
+      return self._networks.analyse(image, bitstream.index_to_quality(i))
+
+    def symbols(features, i):
       return self._quantise(features, bitstream.index_to_quality(i))
 
-    def payload(i):
+    def payload(features, i):
       coded = prediction.to_differences(
-        symbols(i), len(features), self.bundle.predicted_channels
+        symbols(features, i), len(features), self.bundle.predicted_channels
       )
       return range_coder.encode(coded, tables, i)
 
     if target_bytes is not None:
-      index = rate_control.largest_within(
-        lambda i: overhead + len(payload(i)), tables.num_qualities,
-        target_bytes,
+      features, index = rate_control.search(
+        analyse, lambda features: rate_control.largest_within(
+          lambda i: overhead + len(payload(features, i)),
+          tables.num_qualities, target_bytes,
+        ), index, 0,
       )
     elif min_psnr is not None:
-      index = rate_control.smallest_above(
-        lambda i: self._psnr(image, symbols(i), header(quality_index=i)),
-        tables.num_qualities, min_psnr,
+      features, index = rate_control.search(
+        analyse, lambda features: rate_control.smallest_above(
+          lambda i: self._psnr(
+            image, symbols(features, i), header(quality_index=i)
+          ), tables.num_qualities, min_psnr,
+        ), index, tables.num_qualities - 1,
       )
-    return bitstream.pack(header(quality_index=index), payload(index))
+    else:
+      features = analyse(index)
+    return bitstream.pack(
+      header(quality_index=index), payload(features, index)
+    )
 
   def encode(self, image: np.ndarray, quality: float) -> np.ndarray:
     """The integer latents of a picture.
@@ -238,7 +247,7 @@ class Codec:
       BitstreamError: the file is damaged, or of another model or version.
       ValueError: the model has no such decoder, or a value is out of range.
     """
-    self._check_decoder(decoder, steps, seed, realism)
+    self.check_decoder(decoder, steps, seed, realism)
     decoder, steps = self.resolve(decoder, steps)
     latents, header, own_seed = self.read(data)
     quality = bitstream.index_to_quality(header.quality_index)
@@ -321,16 +330,20 @@ class Codec:
     )
     return self.bundle.tables.ideal_bits(symbols, header.quality_index)
 
-  def _check_decoder(self, decoder, steps, seed, realism):
+  def check_decoder(self, decoder, steps=None, seed=None, realism=1.0):
+    """Raises ValueError unless `decompress` takes these."""
     if decoder not in self.decoders:
       raise ValueError(
         f'Model {self.name!r} has no decoder {decoder!r}; it has '
         f'{", ".join(self.decoders)}.'
       )
     most = 1 if decoder == 'one_step' else decoders.MAX_STEPS
-    if steps is not None and not 1 <= steps <= most:
+    if steps is not None and not (
+      isinstance(steps, numbers.Integral) and 1 <= steps <= most
+    ):
       raise ValueError(
-        f'steps of {decoder} must be from 1 to {most}, not {steps}.'
+        f'steps of {decoder} must be a whole number from 1 to {most}, not '
+        f'{steps}.'
       )
     if seed is not None:
       _check_seed(seed)
@@ -350,8 +363,10 @@ def load(name_or_path='lean', score_decoders: bool = True) -> Codec:
 
 
 def _check_seed(seed):
-  if not 0 <= seed < 2**32:
-    raise ValueError(f'seed must be from 0 to 2^32 - 1, not {seed}.')
+  if not (isinstance(seed, numbers.Integral) and 0 <= seed < 2**32):
+    raise ValueError(
+      f'seed must be a whole number from 0 to 2^32 - 1, not {seed}.'
+    )
 
 
 def _grid_size(header) -> tuple[int, int]:

@@ -30,6 +30,7 @@ _PACKAGE = pathlib.Path(__file__).parents[1]
 _ROOMS = ('codec', 'models', 'processes')
 _DIGEST_BYTES = 32
 _MOST_PROGRAMS = 64  # that are kept, of some 300 KB each
+_MOST_OF_JAX = 512  # of those that jax keeps, some for each size of pictures
 _folder: pathlib.Path | None = None
 
 
@@ -48,10 +49,14 @@ def keep(folder=None):
     # A user without a home keeps none.
     folder = '' if cache.startswith('~') else os.path.join(cache, 'gdc')
   _folder = pathlib.Path(folder) / 'programs' if folder else None
-  if folder and not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
-    jax.config.update(
-      'jax_compilation_cache_dir', os.path.join(folder, 'xla')
-    )
+  if not folder or os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+    return
+  own = pathlib.Path(folder) / 'xla'
+  with contextlib.suppress(OSError):  # then jax keeps nothing
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _is_ours(own):
+      _prune(own, _MOST_OF_JAX)
+      jax.config.update('jax_compilation_cache_dir', str(own))
 
 
 def build(name: str, make, arguments, record, devices=None) -> Callable:
@@ -77,7 +82,7 @@ def build(name: str, make, arguments, record, devices=None) -> Callable:
   )
   devices = jax.local_devices()[:1] if devices is None else list(devices)
   if _folder is None:
-    return jax.jit(make()).lower(*shapes).compile()
+    return _compile(make, shapes)
   trees = jax.tree.structure((shapes, {})), jax.tree.structure(0)
   described = [str(s) for s in jax.tree.leaves(shapes)] + [str(trees[0])]
   described += [f'device {d.id}' for d in devices]
@@ -88,7 +93,7 @@ def build(name: str, make, arguments, record, devices=None) -> Callable:
 
   def compile_and_store():
     with _without_jax_cache():
-      program = jax.jit(make()).lower(*shapes).compile()
+      program = _compile(make, shapes)
     _write(path, program)
     return program
 
@@ -115,6 +120,24 @@ class _Stored:
     return result
 
 
+def _compile(make, shapes):
+  # With 64-bit types, where someone has turned them on, a program would not
+  # give the same values.
+  with _set('jax_enable_x64', False):
+    return jax.jit(make()).lower(*shapes).compile()
+
+
+@contextlib.contextmanager
+def _set(name: str, value):
+  """Gives a setting of jax a value for a while."""
+  before = getattr(jax.config, name)
+  jax.config.update(name, value)
+  try:
+    yield
+  finally:
+    jax.config.update(name, before)
+
+
 @contextlib.contextmanager
 def _without_jax_cache():
   """Keeps jax's own cache of compiled programs out of it.
@@ -122,15 +145,12 @@ def _without_jax_cache():
   On CPU, a program that came out of that cache can be run, but what is
   serialized from it lacks its code.
   """
-  name = 'jax_enable_compilation_cache'
-  before = getattr(jax.config, name)
-  jax.config.update(name, False)
-  compilation_cache.reset_cache()  # it has looked at the setting already
-  try:
-    yield
-  finally:
-    jax.config.update(name, before)
-    compilation_cache.reset_cache()
+  with _set('jax_enable_compilation_cache', False):
+    compilation_cache.reset_cache()  # it has looked at the setting already
+    try:
+      yield
+    finally:
+      compilation_cache.reset_cache()
 
 
 def _read(path: pathlib.Path, trees, devices):
@@ -141,6 +161,7 @@ def _read(path: pathlib.Path, trees, devices):
     digest, payload = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
     if hashlib.sha256(payload).digest() != digest:
       return None
+    os.utime(path)  # what is used is kept
     return serialize_executable.deserialize_and_load(
       payload, *trees, execution_devices=devices
     )
@@ -160,7 +181,7 @@ def _write(path: pathlib.Path, program):
     with os.fdopen(handle, 'wb') as f:
       f.write(hashlib.sha256(payload).digest() + payload)
     os.replace(temporary, path)
-    _prune(path.parent)
+    _prune(path.parent, _MOST_PROGRAMS)
   except Exception:
     _remove(temporary)
   except BaseException:
@@ -174,10 +195,10 @@ def _remove(temporary):
       os.unlink(temporary)
 
 
-def _prune(folder: pathlib.Path):
-  """Removes the oldest programs: other versions leave theirs behind."""
+def _prune(folder: pathlib.Path, most: int):
+  """Removes what was not used for longest: other versions leave theirs."""
   found = [(p.stat().st_mtime, p) for p in folder.iterdir()]
-  for _, path in sorted(found)[:-_MOST_PROGRAMS]:
+  for _, path in sorted(found)[:-most]:
     path.unlink(missing_ok=True)
 
 

@@ -1,19 +1,57 @@
 """From what a user wants to the quality that gives it: bisection.
 
 Every probe is coded in earnest, or decoded, so what is promised is kept. The
-encoder's network is not run again: all qualities are tried on the same
+encoder's network is not run for each: all qualities are tried on the same
 features, with other gains. Features that were made for one
 quality serve another a little less well, so the quality is guessed first: on
 ten photographs, rate + lambda * distortion was at most 1.0 % worse where the
-guess was one level off (docs/training.md, "Trials").
+guess was one level off (docs/training.md, "Trials"). Where it was further off,
+the network is run again.
 """
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
+
+NEAR = 16  # indices of quality, one level: features serve so far
+Features = TypeVar('Features')
 
 
 class RateError(ValueError):
   """No quality of the model gives what was asked for."""
+
+
+def search(
+  analyse: Callable[[int], Features], find: Callable[[Features], int],
+  guess: int, end: int,
+) -> tuple[Features, int]:
+  """The quality index that meets a target, and features that were made near it.
+
+  Args:
+    analyse: quality index -> features made for it.
+    find: features -> quality index; raises RateError where none meets it.
+    guess: where to begin.
+    end: the index at which the target is easiest to meet: it is not refused
+      before features made for that one were tried.
+
+  Raises:
+    RateError: as `find` does.
+  """
+  index, tried = guess, []
+  while True:
+    tried.append(index)
+    features = analyse(index)
+    try:
+      found = find(features)
+    except RateError:
+      if end in tried:
+        raise
+      found = end
+    else:
+      if abs(found - index) <= NEAR or len(tried) > 1:
+        return features, found
+    del features  # those of a large picture are large
+    index = found
 
 
 def guess_index(tables, target_bits: float, num_positions: int) -> int:

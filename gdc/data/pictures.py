@@ -27,6 +27,7 @@ _WRITES = {
   'BMP': {},
   'PPM': {},
 }
+_MOST_PIXELS = {'JPEG': 65_500, 'WEBP': 16_383}  # a side
 _WITHOUT_ALPHA = ('JPEG', 'BMP', 'PPM')
 _WITHOUT_PROFILE = ('BMP', 'PPM')
 # The mode that samples are taken from, by Pillow's; RGB from all others.
@@ -304,6 +305,16 @@ def encode(pixels: np.ndarray, suffix: str, icc: bytes = b'') -> bytes:
       f'{width} x {height} pixels cannot be written as {name}: {e}'
     ) from e
   return out.getvalue()
+
+
+def check_size(width: int, height: int, suffix: str) -> None:
+  """Raises PictureError where a format can not hold so many pixels a side."""
+  name = format_of(suffix)
+  most = _MOST_PIXELS.get(name, max(width, height))
+  if max(width, height) > most:
+    raise PictureError(
+      f'{width} x {height} pixels are more than {name} holds, {most} a side.'
+    )
 
 
 def format_of(suffix: str) -> str:

@@ -45,11 +45,12 @@ def normal(key: jax.Array, shape, origin=(0, 0), extent=None) -> jax.Array:
       k = key
       for place in (example, top + row, left + column):
         k = jax.random.fold_in(k, place)
-      return jax.random.normal(k, (CELL, CELL, c))
+      return jax.random.normal(k, (CELL, CELL, c), jnp.float32)
 
     return jax.lax.dynamic_update_slice(
       out, jax.vmap(cell)(jnp.arange(b)), (0, row * CELL, column * CELL, 0)
     )
 
-  out = jnp.zeros((b, -(-h // CELL) * CELL, -(-w // CELL) * CELL, c))
+  rounded = (-(-n // CELL) * CELL for n in (h, w))
+  out = jnp.zeros((b, *rounded, c), jnp.float32)
   return jax.lax.fori_loop(0, down * across, turn, out)[:, :h, :w]

@@ -190,9 +190,10 @@ def ddpm(
   # Where a grid's last levels are so near as to be the same, next to nothing.
   added = jnp.maximum(-jnp.expm1(log_snr_t - log_snr_s), _TINY)
   weight_z = alpha_t / alpha_s * sigma_s**2 / sigma_t**2
+  # Logarithms are added: their products may be too small for a float32.
   log_variance = (
-    gamma * jnp.log(added * sigma_t**2)
-    + (1 - gamma) * jnp.log(added * sigma_s**2)
+    jnp.log(added) + gamma * jax.nn.log_sigmoid(-log_snr_t)
+    + (1 - gamma) * jax.nn.log_sigmoid(-log_snr_s)
   )
   on_z, on_x, on_noise = (
     schedules.per_example(a, z)

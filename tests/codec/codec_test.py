@@ -315,7 +315,7 @@ def test_a_flow_of_one_step_is_the_one_step_decoder(with_one_step, codec):
       both.decompress(data, 'flow', steps=steps),
       codec.decompress(data, 'flow', steps=steps),
     )
-  with pytest.raises(ValueError, match='one_step must be from 1 to 1, not 2'):
+  with pytest.raises(ValueError, match='one_step must be a whole number from 1 to 1, not 2'):
     both.decompress(data, 'one_step', steps=2)
 
 
@@ -405,6 +405,32 @@ def test_the_network_runs_once_for_a_target(lean, photograph, monkeypatch):
   lean.compress(photograph, target_bytes=15_000)
   lean.compress(photograph, min_psnr=30)
   assert len(calls) == 2
+
+
+def test_the_network_runs_again_where_the_guess_was_far_off(
+  lean, monkeypatch
+):
+  """Noise takes many times the bits of a photograph at any quality."""
+  analyse, at = lean._networks.analyse, []
+  monkeypatch.setattr(
+    lean._networks, 'analyse',
+    lambda image, quality: at.append(quality) or analyse(image, quality),
+  )
+  image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+  data = lean.compress(image, target_bytes=2_500)
+  found = bitstream.index_to_quality(bitstream.unpack(data)[0].quality_index)
+  assert len(data) <= 2_500 and abs(at[0] - found) > 1
+  # What is coded is what the found quality's own features give, or next to it.
+  assert len(at) == 2 and abs(at[1] - found) <= 1
+
+
+def test_a_target_that_the_ends_meet_is_not_refused(lean):
+  image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+  smallest, best = (lean.compress(image, quality) for quality in (1, 6))
+  assert lean.compress(image, target_bytes=len(smallest)) == smallest
+  error = lean.decompress(best, 'mse').astype(float) - image
+  psnr = 10 * np.log10(255**2 / np.mean(error**2))
+  assert lean.compress(image, min_psnr=psnr - 1e-9) == best
 
 
 def test_a_target_costs_next_to_nothing_over_its_quality(lean, photograph):
@@ -598,6 +624,24 @@ def test_latents_do_not_depend_on_threads_flags_or_types(
   )
 
 
+@pytest.mark.parametrize('decoder', ['mse', 'flow', 'diffusion'])
+def test_pictures_do_not_depend_on_64_bit_types(
+  codec, tiny_bundle_path, decoder
+):
+  data = codec.compress(_image(64, 80), 5)
+  expected = codec.decompress(data, decoder, steps=2)
+  before = jax.config.jax_enable_x64
+  jax.config.update('jax_enable_x64', True)
+  try:
+    again = gdc.load(str(tiny_bundle_path))
+    assert again.compress(_image(64, 80), 5) == data
+    np.testing.assert_array_equal(
+      again.decompress(data, decoder, steps=2), expected
+    )
+  finally:
+    jax.config.update('jax_enable_x64', before)
+
+
 def test_latents_do_not_depend_on_the_networks_type(codec, tiny_bundle):
   """Encoded with bfloat16 products, they are others; read, they are those."""
   image = _image(64, 80)
@@ -610,6 +654,7 @@ def test_latents_do_not_depend_on_the_networks_type(codec, tiny_bundle):
     method='encode',
   )
   latents = np.rint(np.asarray(y[0], np.float32)).astype(np.int32)
+  assert (latents != codec.encode(image, 5)).any()
   symbols = np.moveaxis(latents, -1, 0).reshape(latents.shape[-1], -1)
   header = bitstream.Header(80, 64, 64, bytes.fromhex(codec.digest[:8]))
   coded = prediction.to_differences(

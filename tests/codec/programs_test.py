@@ -139,9 +139,38 @@ def test_a_full_disk_is_no_error_and_leaves_nothing(folder, monkeypatch):
 
 def test_the_oldest_programs_go(folder, monkeypatch):
   monkeypatch.setattr(programs, '_MOST_PROGRAMS', 2)
-  for record in range(4):
-    _build(record)
-  assert len(list(folder.iterdir())) == 2
+  _build(1)
+  first, = folder.iterdir()
+  os.utime(first, (1, 1))
+  _build(2)
+  _build(1)  # used: it is no longer the oldest
+  for path in {*folder.iterdir()} - {first}:
+    os.utime(path, (2, 2))
+  _build(3)
+  assert len(list(folder.iterdir())) == 2 and first.exists()
+
+
+def test_what_jax_keeps_is_ours_alone_and_bounded(tmp_path, monkeypatch):
+  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+  monkeypatch.setattr(programs, '_folder', None)
+  monkeypatch.setattr(programs, '_MOST_OF_JAX', 2)
+  before, own = jax.config.jax_compilation_cache_dir, tmp_path / 'xla'
+  try:
+    own.mkdir()
+    own.chmod(0o777)  # somebody's: what is read there can run code
+    programs.keep(tmp_path)
+    assert jax.config.jax_compilation_cache_dir == before
+    own.rmdir()
+    programs.keep(tmp_path)
+    assert jax.config.jax_compilation_cache_dir == str(own)
+    assert own.stat().st_mode & 0o777 == 0o700
+    for i in range(4):
+      (own / f'{i}').write_text('')
+      os.utime(own / f'{i}', (i, i))
+    programs.keep(tmp_path)
+    assert sorted(p.name for p in own.iterdir()) == ['2', '3']
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before)
 
 
 @pytest.mark.parametrize('damage', ['flip', 'cut', 'empty', 'pickle'])

@@ -149,8 +149,13 @@ def test_without_noise_the_flow_cannot_split():
   # r_t = t r_1 tells the values apart as soon as t > 0, but every path starts
   # in the same point: whatever the velocity, they stay together.
   start = flow.source(normal(7, 100, 1), 0.0)
-  end = euler(lambda r, t: MEAN + jnp.sin(r), start, 8)
-  assert len(np.unique(end)) == 1
+  def split(r, t):
+    return MEAN + jnp.sin(r)
+
+  assert len(np.unique(euler(split, start, 8))) == 1
+  # A start of its own for each keeps them apart.
+  apart = euler(split, flow.source(normal(7, 100, 1), 1e-3), 8)
+  assert len(np.unique(apart)) == 100
 
 
 @pytest.mark.parametrize('source_noise', [0.5, 1.0])
