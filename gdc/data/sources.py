@@ -24,7 +24,7 @@ import secrets
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -107,6 +107,18 @@ def box(split: str) -> Files:
     raise ValueError(f"box split must be 'train' or 'heldout', not {split!r}.")
   rows = [r for r in _box_manifest() if r['split'] == split]
   return Files([BOX / r['file'] for r in rows], [r['source'] for r in rows])
+
+
+def num_originals(names: Iterable[str]) -> int:
+  """Of how many photographs these crops in the box are.
+
+  Args:
+    names: of files, without endings; others are photographs of their own.
+  """
+  originals = {
+    pathlib.Path(row['file']).stem: row['original'] for row in _box_manifest()
+  }
+  return len({originals.get(name, name) for name in names})
 
 
 def box_images(split: str) -> Iterator[tuple[str, np.ndarray]]:

@@ -38,7 +38,7 @@ from gdc.evaluation import distortion
 
 
 class Baseline(NamedTuple):
-  """A codec and the integer qualities it takes.
+  """A codec and the qualities it takes.
 
   Attributes:
     format: of the file.
@@ -53,6 +53,9 @@ class Baseline(NamedTuple):
     write: (uint8 [height, width, 3], quality) -> bytes of the whole file.
     check: returns encoder and package with their versions; raises RuntimeError
       where they are not installed.
+    finest: difference of qualities; all are multiples of it. That of jp2 is
+      below 1, where a whole dB is a tenth of the bytes; parts of those of webp
+      and jxl change files by no more than chance.
   """
 
   format: str
@@ -60,21 +63,23 @@ class Baseline(NamedTuple):
   highest: int
   sweep: tuple[int, ...]
   settings: str
-  write: Callable[[np.ndarray, int], bytes]
+  write: Callable[[np.ndarray, float], bytes]
   check: Callable[[], str]
+  finest: float = 1
 
 
-def encode(name: str, image: np.ndarray, quality: int) -> bytes:
+def encode(name: str, image: np.ndarray, quality: float) -> bytes:
   """Encodes a picture; the same bytes whenever versions are the same.
 
   Args:
     name: a key of BASELINES.
     image: uint8 [height, width, 3].
-    quality: an integer on the encoder's own scale, from the baseline's lowest
-      to its highest. The scales do not compare. That of jp2 is the PSNR in dB
-      that OpenJPEG aims at: at one quality a hard picture takes many times
-      the bits of an easy one, which costs jp2 some of its mean PSNR at a mean
-      rate. At equal bytes, picture by picture, it is judged as all others.
+    quality: on the encoder's own scale, from the baseline's lowest to its
+      highest, a multiple of its finest. The scales do not compare. That of jp2
+      is the PSNR in dB that OpenJPEG aims at: at one quality a hard picture
+      takes many times the bits of an easy one, which costs jp2 some of its mean
+      PSNR at a mean rate. At equal bytes, picture by picture, it is judged as
+      all others.
 
   Returns:
     The file's bytes.
@@ -85,14 +90,15 @@ def encode(name: str, image: np.ndarray, quality: int) -> bytes:
   """
   baseline = _baseline(name)
   distortion.check_image(image)
-  if int(quality) != quality or not (
+  if quality % baseline.finest or not (
     baseline.lowest <= quality <= baseline.highest
   ):
     raise ValueError(
-      f'quality is {quality}: an integer from {baseline.lowest} to '
-      f'{baseline.highest} is expected for {name}'
+      f'quality is {quality}: a multiple of {baseline.finest} from '
+      f'{baseline.lowest} to {baseline.highest} is expected for {name}'
     )
-  return baseline.write(np.ascontiguousarray(image), int(quality))
+  quality = int(quality) if quality == int(quality) else float(quality)
+  return baseline.write(np.ascontiguousarray(image), quality)
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -136,12 +142,12 @@ def library(name: str) -> str:
 
 def at_most_bytes(
   name: str, image: np.ndarray, max_bytes: int
-) -> tuple[bytes, int]:
+) -> tuple[bytes, float]:
   """The best file of at most max_bytes, or else the smallest.
 
-  By bisection over the quality. Sizes grow with it but for rare dents, at which
-  a quality next to the best may be returned; the limit holds wherever the
-  lowest quality keeps it.
+  By bisection over the quality, as finely as the encoder has it. Sizes grow
+  with it but for rare dents, at which a quality next to the best may be
+  returned; the limit holds wherever the lowest quality keeps it.
 
   Args:
     name: a key of BASELINES.
@@ -157,38 +163,40 @@ def at_most_bytes(
     RuntimeError: the encoder is not installed.
   """
   baseline = _baseline(name)
-  low, high = baseline.lowest, baseline.highest
-  data = encode(name, image, low)
+  low, data = 0, encode(name, image, baseline.lowest)
+  high = round((baseline.highest - baseline.lowest) / baseline.finest)
   if len(data) > max_bytes:
-    return data, low
+    return data, baseline.lowest
   while low < high:
     middle = (low + high + 1) // 2
-    candidate = encode(name, image, middle)
+    candidate = encode(
+      name, image, baseline.lowest + middle * baseline.finest
+    )
     if len(candidate) <= max_bytes:
       low, data = middle, candidate
     else:
       high = middle - 1
-  return data, low
+  return data, baseline.lowest + low * baseline.finest
 
 
 # --- Encoders ---------------------------------------------------------------
 
 
 def _write_pillow(
-  format: str, options: Mapping[str, Any], image: np.ndarray, quality: int
+  format: str, options: Mapping[str, Any], image: np.ndarray, quality: float
 ) -> bytes:
   buffer = io.BytesIO()
   Image.fromarray(image).save(buffer, format, quality=quality, **options)
   return buffer.getvalue()
 
 
-def _write_jxl(image: np.ndarray, quality: int) -> bytes:
+def _write_jxl(image: np.ndarray, quality: float) -> bytes:
   return bytes(_package('imagecodecs').jpegxl_encode(
     image, distance=jxl_distance(quality), lossless=False, effort=7
   ))
 
 
-def jxl_distance(quality: int) -> float:
+def jxl_distance(quality: float) -> float:
   """Butteraugli distance of a quality below 100, by libjxl's own rule.
 
   JxlEncoderDistanceFromQuality, see libjxl's encode.h: linear from 30 up,
@@ -199,7 +207,7 @@ def jxl_distance(quality: int) -> float:
   return 53 / 3000 * quality**2 - 23 / 20 * quality + 25
 
 
-def _write_jp2(image: np.ndarray, quality: int) -> bytes:
+def _write_jp2(image: np.ndarray, quality: float) -> bytes:
   # Six resolutions are five levels of the wavelet, OpenJPEG's own default.
   return bytes(_package('imagecodecs').jpeg2k_encode(
     image, level=quality, codecformat='jp2', reversible=False, mct=True,
@@ -344,7 +352,7 @@ BASELINES = {
   'jp2': Baseline(
     'JPEG 2000', 15, 60, (23, 26, 29, 32, 35, 38), '9/7 wavelet, 4:4:4',
     _write_jp2,
-    functools.partial(_check_imagecodecs, 'JPEG2K', 'jpeg2k_version'),
+    functools.partial(_check_imagecodecs, 'JPEG2K', 'jpeg2k_version'), 0.125,
   ),
   'heic': Baseline(
     'HEIC', 0, 100, (12, 22, 34, 45, 55, 62),

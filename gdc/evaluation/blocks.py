@@ -130,6 +130,8 @@ def _evaluation_block(name, folder) -> Block | None:
     f', {meta["num_patches"]} patches of 256 pixels for {meta["features"]} and '
     'KID' if 'features' in meta else ''
   )
+  if meta.get('kid_of_equal_sets') is not None:
+    patches += f' ({1000 * meta["kid_of_equal_sets"]:.2f} for equal pictures)'
   model = (
     f' Model `{meta["model"]}` (`{meta["digest"][:8]}`).' if meta['digest']
     else ''
@@ -166,7 +168,8 @@ def _brief_block(folder) -> Block | None:
     for quality in qualities:
       i = curve['quality'].index(quality)
       row += [
-        f'**gdc, quality {quality:g}**: {name}' if label == own[0] else name,
+        f'**gdc, quality {quality:g}**: {name}' if label == own[0]
+        else name + tables.larger(results, label, quality),
         f'{curve["bpp"][i]:.3f}', *tables.cells(results[label], i, shown),
       ]
     rows.append(row)
@@ -260,9 +263,13 @@ def _guidance_block(folder) -> Block | None:
       'title': f'quality {quality:g}',
     })
   return Block(
-    f'{_table(header, rows)}\n\nNumbers in the figure are the width of the '
-    "cells, of mix its strength, which is `--realism`'s. Re-encoded alike: the "
-    'share of the latents other than 0 that come out the same.',
+    f'{_table(header, rows)}\n\nOn: the last picture, or the prediction of '
+    'every step of the sampler. Cells: how wide around the integers latents '
+    'may be, 1 being all that rounds to one. Steps: how often they are moved '
+    'there. Strength: how much of the way; of mix, what `--realism` is. '
+    'Numbers in the figure are the width of the cells, of mix its strength. '
+    'Re-encoded alike: the share of the latents other than 0 that come out the '
+    'same.',
     panels, min(2, len(panels)),
   )
 

@@ -63,7 +63,7 @@ def rate_panels(
           'kind': 'published', 'style': i,
         })
     title = column.title
-    if key == 'ms-ssim-rgb':
+    if key == tables.MS_SSIM:
       title = 'MS-SSIM, -10 log10(1 - x), dB'
     panels.append({
       'x_label': 'bits per pixel', 'y_label': title, 'lines': lines,
@@ -80,7 +80,7 @@ def plane_panels(results: Results) -> list[dict[str, Any]]:
   """
   own = {k: v for k, v in results.items() if k.startswith('gdc:')}
   shown = tables.columns(next(iter(results.values())))
-  keys = [k for k in shown if k not in ('psnr-rgb', 'ms-ssim-rgb')]
+  keys = [k for k in shown if k not in ('psnr-rgb', tables.MS_SSIM)]
   if len(own) < 2 or 'psnr-rgb' not in shown:
     return []
   panels = []
@@ -133,9 +133,7 @@ def _line(label, curve, key, column, colour, most=math.inf) -> dict[str, Any]:
 
 
 def _values(curve, key, column) -> list[float | None]:
-  if key == 'ms-ssim-rgb':
-    return [
-      None if x is None or x >= 1 else -10 * math.log10(1 - x)
-      for x in curve[key]
-    ]
-  return [None if x is None else column.factor * x for x in curve[key]]
+  return [
+    None if x is None else column.factor * x
+    for x in tables.scaled(key, curve[key])
+  ]

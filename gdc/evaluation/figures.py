@@ -72,7 +72,8 @@ class Panel(NamedTuple):
 
 
 def draw(
-  path, panels: Sequence[Mapping[str, Any]], columns: int
+  path, panels: Sequence[Mapping[str, Any]], columns: int,
+  identifier: str | None = None,
 ) -> None:
   """Writes panels in rows of `columns` as an SVG file, whole or not at all.
 
@@ -81,6 +82,7 @@ def draw(
     panels: row by row, the arguments of Panel, lines as those of Line: what
       makes them need not import this module.
     columns: 1 or more.
+    identifier: to be kept in the file, as of the Dublin Core.
   """
   panels = [
     Panel(**{**panel, 'lines': [Line(**line) for line in panel['lines']]})
@@ -103,7 +105,8 @@ def draw(
     )
     drawn = io.BytesIO()
     canvas.savefig(
-      drawn, format='svg', metadata={'Date': None, 'Creator': None}
+      drawn, format='svg',
+      metadata={'Date': None, 'Creator': None, 'Identifier': identifier},
     )
   records.write(path, drawn.getvalue())
 

@@ -123,7 +123,8 @@ def dists_to(reference: np.ndarray) -> Callable[[np.ndarray], float]:
   # The caller may write into its own while the device still reads.
   reference = reference.copy()
   describe, distance = _dists()
-  features = describe(reference)
+  # Ready, or they would still be computed while what comes next is timed.
+  features = jax.block_until_ready(describe(reference))
 
   def dists_of(decoded: np.ndarray) -> float:
     distortion.check_pair(reference, decoded)

@@ -10,11 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from gdc.codec import decoders
+from gdc.data import sources
 
 # Fields of a config that decide no figure.
 BOOKKEEPING = {
   'name', 'fsdp', 'log_every', 'image_every', 'checkpoint_every',
   'checkpoints_kept',
+}
+
+
+# Of each stage, what is said of its networks and their sampling.
+_SHOWN = {
+  'flow': ('flow.source_noise',),
+  'diffusion': (
+    'diffusion.prediction', 'diffusion.noise_shift', 'sampling.grid',
+  ),
 }
 
 
@@ -156,9 +166,14 @@ def conditions(points: Sequence[Point], layout: Sweep) -> str:
   shown = points[0].curve
   meta = shown['meta']
   rates = ' and '.join(f'{bpp:.3f}' for bpp in shown['results']['bpp'])
+  source = meta['config']['evaluation']['source']
+  photographs = ''
+  if source.startswith('box:'):
+    count = sources.num_originals(row['name'] for row in shown['images'])
+    photographs = f', crops of {count} photographs'
   said = [
-    f'Means over the {meta["num_images"]} pictures of '
-    f'`{meta["config"]["evaluation"]["source"]}`, at {rates} bits per pixel.'
+    f'Means over the {meta["num_images"]} pictures of `{source}`{photographs}, '
+    f'at {rates} bits per pixel.'
   ]
   stages = {
     p.curve['meta']['config']['stage']: p.curve['meta']['config']
@@ -175,6 +190,10 @@ def conditions(points: Sequence[Point], layout: Sweep) -> str:
     if 'sampling.steps' not in layout.varies:
       sampling = config['sampling']
       sentence += f'; {sampling["sampler"]}, {sampling["steps"]} steps'
+    for name in _SHOWN[stage]:
+      section, field = name.split('.')
+      if name not in layout.varies and field in config[section]:
+        sentence += f'; {field} {config[section][field]}'
     said.append(f'{sentence}.')
   machines = sorted({machine(p.curve['meta']) for p in points})
   said.append(

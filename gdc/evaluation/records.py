@@ -5,7 +5,8 @@ each), every picture weighing the same whatever its size: the protocol of
 CompressAI and of MS-ILLM. Sums are rounded once (math.fsum), so that a mean
 does not depend on the order of the rows, nor on which process made them. Every
 mean of a curve is over the same pictures: a measure that one of them is too
-small for has none.
+small for has none. Of times the median is taken: a machine that stood still for
+a while would decide a mean.
 """
 import contextlib
 import csv
@@ -19,6 +20,7 @@ import pathlib
 import platform
 import re
 import secrets
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +36,7 @@ COLUMNS = {
   'encode_seconds': 'encoding_time',
   'decode_seconds': 'decoding_time',
 }
+TIMES = ('encode_seconds', 'decode_seconds')
 
 INDEX = 'index.json'  # what an evaluation wrote, and how
 DIFFERENCES = 'bd.json'  # Bjontegaard differences
@@ -66,16 +69,17 @@ def result(
       rows, and `others` where some were made under other circumstances;
       too_small: measure -> pictures that are too small for it.
     results: lists over qualities, in their order: quality, bpp (the mean of
-      the pictures' bpp), encoding_time and decoding_time in seconds, and the
-      means of measures under their keys; None where a picture is too small for
-      a measure, or equal to its original (an infinite PSNR).
+      the pictures' bpp), encoding_time and decoding_time (medians, in seconds),
+      and the means of measures under their keys; None where a picture is too
+      small for a measure, or equal to its original (an infinite PSNR).
     images: the rows.
   """
   columns = COLUMNS | {name: measures.MEASURES[name].key for name in names}
   means = {'quality': list(coder.qualities)}
   for column, key in columns.items():
+    average = statistics.median if column in TIMES else _mean
     means[key] = [
-      _mean([row[column] for row in rows if row['quality'] == quality])
+      average([row[column] for row in rows if row['quality'] == quality])
       for quality in coder.qualities
     ]
   too_small = {
@@ -91,7 +95,7 @@ def result(
       **coder.record,
       'num_images': len({row['name'] for row in rows}),
       'averaging': "mean over pictures of each picture's own figure",
-      'timing': 'wall-clock seconds per picture, '
+      'timing': 'median of wall-clock seconds per picture, '
       + ('compilation excluded' if coder.compiles else 'first calls included'),
       **first,
       **({'others': others} if others else {}),

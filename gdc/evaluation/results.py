@@ -9,6 +9,8 @@ kept.
 """
 import argparse
 import difflib
+import hashlib
+import json
 import pathlib
 import re
 import sys
@@ -64,8 +66,7 @@ def fill(page: str, made: Blocks) -> str:
 def stale(page: pathlib.Path, made: Blocks) -> list[str]:
   """What is not as the data gives it: lines of the page, figures.
 
-  A figure is held to be there, and no more: its data is in the table, and
-  both are drawn together.
+  A figure carries the digest of what was drawn.
   """
   now = page.read_text()
   wrong = [
@@ -78,7 +79,15 @@ def stale(page: pathlib.Path, made: Blocks) -> list[str]:
     path = page.parent / FIGURES / f'{name}.svg'
     if path.exists() != bool(block and block.panels):
       wrong.append(f'{path}: {"not wanted" if path.exists() else "missing"}')
+    elif path.exists() and _digest(block) not in path.read_text():
+      wrong.append(f'{path}: of other data')
   return wrong
+
+
+def _digest(block: blocks.Block) -> str:
+  """Of a figure's data."""
+  drawn = json.dumps([block.panels, block.columns])
+  return hashlib.sha256(drawn.encode()).hexdigest()
 
 
 def draw(page: pathlib.Path, made: Blocks) -> None:
@@ -90,7 +99,7 @@ def draw(page: pathlib.Path, made: Blocks) -> None:
     if not (block and block.panels):
       path.unlink(missing_ok=True)
       continue
-    figures.draw(path, block.panels, block.columns)
+    figures.draw(path, block.panels, block.columns, _digest(block))
   records.write(page, filled)
 
 

@@ -187,6 +187,8 @@ class Study:
       ValueError: a unit is missing.
     """
     originals = self._units() if self.extractor is not None else []
+    x = np.concatenate([unit.features[0] for unit in originals] or [()])
+    equal = frechet.kid(x, x) if len(x) > 1 else None
     found = {}
     for coder in self.coders:
       made = self._units(coder)
@@ -200,6 +202,7 @@ class Study:
           'features': self.extractor.label,
           'features_digest': self.extractor.digest,
           'num_patches': sum(unit.features.shape[1] for unit in originals),
+          'kid_of_equal_sets': equal,
         }
     return found
 

@@ -3,12 +3,14 @@
 Results are those of records.result, by codec label; a label with '=gdc' is of a
 codec held to the bytes of gdc (see codecs).
 """
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gdc.evaluation import baselines, measures, page, rate
 
 Results = Mapping[str, Mapping[str, Any]]
+MS_SSIM = measures.MEASURES['ms-ssim'].key
 
 
 class Column(NamedTuple):
@@ -33,6 +35,19 @@ def columns(result: Mapping[str, Any]) -> dict[str, Column]:
       kind = label.replace('FID', 'KID').replace('FD', 'KID')
       known[key] = Column(f'{kind} x 1000', '.2f', 1000.0)
   return {key: known[key] for key in result['results'] if key in known}
+
+
+def scaled(key: str, values: Sequence[float | None]) -> list[float | None]:
+  """A measure on the scale that it is plotted and interpolated on.
+
+  That of MS-SSIM is -10 log10(1 - x), in dB, as in the literature: near 1,
+  where all codecs end up, its own tells them apart no more. Others stay.
+  """
+  if key != MS_SSIM:
+    return list(values)
+  return [
+    None if x is None or x >= 1 else -10 * math.log10(1 - x) for x in values
+  ]
 
 
 def is_matched(label: str) -> bool:
@@ -68,7 +83,7 @@ def means(results: Results) -> page.Table:
   return page.Table(
     'All means',
     'Over the pictures; each codec has its own scale of quality. Times are '
-    'those of this machine, in seconds per picture.',
+    'medians, in seconds per picture, of this machine.',
     ['codec', 'quality', 'bpp', *(column.title for column in shown.values()),
      'encode, s', 'decode, s'],
     rows,
@@ -85,7 +100,6 @@ def equal_bytes(results: Results) -> page.Table | None:
   others = [label for label in results if is_matched(label)]
   rows = []
   for quality in results[own[0]]['results']['quality']:
-    limits = _sizes(results[own[0]], quality)
     for label in (*own, *others):
       result = results[label]
       curve = result['results']
@@ -93,10 +107,9 @@ def equal_bytes(results: Results) -> page.Table | None:
         continue
       i = curve['quality'].index(quality)
       sizes = _sizes(result, quality)
-      larger = sum(sizes[name] > limits[name] for name in limits)
       rows.append([
         f'{quality:g}',
-        label.removesuffix('=gdc') + (f' ({larger} larger)' if larger else ''),
+        label.removesuffix('=gdc') + larger(results, label, quality),
         f'{sum(sizes.values()) / len(sizes):,.0f}', f'{curve["bpp"][i]:.3f}',
         *cells(result, i, shown),
       ])
@@ -110,6 +123,18 @@ def equal_bytes(results: Results) -> page.Table | None:
      *(column.title for column in shown.values())],
     rows,
   )
+
+
+def larger(results: Results, label: str, quality: float) -> str:
+  """' (N larger)', of how many pictures a codec's file is larger than gdc's.
+
+  '' where none is.
+  """
+  own = next(name for name in results if name.startswith('gdc:'))
+  limits = _sizes(results[own], quality)
+  sizes = _sizes(results[label], quality)
+  count = sum(sizes[name] > limits[name] for name in limits)
+  return f' ({count} larger)' if count else ''
 
 
 def _sizes(result, quality) -> dict[str, int]:
@@ -157,7 +182,8 @@ def differences(results: Results, anchor: str) -> list[dict[str, Any]]:
     Rows, one per codec and measure: codec, measure, and per method
     bd_rate_percent, from, to (the interval of the measure that both cover),
     overlap (of that interval in the span of both), bd_quality (in the units of
-    the measure), from_bpp, to_bpp, bpp_overlap. Where the rate can not be had,
+    the measure, of MS-SSIM dB, see `scaled`), from_bpp, to_bpp, bpp_overlap.
+    Where the rate can not be had,
     `why_not` says why, and `why_no_quality` where the quality can't.
 
   Raises:
@@ -183,10 +209,11 @@ def differences(results: Results, anchor: str) -> list[dict[str, Any]]:
 
 
 def _difference(base, curve, key, method) -> dict[str, Any]:
-  if None in base[key] or None in curve[key]:
+  anchors, tests = scaled(key, base[key]), scaled(key, curve[key])
+  if None in anchors or None in tests:
     why = 'there is no finite mean at every quality'
     return {'why_not': why, 'why_no_quality': why}
-  pair = base['bpp'], base[key], curve['bpp'], curve[key]
+  pair = base['bpp'], anchors, curve['bpp'], tests
   found = {}
   try:
     r = rate.bd_rate(*pair, method)
@@ -231,9 +258,10 @@ def bjontegaard(
   return page.Table(
     f'BD-rate against {anchor}',
     'Mean difference of bits at equal quality (Bjontegaard, PCHIP); negative: '
-    'fewer bits. In brackets the overlap: how much of the span of both curves '
-    'both cover. A dash: a curve that turns back, too few points, or nothing '
-    'in common. bd.json has Akima, the cubic fit and BD-PSNR, too.',
+    'fewer bits. MS-SSIM is taken in dB, -10 log10(1 - x). In brackets the '
+    'overlap: how much of the span of both curves both cover. A dash: a curve '
+    'that turns back, too few points, or nothing in common. bd.json has Akima, '
+    'the cubic fit and BD-PSNR, too.',
     ['codec', *(shown[key].title.partition(',')[0] for key in keys)],
     [
       [codec, *(found.get(key, '-') for key in keys)]

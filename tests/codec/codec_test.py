@@ -315,7 +315,7 @@ def test_a_flow_of_one_step_is_the_one_step_decoder(with_one_step, codec):
       both.decompress(data, 'flow', steps=steps),
       codec.decompress(data, 'flow', steps=steps),
     )
-  with pytest.raises(ValueError, match='one_step must be a whole number from 1 to 1, not 2'):
+  with pytest.raises(ValueError, match='one_step must be .* from 1 to 1, not'):
     both.decompress(data, 'one_step', steps=2)
 
 

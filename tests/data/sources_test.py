@@ -203,6 +203,18 @@ def test_cache_is_bounded(tmp_path, monkeypatch):
   np.testing.assert_array_equal(first, again)
 
 
+def test_crops_are_of_fewer_photographs():
+  names = [
+    pathlib.Path(row['file']).stem for row in _box_rows()
+    if row['split'] == 'heldout'
+  ]
+  originals = {
+    row['original'] for row in _box_rows() if row['split'] == 'heldout'
+  }
+  assert sources.num_originals(names) == len(originals) < len(names)
+  assert sources.num_originals([names[0], names[0], 'mine']) == 2
+
+
 def test_groups_share_one_cache(tmp_path):
   for i in range(4):
     _save(tmp_path / str(i) / '0.png', i)

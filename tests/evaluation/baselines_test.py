@@ -165,8 +165,20 @@ def test_at_most_bytes_is_the_last_quality_that_fits(name):
   data, quality = baselines.at_most_bytes(name, image, limit)
   assert len(data) <= limit
   assert data == baselines.encode(name, image, quality)
+  finest = baselines.BASELINES[name].finest
   assert quality >= 40
-  assert len(baselines.encode(name, image, quality + 1)) > limit
+  assert len(baselines.encode(name, image, quality + finest)) > limit
+
+
+def test_jpeg_2000_fills_its_bytes():
+  """A whole dB is a tenth of them."""
+  image = _picture(200, 136)
+  at_40, at_41 = (len(baselines.encode('jp2', image, q)) for q in (40, 41))
+  data, quality = baselines.at_most_bytes('jp2', image, at_41 - 1)
+  assert 40 < quality < 41 and at_40 < len(data) < at_41
+  for quality in (40.1, 14.875, 60.125):
+    with pytest.raises(ValueError, match='a multiple of 0.125 from 15 to 60'):
+      baselines.encode('jp2', image, quality)
 
 
 def test_at_most_bytes_at_the_ends():

@@ -141,6 +141,23 @@ def test_dists_of_many_versions_compiles_once():
   assert compiled == [f.func._cache_size() for f in perceptual._dists()]
 
 
+def test_nothing_of_the_reference_is_left_to_be_computed(
+  formula_pictures, monkeypatch
+):
+  """It would be, while a codec is timed."""
+  class Features:
+    ready = False
+
+    def block_until_ready(self):
+      self.ready = True
+      return self
+
+  features = Features()
+  monkeypatch.setattr(perceptual, '_dists', lambda: (lambda _: features, None))
+  perceptual.dists_to(formula_pictures(32, 32)[0])
+  assert features.ready
+
+
 def test_dists_keeps_the_reference_as_it_was(formula_pictures):
   image, other, *_ = formula_pictures(64, 96)
   expected = perceptual.dists(image, other)

@@ -49,6 +49,14 @@ def test_the_form_is_compressais():
   assert made['images'] == _rows()
 
 
+def test_a_machine_that_stood_still_decides_no_time():
+  rows = _rows()
+  rows[0]['decode_seconds'] = 1300.0
+  made = records.result(CODER, rows, ['psnr'])
+  assert made['results']['decoding_time'] == [0.5, 0.5]
+  assert made['meta']['timing'].startswith('median')
+
+
 def test_a_mean_does_not_depend_on_the_order_of_the_rows():
   rng = np.random.default_rng(0)
   values = rng.uniform(0, 1, 1000) ** 8

@@ -158,7 +158,8 @@ def test_a_sweep_is_laid_out_by_its_configs(folder):
   assert (line['x'], line['y']) == ([0.25, 1.0, 4.0], [0.0125, 0.05, 0.2])
   assert (reference['kind'], reference['y']) == ('level', (0.15,))
   for words in (
-    'the 2 pictures of `box:heldout`, at 0.200 and 0.500 bits per pixel',
+    'the 2 pictures of `box:heldout`, crops of 2 photographs, at 0.200 and '
+    '0.500 bits per pixel',
     '(48, 96 channels) was trained for 1,000 steps of 8 crops of 96 pixels',
     '`box:train`, seed 0; ddpm, 32 steps', 'Linux x86_64, 2 CPU cores',
   ):
@@ -342,6 +343,12 @@ def test_drawn_twice_it_is_the_same_and_checks(folder, tmp_path, capsys):
   capsys.readouterr()
   assert _main(folder, page, '--check') == 0
   assert capsys.readouterr().err.strip() == ''
+  # Another figure in its place is found, whatever the table says.
+  other = tmp_path / 'figures' / 'plane.svg'
+  other.write_bytes(figures['steps.svg'])
+  assert _main(folder, page, '--check') == 1
+  assert capsys.readouterr().err.strip() == f'{other}: of other data'
+  other.write_bytes(figures['plane.svg'])
 
   # What is written by hand is kept, and what is not measured is said.
   by_hand = re.sub(r'(begin \w+ -->\n).*?(<!-- end)', r'\1\2', drawn,

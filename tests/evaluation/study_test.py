@@ -242,6 +242,8 @@ def test_set_level_measures_are_of_all_patches_at_once(plan, patches):
   (result,) = made.results().values()
   assert result['meta']['features'] == 'FD-mean/16'
   assert result['meta']['num_patches'] == 3 * 4 * 4 + 2 * 4 * 8
+  # That of equal pictures is no 0, and the scale's own.
+  assert result['meta']['kid_of_equal_sets'] < 0
   fd = result['results']['fd-mean-16']
   assert fd[0] > fd[-1] > 0
   (coder,) = made.coders

@@ -58,6 +58,29 @@ def test_means(results):
   ]
 
 
+def test_ms_ssim_is_interpolated_in_decibels(results):
+  decibels = [10.0, 13.0, 16.0, 19.0]
+  values = [1 - 10 ** (-x / 10) for x in decibels]
+  assert tables.scaled('ms-ssim-rgb', [*values, 1.0, None]) == [
+    *map(pytest.approx, decibels), None, None
+  ]
+  assert tables.scaled('lpips-alex', [0.25, None]) == [0.25, None]
+  for label, result in results.items():
+    result['results']['ms-ssim-rgb'] = (
+      decibels if label == 'gdc:flow' else values
+    )
+  row = next(
+    row for row in tables.differences(results, 'jpeg')
+    if (row['codec'], row['measure']) == ('gdc:mse', 'ms-ssim-rgb')
+  )
+  found = row['pchip']
+  assert found['bd_rate_percent'] == pytest.approx(-50)
+  assert found['bd_quality'] == pytest.approx(3.0)
+  assert (found['from'], found['to']) == (
+    pytest.approx(10), pytest.approx(19)
+  )
+
+
 def test_bjontegaard_differences(results):
   del results['jpeg=gdc']
   assert tables.anchor_of(list(results)) == 'jpeg'
