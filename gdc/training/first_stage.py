@@ -14,11 +14,13 @@ class FirstStage:
   Attributes:
     bundle: where it is from.
     num_levels: its quality levels.
+    dtype: of the network's layers.
   """
 
   def __init__(self, autoencoder: bundle.Bundle, dtype=jnp.float32):
     """Takes the bundle and the type of the network's products."""
     self.bundle = autoencoder
+    self.dtype = dtype
     self.num_levels = autoencoder.autoencoder_spec['num_levels']
     self._net = bundle.build_autoencoder(
       autoencoder.autoencoder_spec, dtype=dtype

@@ -183,7 +183,7 @@ def _flow_error(dials, spec, coder):
   sample_time(jnp.zeros(1))  # raises here, not while training
   teacher_spec, _ = coder.bundle.decoders.get('flow', ({}, None))
   if dials.reflow_steps:
-    teacher = bundle.build_score_net(teacher_spec)
+    teacher = bundle.build_score_net(teacher_spec, dtype=coder.dtype)
 
   def error(predict, frozen, image, x_hat, quality, u, noise):
     r_0 = flow.source(noise, spec['source_noise'])
