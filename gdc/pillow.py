@@ -104,7 +104,7 @@ class GdcImageFile(ImageFile.ImageFile):
     if whole > 2 * most:
       raise GdcError(
         f'too large: {header.width} x {header.height} pixels take the latents '
-        f'of {whole}, where {most} are allowed'
+        f'of {whole}, where {2 * most} are allowed'
       )
     self._data = data
     self._size = header.width, header.height

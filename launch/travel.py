@@ -125,7 +125,7 @@ def home(folder: pathlib.Path, workdir: pathlib.Path) -> int:
         f'{folder} brings step {step}: {workdir} has step {before} already.'
       )
     config = json.loads((came / runs.CONFIG).read_text())
-    frozen = config.pop(runs.FROZEN, {})
+    frozen = config.pop(runs.FROZEN, None)
     runs.check_trained(ml_collections.ConfigDict(config), workdir, frozen)
     (workdir / 'checkpoints').mkdir(parents=True, exist_ok=True)
     for path in came.iterdir():

@@ -108,10 +108,11 @@ class Codec:
     )
     if target_bpp is not None:
       target_bytes = int(min(target_bpp * height * width / 8, 2**62))
-    # All that is not payload; the same at every quality. What is wrong with it
-    # is said before the networks run.
-    overhead = len(bitstream.pack(header(quality_index=0), b''))
+    # What is wrong with a header is said before the networks run.
+    bitstream.pack(header(quality_index=0, alpha=None), b'')
     if target_bytes is not None:
+      # All that is not payload; the same at every quality.
+      overhead = len(bitstream.pack(header(quality_index=0), b''))
       positions = -(-height // STRIDE) * -(-width // STRIDE)
       index = rate_control.guess_index(
         tables, 8 * (target_bytes - overhead), positions

@@ -54,9 +54,11 @@ def keep(folder=None):
   own = pathlib.Path(folder) / 'xla'
   with contextlib.suppress(OSError):  # then jax keeps nothing
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _is_ours(own, 0o002):  # jax makes it as it makes all folders
+      own.chmod(0o700)
     if _is_ours(own):
-      _prune(own, _MOST_OF_JAX)
       jax.config.update('jax_compilation_cache_dir', str(own))
+      _prune(own, _MOST_OF_JAX)
 
 
 def build(name: str, make, arguments, record, devices=None) -> Callable:
@@ -123,19 +125,16 @@ class _Stored:
 def _compile(make, shapes):
   # With 64-bit types, where someone has turned them on, a program would not
   # give the same values.
-  with _set('jax_enable_x64', False):
+  with _without_64_bits():
     return jax.jit(make()).lower(*shapes).compile()
 
 
-@contextlib.contextmanager
-def _set(name: str, value):
-  """Gives a setting of jax a value for a while."""
-  before = getattr(jax.config, name)
-  jax.config.update(name, value)
-  try:
-    yield
-  finally:
-    jax.config.update(name, before)
+def _without_64_bits():
+  """A context of this thread's."""
+  if hasattr(jax, 'enable_x64'):
+    return jax.enable_x64(False)
+  from jax import experimental  # where older jax has it
+  return experimental.disable_x64()
 
 
 @contextlib.contextmanager
@@ -145,12 +144,15 @@ def _without_jax_cache():
   On CPU, a program that came out of that cache can be run, but what is
   serialized from it lacks its code.
   """
-  with _set('jax_enable_compilation_cache', False):
-    compilation_cache.reset_cache()  # it has looked at the setting already
-    try:
-      yield
-    finally:
-      compilation_cache.reset_cache()
+  name = 'jax_enable_compilation_cache'
+  before = getattr(jax.config, name)
+  jax.config.update(name, False)
+  compilation_cache.reset_cache()  # it has looked at the setting already
+  try:
+    yield
+  finally:
+    jax.config.update(name, before)
+    compilation_cache.reset_cache()
 
 
 def _read(path: pathlib.Path, trees, devices):
@@ -161,7 +163,8 @@ def _read(path: pathlib.Path, trees, devices):
     digest, payload = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
     if hashlib.sha256(payload).digest() != digest:
       return None
-    os.utime(path)  # what is used is kept
+    with contextlib.suppress(OSError):  # of a cache that is only to be read
+      os.utime(path)  # what is used is kept
     return serialize_executable.deserialize_and_load(
       payload, *trees, execution_devices=devices
     )
@@ -196,18 +199,31 @@ def _remove(temporary):
 
 
 def _prune(folder: pathlib.Path, most: int):
-  """Removes what was not used for longest: other versions leave theirs."""
-  found = [(p.stat().st_mtime, p) for p in folder.iterdir()]
+  """Removes the oldest files: other versions leave theirs behind.
+
+  Other processes may do the same.
+  """
+  found = []
+  for path in folder.iterdir():
+    with contextlib.suppress(OSError):
+      if path.is_file():
+        found.append((path.stat().st_mtime, path))
   for _, path in sorted(found)[:-most]:
-    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+      path.unlink()
 
 
-def _is_ours(folder: pathlib.Path) -> bool:
-  """Whether nobody else can put files there: reading them runs their code."""
+def _is_ours(folder: pathlib.Path, others: int = 0o022) -> bool:
+  """Whether nobody else can put files there: reading them runs their code.
+
+  Args:
+    folder: that is looked at.
+    others: the bits of its mode that would let others.
+  """
   if not hasattr(os, 'getuid'):
     return True
   state = folder.stat()
-  return state.st_uid == os.getuid() and not state.st_mode & 0o022
+  return state.st_uid == os.getuid() and not state.st_mode & others
 
 
 @functools.cache

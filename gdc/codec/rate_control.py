@@ -37,21 +37,21 @@ def search(
   Raises:
     RateError: as `find` does.
   """
-  index, tried = guess, []
-  while True:
-    tried.append(index)
-    features = analyse(index)
-    try:
-      found = find(features)
-    except RateError:
-      if end in tried:
-        raise
-      found = end
-    else:
-      if abs(found - index) <= NEAR or len(tried) > 1:
-        return features, found
-    del features  # those of a large picture are large
-    index = found
+  features = analyse(guess)
+  try:
+    found = find(features)
+  except RateError:
+    if guess == end:
+      raise
+    features = analyse(end)
+    return features, find(features)
+  if abs(found - guess) <= NEAR:
+    return features, found
+  again = analyse(found)
+  try:
+    return again, find(again)
+  except RateError:  # met by what was made for the guess alone
+    return features, found
 
 
 def guess_index(tables, target_bits: float, num_positions: int) -> int:

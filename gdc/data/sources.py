@@ -195,15 +195,18 @@ def _rows(path, files) -> dict[pathlib.Path, dict]:
         f'{path / MANIFEST} has columns {reader.fieldnames}: `file` is '
         'expected among them.'
       )
-    for row in reader:
-      exact = path / row['file']
-      fitting = [exact] if exact in named[row['file']] else named[row['file']]
-      if len(fitting) > 1:
-        raise ValueError(
-          f'{path / MANIFEST}: {len(fitting)} files are called '
-          f'{row["file"]!r}; paths below {path} are expected.'
-        )
-      found.update(dict.fromkeys(fitting, row))
+    rows = [row for row in reader if row['file']]
+  known = {path / row['file'] for row in rows}
+  for row in rows:
+    fitting, exact = named[row['file']], path / row['file']
+    # What has a row of its own is not meant by the name of another.
+    meant = [p for p in fitting if p == exact or p not in known]
+    if len(meant) > 1:
+      raise ValueError(
+        f'{path / MANIFEST}: {len(meant)} files are called '
+        f'{row["file"]!r}; paths below {path} are expected.'
+      )
+    found.update(dict.fromkeys(meant, row))
   if not found:
     raise ValueError(
       f'{path / MANIFEST} has no row for any of the {len(files)} pictures: '
@@ -327,7 +330,7 @@ class Tfds:
 def check_files(name: str) -> None:
   """Raises ValueError unless a name is one that `files` takes."""
   kind, _, rest = name.partition(':')
-  if kind not in ('box', 'folder') or not rest:
+  if not rest or kind != 'folder' and name not in ('box:train', 'box:heldout'):
     raise ValueError(
       f'evaluation.source must be box:heldout or folder:PATH, not {name!r}.'
     )

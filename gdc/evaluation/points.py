@@ -190,7 +190,7 @@ def conditions(points: Sequence[Point], layout: Sweep) -> str:
     if 'sampling.steps' not in layout.varies:
       sampling = config['sampling']
       sentence += f'; {sampling["sampler"]}, {sampling["steps"]} steps'
-    for name in _SHOWN[stage]:
+    for name in _SHOWN.get(stage, ()):
       section, field = name.split('.')
       if name not in layout.varies and field in config[section]:
         sentence += f'; {field} {config[section][field]}'

@@ -87,6 +87,13 @@ class Checkpoints:
     self._manager.close()
 
 
+def steps(folder) -> list[int]:
+  """The steps of complete checkpoints below a folder; nothing is made."""
+  path = epath.Path(folder)
+  names = [p.name for p in path.iterdir()] if path.exists() else []
+  return sorted(int(name) for name in names if name.isdigit())
+
+
 @contextlib.contextmanager
 def opened(folder) -> Iterator[Checkpoints]:
   """A run's checkpoints to read, closed in the end; nothing is made.

@@ -67,7 +67,8 @@ def train(
   deadline = time.monotonic() + seconds
   run = runs.build(config)
   frozen = runs.frozen_digests(config, run.stage)
-  runs.check_trained(config, workdir, frozen)
+  if checkpoints.steps(runs.checkpoint_folder(workdir)):
+    runs.check_trained(config, workdir, frozen)
   shows_images = pictures and metric_writers.shows_images()
   examples = _examples(config, run.mesh) if shows_images else None
 

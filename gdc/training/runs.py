@@ -19,8 +19,11 @@ CONFIG = 'config.json'  # beside a run's checkpoints
 # The parts of a config that a trained network can not do without, or change.
 _DECIDES = ('stage', 'autoencoder', 'score_net', 'flow', 'diffusion')
 FROZEN = 'frozen'  # beside them: digests of the networks that it builds upon
-# What autoencoders were before there was a field for it.
-_BEFORE = {'predicted_channels': []}
+# Of these, what only training looks at.
+_MAY_CHANGE = {
+  'flow': {'time_sampling', 'time_mean', 'time_std'},
+  'diffusion': {'loss_weighting'},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,7 +262,7 @@ def frozen_digests(config, stage) -> dict[str, str]:
   return found
 
 
-def check_trained(config, workdir, frozen: dict[str, str]):
+def check_trained(config, workdir, frozen: dict[str, str] | None):
   """Raises ValueError where the run was trained as something else.
 
   Shapes alone do not tell: the same network may have been trained with other
@@ -268,7 +271,7 @@ def check_trained(config, workdir, frozen: dict[str, str]):
   Args:
     config: that the run is to be gone on with, or read.
     workdir: of the run; a config that is not there is no error.
-    frozen: of frozen_digests, with that config.
+    frozen: of frozen_digests, with that config; None: not known.
   """
   path = epath.Path(workdir) / CONFIG
   if not path.exists():
@@ -276,15 +279,15 @@ def check_trained(config, workdir, frozen: dict[str, str]):
   trained = json.loads(path.read_text())
   asked = json.loads(config.to_json_best_effort())
   names = list(_DECIDES)
-  if FROZEN in trained:
+  if FROZEN not in trained:  # of before digests were kept
+    names.append('autoencoder_from')
+  elif frozen is not None:
     asked[FROZEN] = frozen
     names.append(FROZEN)
-  else:  # of before digests were kept
-    names.append('autoencoder_from')
   for name in names:
     before, now = trained.get(name), asked.get(name)
-    if name == 'autoencoder' and before and now:
-      before, now = _BEFORE | before, _BEFORE | now
+    if before and now and isinstance(now, dict):
+      before, now = _comparable(name, before, now)
     if before == now:
       continue
     if isinstance(before, dict) and isinstance(now, dict):
@@ -296,6 +299,22 @@ def check_trained(config, workdir, frozen: dict[str, str]):
     raise ValueError(
       f'{workdir} was trained with {name} = {before}, not {now}.'
     )
+
+
+def _comparable(name, before, now):
+  """Sections of two configs, less what may change, with what one began with.
+
+  A record may be from before there was a field.
+  """
+  began = {
+    'autoencoder': {'predicted_channels': []},
+    'diffusion': {'source_noise': now.get('source_noise')},
+  }.get(name, {})
+  return tuple(
+    {k: v for k, v in (began | section).items()
+     if k not in _MAY_CHANGE.get(name, ())}
+    for section in (before, now)
+  )
 
 
 def read_autoencoder(name: str) -> bundle.Bundle:

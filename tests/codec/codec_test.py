@@ -1,4 +1,5 @@
 """The codec: picture -> bytes -> picture, with a tiny random model."""
+import contextlib
 import dataclasses
 import functools
 import subprocess
@@ -424,13 +425,10 @@ def test_the_network_runs_again_where_the_guess_was_far_off(
   assert len(at) == 2 and abs(at[1] - found) <= 1
 
 
-def test_a_target_that_the_ends_meet_is_not_refused(lean):
+def test_a_target_that_the_smallest_file_meets_is_not_refused(lean):
   image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
-  smallest, best = (lean.compress(image, quality) for quality in (1, 6))
+  smallest = lean.compress(image, 1)
   assert lean.compress(image, target_bytes=len(smallest)) == smallest
-  error = lean.decompress(best, 'mse').astype(float) - image
-  psnr = 10 * np.log10(255**2 / np.mean(error**2))
-  assert lean.compress(image, min_psnr=psnr - 1e-9) == best
 
 
 def test_a_target_costs_next_to_nothing_over_its_quality(lean, photograph):
@@ -624,22 +622,26 @@ def test_latents_do_not_depend_on_threads_flags_or_types(
   )
 
 
-@pytest.mark.parametrize('decoder', ['mse', 'flow', 'diffusion'])
+@pytest.mark.parametrize('where', ['everywhere', 'here'])
 def test_pictures_do_not_depend_on_64_bit_types(
-  codec, tiny_bundle_path, decoder
+  codec, tiny_bundle_path, where
 ):
   data = codec.compress(_image(64, 80), 5)
-  expected = codec.decompress(data, decoder, steps=2)
+  # The one that is ruined most easily: noise, times and states.
+  expected = codec.decompress(data, 'diffusion', steps=2)
   before = jax.config.jax_enable_x64
-  jax.config.update('jax_enable_x64', True)
-  try:
+  with contextlib.ExitStack() as stack:
+    if where == 'here':
+      stack.enter_context(jax.enable_x64(True))
+    else:
+      jax.config.update('jax_enable_x64', True)
+      stack.callback(jax.config.update, 'jax_enable_x64', before)
     again = gdc.load(str(tiny_bundle_path))
-    assert again.compress(_image(64, 80), 5) == data
     np.testing.assert_array_equal(
-      again.decompress(data, decoder, steps=2), expected
+      again.decompress(data, 'diffusion', steps=2), expected
     )
-  finally:
-    jax.config.update('jax_enable_x64', before)
+    assert jax.numpy.zeros(1).dtype == np.float64  # as it was turned on
+  assert jax.numpy.zeros(1).dtype == np.float32
 
 
 def test_latents_do_not_depend_on_the_networks_type(codec, tiny_bundle):

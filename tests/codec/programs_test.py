@@ -160,7 +160,8 @@ def test_what_jax_keeps_is_ours_alone_and_bounded(tmp_path, monkeypatch):
     own.chmod(0o777)  # somebody's: what is read there can run code
     programs.keep(tmp_path)
     assert jax.config.jax_compilation_cache_dir == before
-    own.rmdir()
+    own.chmod(0o775)  # as jax makes it for those who share with a group
+    (own / 'folder').mkdir()  # of jax's, too
     programs.keep(tmp_path)
     assert jax.config.jax_compilation_cache_dir == str(own)
     assert own.stat().st_mode & 0o777 == 0o700
@@ -168,7 +169,7 @@ def test_what_jax_keeps_is_ours_alone_and_bounded(tmp_path, monkeypatch):
       (own / f'{i}').write_text('')
       os.utime(own / f'{i}', (i, i))
     programs.keep(tmp_path)
-    assert sorted(p.name for p in own.iterdir()) == ['2', '3']
+    assert sorted(p.name for p in own.iterdir()) == ['2', '3', 'folder']
   finally:
     jax.config.update('jax_compilation_cache_dir', before)
 

@@ -67,3 +67,47 @@ def test_the_guess_of_a_psnr():
   rmse = [0.2, 0.1, 0.05]  # 20, 26.02 and 32.04 dB
   for psnr, index in ((1, 0), (20, 0), (25, 1), (30, 2), (60, 2)):
     assert rate_control.guess_index_of_psnr(rmse, psnr) == index
+
+
+# --- Features for another quality -------------------------------------------
+
+
+def _search(meets, guess, end):
+  """(features, index) of a search with fakes, and what was analysed.
+
+  Args:
+    meets: index that features were made for -> index that they give; one that
+      is not there gives none.
+  """
+  analysed = []
+
+  def analyse(index):
+    analysed.append(index)
+    return index
+
+  def find(features):
+    if features not in meets:
+      raise rate_control.RateError(f'nothing of {features}')
+    return meets[features]
+
+  try:
+    return rate_control.search(analyse, find, guess, end), analysed
+  except rate_control.RateError as error:
+    return str(error), analysed
+
+
+@pytest.mark.parametrize('meets, found, analysed', [
+  ({40: 40}, (40, 40), [40]),
+  ({40: 56}, (40, 56), [40]),  # a level off
+  ({40: 57, 57: 58}, (57, 58), [40, 57]),
+  ({40: 10, 10: 30}, (10, 30), [40, 10]),  # no third time
+  ({40: 0}, (40, 0), [40, 0]),  # met by features for the guess alone
+  ({0: 3}, (0, 3), [40, 0]),  # not met by those
+  ({}, 'nothing of 0', [40, 0]),
+], ids=str)
+def test_features_are_made_for_what_is_found(meets, found, analysed):
+  assert _search(meets, 40, 0) == (found, analysed)
+
+
+def test_the_end_is_tried_once():
+  assert _search({}, 80, 80) == ('nothing of 80', [80])

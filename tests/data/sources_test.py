@@ -136,10 +136,15 @@ def test_a_manifest_may_have_paths(tmp_path):
   _write_manifest(tmp_path, rows)
   source = sources.folder(tmp_path)
   assert source.paths == [tmp_path / 'b/0.png'] and source.groups == ['y']
-  # Which of the two is meant?
+  # Which of them is meant?
   _write_manifest(tmp_path, [rows[0] | {'file': '0.png'}])
   with pytest.raises(ValueError, match="2 files are called '0.png'; paths"):
     sources.folder(tmp_path)
+  _save(tmp_path / '0.png')
+  with pytest.raises(ValueError, match="3 files are called '0.png'; paths"):
+    sources.folder(tmp_path)
+  _write_manifest(tmp_path, [rows[0] | {'file': '0.png'}, *rows[:2]])
+  assert tmp_path / '0.png' not in sources.folder(tmp_path).paths
 
 
 def test_a_manifest_of_other_pictures_is_no_license_to_train(tmp_path):

@@ -178,18 +178,16 @@ def test_the_finest_grids_still_give_pictures(name, steps, warp):
 @pytest.mark.parametrize('shift, bound, space', [
   (0.5, 40.0, 'log_snr'), (0.125, 15.0, 'time'), (0.01, 40.0, 'time'),
 ])
-@pytest.mark.parametrize('name', DIFFUSION)
-def test_levels_that_are_the_same_still_give_pictures(
-  name, shift, bound, space
-):
+def test_levels_that_are_the_same_still_give_pictures(shift, bound, space):
   """Where the signal is so strong that the noise is hardly a float32."""
   schedule = schedules.Schedule('cosine', shift, bound)
   z = normal(0, 20, 1)
-  for gamma in (0.0, 1.0) if name == 'ddpm' else (None,):
-    more = {} if gamma is None else {'gamma': gamma}
-    end = jax.jit(lambda n, more=more: run_diffusion(
-      name, gaussian_x, z, n, warp=10.0, space=space, schedule=schedule, **more
-    ))(10_000)
+  sample = jax.jit(lambda gamma: run_diffusion(
+    'ddpm', gaussian_x, z, 500, warp=10.0, space=space, schedule=schedule,
+    gamma=gamma,
+  ))
+  for gamma in (0.0, 1.0):
+    end = sample(gamma)
     assert np.all(np.isfinite(end)) and np.max(np.abs(end)) < 10
 
 

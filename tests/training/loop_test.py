@@ -217,6 +217,7 @@ def test_the_same_name_is_not_enough_to_go_on(
 ):
   """The frozen networks are known by their digests, wherever they lie."""
   _replace_step(monkeypatch, lambda step: 1.0)
+  monkeypatch.setattr(metric_writers, 'shows_images', lambda: False)
   config = flow.get_config('tiny')
   config.autoencoder_from = str(bundle.save(tiny_bundle, tmp_path / 'first'))
   config.steps = 1
@@ -242,16 +243,46 @@ def test_the_same_name_is_not_enough_to_go_on(
   assert (tmp_path / 'run' / runs.CONFIG).read_bytes() == before
 
 
+def test_a_workdir_without_a_checkpoint_is_no_run_yet(tmp_path, monkeypatch):
+  """Such as of one that ran out of memory at its first step."""
+  _replace_step(monkeypatch, lambda step: 1.0)
+  monkeypatch.setattr(metric_writers, 'shows_images', lambda: False)
+  (tmp_path / runs.CONFIG).write_text('{"autoencoder": {"widths": [999]}}')
+  (tmp_path / 'checkpoints' / '1.orbax-checkpoint-tmp-0').mkdir(parents=True)
+  config = autoencoder.get_config('tiny')
+  config.steps = 1
+  loop.train(config, tmp_path)
+  assert _steps_saved(tmp_path) == [1]
+
+
+def test_what_only_training_looks_at_may_change(tmp_path):
+  config = flow.get_config('tiny')
+  record = json.loads(config.to_json())
+  (tmp_path / runs.CONFIG).write_text(json.dumps(record))
+  config.flow.time_sampling = 'logit_normal'
+  runs.check_trained(config, tmp_path, None)
+  config.flow.source_noise = 2.0
+  with pytest.raises(ValueError, match='flow.source_noise = 0.25, not 2.0'):
+    runs.check_trained(config, tmp_path, None)
+  # A diffusion from before it had a field for noise at the source.
+  config = diffusion.get_config('tiny')
+  record = json.loads(config.to_json())
+  del record['diffusion']['source_noise']
+  (tmp_path / runs.CONFIG).write_text(json.dumps(record))
+  runs.check_trained(config, tmp_path, None)
+
+
 def test_digests_are_of_all_that_a_stage_is_trained_upon(tiny_bundle):
   def names(module, **fields):
     config = module.get_config('tiny')
-    for name, value in fields.items():
-      config.flow[name] = value
+    config.update_from_flattened_dict(fields)
     return set(runs.frozen_digests(config, stages.build(config, tiny_bundle)))
 
   assert names(flow) == names(diffusion) == {'autoencoder'}
-  assert names(flow, reflow_steps=2) == {'autoencoder', 'flow'}
-  assert names(one_step) == {'autoencoder', 'flow'}
+  reflow = {'flow.reflow_steps': 2}
+  assert names(flow, **reflow) == {'autoencoder', 'flow'}
+  plain = {'one_step.perceptual': 0.0}  # VGG16 takes a while to load
+  assert names(one_step, **plain) == {'autoencoder', 'flow'}
   assert names(autoencoder) == set()
 
 
