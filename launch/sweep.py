@@ -23,6 +23,7 @@ from configs.sweeps import (
   steps,
   warp,
 )
+from launch import travel
 
 SWEEPS = {
   'noise_shift': noise_shift,
@@ -101,19 +102,11 @@ def main(argv: Sequence[str] | None = None):
     # A network that is to be sampled from must be there, measured or not.
     needed = {run.trained.out for run in lacking if run.trained}
     runs = [run for run in runs if run in lacking or (
-      run.out in needed and not _is_trained(run)
+      run.out in needed and travel.newest(pathlib.Path(run.workdir)) is None
     )]
   for run in runs:
     if arguments.mode in (None, run.mode):
       print(command(run, extra))
-
-
-def _is_trained(run) -> bool:
-  """Whether a workdir has a checkpoint."""
-  return any(
-    path.name.isdigit()
-    for path in pathlib.Path(run.workdir, 'checkpoints').glob('*')
-  )
 
 
 if __name__ == '__main__':

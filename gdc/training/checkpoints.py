@@ -104,13 +104,10 @@ def opened(folder) -> Iterator[Checkpoints]:
   Raises:
     ValueError: there is none in it.
   """
-  path = epath.Path(folder)
-  store = Checkpoints(folder) if path.exists() else None
-  with contextlib.ExitStack() as stack:
-    if store is not None:
-      stack.callback(store.close)
-    if store is None or store.latest_step() is None:
-      raise ValueError(
-        f'No checkpoint in {path.parent}: train first, with --mode=train.'
-      )
+  if not steps(folder):
+    raise ValueError(
+      f'No checkpoint in {epath.Path(folder).parent}: train first, with '
+      '--mode=train.'
+    )
+  with contextlib.closing(Checkpoints(folder)) as store:
     yield store
