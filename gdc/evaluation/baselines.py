@@ -183,20 +183,20 @@ def at_most_bytes(
 
 
 def _write_pillow(
-  format: str, options: Mapping[str, Any], image: np.ndarray, quality: float
+  format: str, options: Mapping[str, Any], image: np.ndarray, quality: int
 ) -> bytes:
   buffer = io.BytesIO()
   Image.fromarray(image).save(buffer, format, quality=quality, **options)
   return buffer.getvalue()
 
 
-def _write_jxl(image: np.ndarray, quality: float) -> bytes:
+def _write_jxl(image: np.ndarray, quality: int) -> bytes:
   return bytes(_package('imagecodecs').jpegxl_encode(
     image, distance=jxl_distance(quality), lossless=False, effort=7
   ))
 
 
-def jxl_distance(quality: float) -> float:
+def jxl_distance(quality: int) -> float:
   """Butteraugli distance of a quality below 100, by libjxl's own rule.
 
   JxlEncoderDistanceFromQuality, see libjxl's encode.h: linear from 30 up,
