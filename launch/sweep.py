@@ -23,7 +23,7 @@ from configs.sweeps import (
   steps,
   warp,
 )
-from launch import travel
+from launch import checkpoints
 
 SWEEPS = {
   'noise_shift': noise_shift,
@@ -102,7 +102,8 @@ def main(argv: Sequence[str] | None = None):
     # A network that is to be sampled from must be there, measured or not.
     needed = {run.trained.out for run in lacking if run.trained}
     runs = [run for run in runs if run in lacking or (
-      run.out in needed and travel.newest(pathlib.Path(run.workdir)) is None
+      run.out in needed
+      and checkpoints.newest(pathlib.Path(run.workdir)) is None
     )]
   for run in runs:
     if arguments.mode in (None, run.mode):

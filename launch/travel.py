@@ -22,13 +22,12 @@ import logging
 import os
 import pathlib
 import platform
-import re
 import shutil
 import sys
 import tempfile
 
 from gdc import values
-from launch import parts
+from launch import checkpoints, parts
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDER = 'gdc-travel'  # what the parts unpack to
@@ -117,7 +116,7 @@ def home(folder: pathlib.Path, workdir: pathlib.Path) -> int:
   ) as temporary:
     came = pathlib.Path(temporary)
     parts.read(folder, came)
-    step, before = newest(came), newest(workdir)
+    step, before = checkpoints.newest(came), checkpoints.newest(workdir)
     if step is None:
       raise ValueError(f'{folder} has no checkpoint: it is not of `bring`.')
     if before is not None and before >= step:
@@ -138,18 +137,9 @@ def home(folder: pathlib.Path, workdir: pathlib.Path) -> int:
   return step
 
 
-def newest(workdir: pathlib.Path) -> int | None:
-  """The step of the newest checkpoint, without orbax; None: there is none."""
-  found = [
-    int(path.name) for path in (workdir / 'checkpoints').glob('*')
-    if re.fullmatch(r'\d+', path.name)
-  ]
-  return max(found, default=None)
-
-
 def _run_files(workdir) -> dict[str, pathlib.Path]:
   """What a run goes on with: name below its workdir -> path."""
-  step = newest(workdir)
+  step = checkpoints.newest(workdir)
   names = ['config.json', 'metrics.jsonl']
   names += [] if step is None else [f'checkpoints/{step}']
   return {n: workdir / n for n in names if (workdir / n).exists()}
@@ -233,7 +223,7 @@ def run(minutes: float) -> int:
   config.data.source = 'arrays:train.npz'
   # Those to look at have stayed at home.
   loop.train(config, WORKDIR, seconds=60 * minutes, pictures=False)
-  return newest(pathlib.Path(WORKDIR))
+  return checkpoints.newest(pathlib.Path(WORKDIR))
 
 
 def bring(out: pathlib.Path, part_size: int) -> list[pathlib.Path]:
@@ -243,7 +233,7 @@ def bring(out: pathlib.Path, part_size: int) -> list[pathlib.Path]:
     ValueError: there is no checkpoint.
   """
   workdir = pathlib.Path(WORKDIR)
-  if newest(workdir) is None:
+  if checkpoints.newest(workdir) is None:
     raise ValueError(f'There is no checkpoint below {WORKDIR}: run first.')
   # As it was asked for at home, where its data have another name.
   asked = json.loads(pathlib.Path(PLAN).read_text())['config']
@@ -328,7 +318,7 @@ def main(argv=None) -> int:
     if arguments.verb == 'pack':
       config = _config(['--config', arguments.config, *flags])
       made = pack(config, arguments.workdir, arguments.out, arguments.part_size)
-      step = newest(arguments.workdir)
+      step = checkpoints.newest(arguments.workdir)
       print(
         f'{arguments.workdir} has no checkpoint: the run begins there.'
         if step is None else f'The run goes on there from step {step}.'
