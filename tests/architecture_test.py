@@ -73,12 +73,15 @@ def _reached(name):
 
 # room -> the rooms that may be named in it, besides itself.
 MAY_IMPORT = {
+  'gdc.atomic': [],
   'gdc.processes': [],
   'gdc.models': [],
   'gdc.codec': ['gdc.models', 'gdc.processes'],
-  'gdc.data': [],
-  'gdc.training': ['gdc.codec', 'gdc.models', 'gdc.processes', 'gdc.data'],
-  'gdc.evaluation': ['gdc.codec', 'gdc.models', 'gdc.data'],
+  'gdc.data': ['gdc.atomic'],
+  'gdc.training': [
+    'gdc.codec', 'gdc.models', 'gdc.processes', 'gdc.data', 'gdc.atomic',
+  ],
+  'gdc.evaluation': ['gdc.codec', 'gdc.models', 'gdc.data', 'gdc.atomic'],
   'gdc.pretrained': [],
   'gdc.main': ['gdc.training', 'gdc.evaluation', 'gdc.codec', 'gdc.data'],
   'gdc.cli': ['gdc.commands', 'gdc.jobs', 'gdc.values'],

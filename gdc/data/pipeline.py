@@ -46,12 +46,29 @@ def batches(
     for i, part in enumerate(parts)
   ], weights=[len(part) ** 0.5 for part in parts])
   # Grain draws by position: cropped before it is divided, no two processes
-  # draw alike, and a batch is the same crops on any number of processes.
+  # draw alike, and a batch is the same on any number of processes.
   data = data.seed(seed).random_map(
     random_crop.RandomCrop(crop, min_scale)
   )
-  data = data[jax.process_index()::processes]
-  data = data.batch(batch_size // processes, drop_remainder=True)
+  size = batch_size // processes
+  data = _Part(data, batch_size, jax.process_index() * size, size)
+  data = data.batch(size, drop_remainder=True)
   return iter(data.to_iter_dataset(
     grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
   ))
+
+
+class _Part(grain.MapDataset):
+  """Positions first to first + size of every batch_size elements."""
+
+  def __init__(self, whole, batch_size: int, first: int, size: int):
+    super().__init__(whole)
+    self._whole = whole
+    self._batch_size, self._first, self._size = batch_size, first, size
+
+  def __len__(self):
+    return len(self._whole) // self._batch_size * self._size
+
+  def __getitem__(self, index):
+    batch, position = divmod(index, self._size)
+    return self._whole[batch * self._batch_size + self._first + position]

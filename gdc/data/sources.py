@@ -17,16 +17,16 @@ import collections
 import csv
 import functools
 import logging
-import os
 import pathlib
 import re
-import secrets
 import threading
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+
+from gdc import atomic
 
 _LOG = logging.getLogger(__name__)
 BOX = pathlib.Path(__file__).parent / 'photos'
@@ -273,17 +273,14 @@ def save_arrays(path, pictures: np.ndarray, groups: Sequence[str]) -> None:
   for axis in (1, 2):
     differences = np.diff(differences, axis=axis, prepend=np.uint8(0))
   data = np.frombuffer(zlib.compress(differences.tobytes()), np.uint8)
-  path = pathlib.Path(path)
-  temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
-  try:
-    with open(temporary, 'xb') as file:
-      np.savez(
-        file, shape=np.array(pictures.shape), groups=np.array(list(groups)),
-        differences=data,
-      )
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  with (
+    atomic.replaced(pathlib.Path(path)) as temporary,
+    open(temporary, 'xb') as file,
+  ):
+    np.savez(
+      file, shape=np.array(pictures.shape), groups=np.array(list(groups)),
+      differences=data,
+    )
 
 
 class Tfds:

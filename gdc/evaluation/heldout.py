@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from gdc import atomic
 from gdc.codec import codec as codec_lib
 from gdc.data import sources
 from gdc.evaluation import (
@@ -132,8 +133,7 @@ def _pictures(codec, names, images, quality, folder: pathlib.Path):
       codec.decompress(data, decoder=decoder) for decoder in names
     })
     path = folder / f'{name}_q{quality:g}.png'
-    temporary = path.with_name(f'.{path.name}')
-    report.side_by_side(shown).save(temporary, format='PNG')
-    os.replace(temporary, path)
+    with atomic.replaced(path) as temporary:
+      report.side_by_side(shown).save(temporary, format='PNG')
     paths.append(path)
   return paths

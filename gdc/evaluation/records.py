@@ -19,7 +19,6 @@ import os
 import pathlib
 import platform
 import re
-import secrets
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,6 +27,7 @@ import jax
 import numpy as np
 
 import gdc
+from gdc import atomic
 from gdc.evaluation import codecs, measures
 
 # Columns of a row that every codec has -> their keys in CompressAI's results.
@@ -253,15 +253,10 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
   """Writes a file, whole or not at all; its folder is made if need be."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  # Processes of several hosts may share a folder.
-  temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
   if isinstance(content, str):
     content = content.encode()
-  try:
+  with atomic.replaced(path) as temporary:
     temporary.write_bytes(content)
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 def _json(value, indent='') -> str:

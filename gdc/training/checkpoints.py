@@ -61,7 +61,7 @@ class Checkpoints:
     place = None
     if data_iterator is not None:
       # As grain writes it, a file for each process, all of them alike: a batch
-      # is the same crops on any number of processes.
+      # is the same on any number of processes.
       found = (epath.Path(self.folder) / str(step) / 'data').glob('*.json')
       place = next(iter(found), None)
       if place is None:

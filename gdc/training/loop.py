@@ -19,9 +19,16 @@ import numpy as np
 import tqdm
 from etils import epath
 
+from gdc import atomic
 from gdc.data import sources, transforms
 from gdc.models import layers
-from gdc.training import checkpoints, metric_writers, runs, sharding
+from gdc.training import (
+  checkpoints,
+  metric_writers,
+  preemption,
+  runs,
+  sharding,
+)
 from gdc.training import state as train_state
 
 _LOG = logging.getLogger(__name__)
@@ -63,6 +70,8 @@ def train(
   Raises:
     ValueError: a config field, or a checkpoint that does not fit.
     FloatingPointError: the loss is not finite; nothing is saved after it.
+    SystemExit: SIGTERM came, as it does before a spot machine is taken away;
+      the step it came in is saved.
   """
   deadline = time.monotonic() + seconds
   run = runs.build(config)
@@ -108,6 +117,7 @@ def train(
     contextlib.closing(writer),
     contextlib.closing(progress),
     jax.set_mesh(run.mesh),
+    preemption.watched() as preempted,
   ):
     for step in range(first + 1, config.steps + 1):
       batch = next(batches)
@@ -115,6 +125,7 @@ def train(
         state, metrics = step_fn(state, run.frozen, batch)
       pending.append(metrics)
       last = step == config.steps
+      stopped = preempted(step)
       if step % config.log_every == 0 or last:
         scalars = _mean(pending)
         pending = []
@@ -127,10 +138,13 @@ def train(
         })
         # The metrics were waited for: the devices are as far as the clock.
         last |= time.monotonic() > deadline
-      if step % config.checkpoint_every == 0 or last:
+      if step % config.checkpoint_every == 0 or last or stopped:
         if pending:  # steps whose metrics are not due yet
           _check_finite(step, _mean(pending), store.latest_step())
         store.save(step, state, run.data)
+      if stopped:  # there may be seconds left
+        _LOG.warning('SIGTERM: saves step %d, where a restart goes on.', step)
+        raise SystemExit(preemption.STATUS)
       if examples is not None and (step % config.image_every == 0 or last):
         shown = pictures_fn(state.ema_params, run.frozen, examples)
         writer.images(step, {
@@ -203,9 +217,5 @@ def _write_config(config, workdir, frozen):
           'Goes on with %s = %s; it was %s.',
           name, record.get(name), before.get(name),
         )
-  temporary = path.with_suffix('.tmp')
-  try:
+  with atomic.replaced(path) as temporary:
     temporary.write_text(json.dumps(record, indent=2) + '\n')
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)

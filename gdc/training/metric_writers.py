@@ -12,6 +12,8 @@ import pathlib
 import jax
 import numpy as np
 
+from gdc import atomic
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -89,9 +91,5 @@ def _drop_after(path: pathlib.Path, step: int):
       continue  # a line that a kill cut short
     if row['step'] <= step:
       kept.append(line)
-  temporary = path.with_suffix('.tmp')
-  try:
+  with atomic.replaced(path) as temporary:
     temporary.write_text(''.join(line + '\n' for line in kept))
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)

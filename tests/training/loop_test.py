@@ -2,7 +2,9 @@ import dataclasses
 import functools
 import json
 import logging
+import os
 import pathlib
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -178,6 +180,27 @@ def test_killed_and_resumed_is_never_killed(straight, tmp_path, monkeypatch):
   _assert_same(resumed.state, straight.state)
   np.testing.assert_array_equal(resumed.next_batch, straight.next_batch)
   # The row of step 3 was lost with its step, and made again.
+  assert _rows(tmp_path) == _rows(straight.workdir)
+
+
+def test_sigterm_saves_the_step_it_comes_in(straight, tmp_path, monkeypatch):
+  scalars = metric_writers.MetricWriter.scalars
+
+  def terminate(self, step, values):
+    scalars(self, step, values)
+    if step == 2:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  before = signal.getsignal(signal.SIGTERM)
+  config = autoencoder.get_config('tiny')
+  config.checkpoint_every = 4
+  with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+    patch.setattr(metric_writers.MetricWriter, 'scalars', terminate)
+    loop.train(config, tmp_path)
+  assert stopped.value.code == 143
+  assert signal.getsignal(signal.SIGTERM) == before
+  assert _steps_saved(tmp_path) == [3]
+  _assert_same(loop.train(config, tmp_path), straight.state)
   assert _rows(tmp_path) == _rows(straight.workdir)
 
 
