@@ -9,7 +9,8 @@ def replaced(path) -> Iterator:
   """Gives a name to write under; what was written there becomes the file.
 
   With an exception inside, nothing is left of it, and a file that was there
-  stays as it was. Processes of several hosts may write the same file.
+  stays as it was. A process that is killed leaves what it wrote so far, under
+  the other name. Processes of several hosts may write the same file.
 
   Args:
     path: of the file; a pathlib.Path, or an epath.Path of a bucket.

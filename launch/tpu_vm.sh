@@ -99,7 +99,8 @@ gdc-env/bin/pip install --quiet './gdc[train,tpu]'"
 }
 
 # Detached, so that training survives this connection: the log, the process
-# and at the end its exit status are in the home folder of each worker.
+# and at the end its exit status are in the home folder of each worker. The
+# shell outlives SIGTERM, which training saves its step for, to write that.
 run() {
   local main
   main=$(join ../gdc-env/bin/python -m gdc.main "--config=$config" \
@@ -110,7 +111,7 @@ if [ -s gdc.pid ] && kill -0 \"\$(cat gdc.pid)\" 2>/dev/null; then
 fi
 rm -f gdc.status
 cd gdc
-nohup sh -c $(quote "$main; echo \$? > ../gdc.status") \\
+nohup sh -c $(quote "trap : TERM; $main; echo \$? > ../gdc.status") \\
   > ../gdc.log 2>&1 < /dev/null &
 echo \$! > ../gdc.pid"
 }

@@ -27,7 +27,9 @@ def test_what_fails_leaves_what_was_there(tmp_path, error):
 
 
 def test_a_failure_before_anything_is_written_is_not_hidden(tmp_path):
-  with pytest.raises(ValueError, match='mine'):
-    with atomic.replaced(tmp_path / 'a.txt'):
-      raise ValueError('mine')
+  with (
+    pytest.raises(ValueError, match='mine'),
+    atomic.replaced(tmp_path / 'a.txt'),
+  ):
+    raise ValueError('mine')
   assert os.listdir(tmp_path) == []

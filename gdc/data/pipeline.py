@@ -3,8 +3,9 @@
 The iterator's state is small, is saved with every checkpoint, and resumes at
 the exact next batch. All randomness is grain's, from one seed.
 """
+from collections.abc import Sequence
+
 import grain.python as grain
-import jax
 
 from gdc.data import random_crop, sources
 
@@ -13,16 +14,18 @@ def batches(
   source,
   *,
   batch_size: int,
+  rows: Sequence[int],
   crop: int,
   min_scale: float,
   seed: int,
   balance: bool,
 ):
-  """An endless iterator of {'image': uint8 [local batch, crop, crop, 3]}.
+  """An endless iterator of {'image': uint8 [len(rows), crop, crop, 3]}.
 
   Args:
     source: from sources.build.
-    batch_size: global batch size; each process draws its equal part.
+    batch_size: of all processes together.
+    rows: positions in the batch that this process draws.
     crop: side of the crops, pixels.
     min_scale: see random_crop.RandomCrop.
     seed: of shuffling and cropping.
@@ -32,12 +35,6 @@ def batches(
   Returns:
     A grain iterator with get_state and set_state.
   """
-  processes = jax.process_count()
-  if batch_size % processes:
-    raise ValueError(
-      f'batch_size {batch_size} must be a multiple of the {processes} '
-      'processes.'
-    )
   if balance and not isinstance(source, sources.Files):
     raise ValueError('balance needs a folder or the box as its source.')
   parts = source.split_by_group() if balance else [source]
@@ -50,25 +47,23 @@ def batches(
   data = data.seed(seed).random_map(
     random_crop.RandomCrop(crop, min_scale)
   )
-  size = batch_size // processes
-  data = _Part(data, batch_size, jax.process_index() * size, size)
-  data = data.batch(size, drop_remainder=True)
+  data = _Part(data, batch_size, rows)
+  data = data.batch(len(rows), drop_remainder=True)
   return iter(data.to_iter_dataset(
     grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
   ))
 
 
 class _Part(grain.MapDataset):
-  """Positions first to first + size of every batch_size elements."""
+  """Of every batch_size elements those at some positions."""
 
-  def __init__(self, whole, batch_size: int, first: int, size: int):
+  def __init__(self, whole, batch_size: int, rows: Sequence[int]):
     super().__init__(whole)
-    self._whole = whole
-    self._batch_size, self._first, self._size = batch_size, first, size
+    self._whole, self._batch_size, self._rows = whole, batch_size, rows
 
   def __len__(self):
-    return len(self._whole) // self._batch_size * self._size
+    return len(self._whole) // self._batch_size * len(self._rows)
 
   def __getitem__(self, index):
-    batch, position = divmod(index, self._size)
-    return self._whole[batch * self._batch_size + self._first + position]
+    batch, position = divmod(index, len(self._rows))
+    return self._whole[batch * self._batch_size + self._rows[position]]

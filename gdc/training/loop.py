@@ -1,8 +1,9 @@
 """The training loop: train(config, workdir) -> TrainState, in written order.
 
 Resuming: the newest checkpoint holds the state and the data iterator. Keys
-are fold_in(run key, step). So a run that was killed and started again is, bit
-for bit, the run that was never killed.
+are fold_in(run key, step). So the weights of a run that was killed and started
+again are, bit for bit, those of the run that was never killed. (Where SIGTERM
+stopped it between two lines of metrics, the first after it has fewer steps.)
 """
 import contextlib
 import functools
@@ -70,8 +71,7 @@ def train(
   Raises:
     ValueError: a config field, or a checkpoint that does not fit.
     FloatingPointError: the loss is not finite; nothing is saved after it.
-    SystemExit: SIGTERM came, as it does before a spot machine is taken away;
-      the step it came in is saved.
+    SystemExit: SIGTERM came; the step it came in is saved. See preemption.py.
   """
   deadline = time.monotonic() + seconds
   run = runs.build(config)
@@ -81,78 +81,80 @@ def train(
   shows_images = pictures and metric_writers.shows_images()
   examples = _examples(config, run.mesh) if shows_images else None
 
-  # --- Restore --------------------------------------------------------------
-  store = checkpoints.Checkpoints(
-    runs.checkpoint_folder(workdir), config.checkpoints_kept
-  )
-  first = store.latest_step()
-  if first is None:
-    first, state = 0, run.init()
-  else:
-    state = store.restore(first, run.abstract_state, run.data)
-    _LOG.info('Resumed at step %d.', first)
-  batches = run.batches(first)
-  _write_config(config, workdir, frozen)
-  writer = metric_writers.MetricWriter(workdir, first)
+  with preemption.watched() as preempted:
+    # --- Restore ------------------------------------------------------------
+    store = checkpoints.Checkpoints(
+      runs.checkpoint_folder(workdir), config.checkpoints_kept
+    )
+    first = store.latest_step() or 0
+    if preempted(first):
+      raise SystemExit(preemption.STATUS)
+    if first:
+      state = store.restore(first, run.abstract_state, run.data)
+      _LOG.info('Resumed at step %d.', first)
+    else:
+      state = run.init()
+    batches = run.batches(first)
+    _write_config(config, workdir, frozen)
+    writer = metric_writers.MetricWriter(workdir, first)
 
-  # --- Compile --------------------------------------------------------------
-  replicated = sharding.replicated(run.mesh)
-  state_shardings = jax.tree.map(lambda a: a.sharding, run.abstract_state)
-  step_fn = jax.jit(
-    functools.partial(train_step, run, config),
-    donate_argnums=0,
-    out_shardings=(state_shardings, replicated),
-  )
-  pictures_fn = jax.jit(run.stage.pictures, out_shardings=replicated)
+    # --- Compile ------------------------------------------------------------
+    replicated = sharding.replicated(run.mesh)
+    state_shardings = jax.tree.map(lambda a: a.sharding, run.abstract_state)
+    step_fn = jax.jit(
+      functools.partial(train_step, run, config),
+      donate_argnums=0,
+      out_shardings=(state_shardings, replicated),
+    )
+    pictures_fn = jax.jit(run.stage.pictures, out_shardings=replicated)
 
-  # --- Loop -----------------------------------------------------------------
-  pending = []
-  progress = tqdm.tqdm(
-    total=config.steps, initial=first, unit='step', desc=config.stage,
-    disable=jax.process_index() != 0, dynamic_ncols=True,
-  )
-  with (
-    # Closed whatever happens: the newest checkpoint may be on its way.
-    contextlib.closing(store),
-    contextlib.closing(writer),
-    contextlib.closing(progress),
-    jax.set_mesh(run.mesh),
-    preemption.watched() as preempted,
-  ):
-    for step in range(first + 1, config.steps + 1):
-      batch = next(batches)
-      with jax.transfer_guard('disallow'):
-        state, metrics = step_fn(state, run.frozen, batch)
-      pending.append(metrics)
-      last = step == config.steps
-      stopped = preempted(step)
-      if step % config.log_every == 0 or last:
-        scalars = _mean(pending)
-        pending = []
-        _check_finite(step, scalars, store.latest_step())
-        scalars['learning_rate'] = float(run.schedule(step - 1))
-        writer.scalars(step, scalars)
-        progress.set_postfix({
-          k: f'{scalars[k]:.3f}'
-          for k in ('bpp', 'psnr', 'loss') if k in scalars
-        })
-        # The metrics were waited for: the devices are as far as the clock.
-        last |= time.monotonic() > deadline
-      if step % config.checkpoint_every == 0 or last or stopped:
-        if pending:  # steps whose metrics are not due yet
-          _check_finite(step, _mean(pending), store.latest_step())
-        store.save(step, state, run.data)
-      if stopped:  # there may be seconds left
-        _LOG.warning('SIGTERM: saves step %d, where a restart goes on.', step)
-        raise SystemExit(preemption.STATUS)
-      if examples is not None and (step % config.image_every == 0 or last):
-        shown = pictures_fn(state.ema_params, run.frozen, examples)
-        writer.images(step, {
-          k: np.clip(np.asarray(v) / 2 + 0.5, 0, 1) for k, v in shown.items()
-        })
-      progress.update()
-      if last:
-        break
+    # --- Loop ---------------------------------------------------------------
+    pending = []
+    progress = tqdm.tqdm(
+      total=config.steps, initial=first, unit='step', desc=config.stage,
+      disable=jax.process_index() != 0, dynamic_ncols=True,
+    )
+    with (
+      # Closed whatever happens: the newest checkpoint may be on its way.
+      contextlib.closing(store),
+      contextlib.closing(writer),
+      contextlib.closing(progress),
+      jax.set_mesh(run.mesh),
+    ):
+      for step in range(first + 1, config.steps + 1):
+        batch = next(batches)
+        with jax.transfer_guard('disallow'):
+          state, metrics = step_fn(state, run.frozen, batch)
+        pending.append(metrics)
+        last = step == config.steps
+        stopped = preempted(step)
+        if step % config.log_every == 0 or last:
+          scalars = _mean(pending)
+          pending = []
+          _check_finite(step, scalars, store.latest_step())
+          scalars['learning_rate'] = float(run.schedule(step - 1))
+          writer.scalars(step, scalars)
+          progress.set_postfix({
+            k: f'{scalars[k]:.3f}'
+            for k in ('bpp', 'psnr', 'loss') if k in scalars
+          })
+          # The metrics were waited for: the devices are as far as the clock.
+          last |= time.monotonic() > deadline
+        if step % config.checkpoint_every == 0 or last or stopped:
+          if pending:  # steps whose metrics are not due yet
+            _check_finite(step, _mean(pending), store.latest_step())
+          store.save(step, state, run.data)
+        if stopped:  # there may be seconds left
+          _LOG.warning('Stopped by SIGTERM at step %d, which is kept.', step)
+          raise SystemExit(preemption.STATUS)
+        if examples is not None and (step % config.image_every == 0 or last):
+          shown = pictures_fn(state.ema_params, run.frozen, examples)
+          writer.images(step, {
+            k: np.clip(np.asarray(v) / 2 + 0.5, 0, 1) for k, v in shown.items()
+          })
+        progress.update()
+        if last:
+          break
   return state
 
 

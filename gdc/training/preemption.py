@@ -15,12 +15,16 @@ def watched() -> Iterator[Callable[[int], bool]]:
   """Listens for SIGTERM instead of dying of it.
 
   Processes that jax.distributed joined are told by jax's preemption service to
-  stop after the same step, whichever of them was signalled. A process of its
-  own listens itself, in its main thread; a second signal ends it at once.
+  stop after the same step, whichever of them was signalled. Any other process
+  listens itself, in its main thread: a second signal ends it at once.
 
   Yields:
-    step -> whether to save that step and stop. Asked at every step, and by all
-    processes.
+    step -> whether to save that step and stop. Asked by all processes: first
+    for the step that they start from, as early as possible (what a process
+    hears before that, the others do not stop for), then for every step.
+
+  Raises:
+    SystemExit: with STATUS, in the end: a process of its own has heard it.
   """
   if jax.distributed.is_initialized():
     yield multihost_utils.reached_preemption_sync_point
@@ -28,16 +32,19 @@ def watched() -> Iterator[Callable[[int], bool]]:
   if threading.current_thread() is not threading.main_thread():
     yield lambda step: False  # only the main thread can listen
     return
-  heard = threading.Event()
-  # None: a handler that Python did not set, and can not set again.
+  heard = False
+  # None: one that was there before Python, which can not be set again.
   before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
 
   def hear(number, frame):
-    heard.set()
+    nonlocal heard
     signal.signal(signal.SIGTERM, before)
+    heard = True
 
   signal.signal(signal.SIGTERM, hear)
   try:
-    yield lambda step: heard.is_set()
+    yield lambda step: heard
   finally:
     signal.signal(signal.SIGTERM, before)
+  if heard:
+    raise SystemExit(STATUS)

@@ -121,7 +121,10 @@ def _host_data(config, mesh):
   source = sources.build(config.data.source, config.data.data_dir or None)
 
   def open_data():
-    iterator = pipeline.batches(source, **_drawing(config))
+    iterator = pipeline.batches(
+      source, **_drawing(config),
+      rows=sharding.local_rows(mesh, config.data.batch_size),
+    )
     return iterator, lambda first: (
       sharding.global_batch(batch, mesh) for batch in iterator
     )

@@ -60,8 +60,20 @@ def parameters(tree, mesh):
   return jax.tree.map(rule, tree)
 
 
+def local_rows(mesh, batch_size: int) -> list[int]:
+  """The positions in a batch that are on this process' devices, ascending.
+
+  A range where a host's devices follow one another in the mesh, which some TPU
+  topologies do not have.
+  """
+  parts = batch(mesh).addressable_devices_indices_map((batch_size,)).values()
+  return sorted(
+    row for (part,) in parts for row in range(*part.indices(batch_size))
+  )
+
+
 def global_batch(local: dict[str, np.ndarray], mesh) -> dict[str, jax.Array]:
-  """Each process' part of a batch -> global arrays split over all devices."""
+  """Each process' local_rows of a batch -> arrays split over all devices."""
   return {
     name: jax.make_array_from_process_local_data(batch(mesh), value)
     for name, value in local.items()

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import time
 
@@ -202,6 +203,24 @@ def test_a_second_run_beside_a_living_one_is_refused(worker):
     time.sleep(0.05)
   assert _run('tail', *NODE, **env).returncode == 0
   assert _run('run', *args, **env).returncode == 0
+
+
+def test_sigterm_does_not_cost_the_status(worker):
+  home, env = worker
+  (home / 'hold').touch()
+  try:
+    started = _run(
+      'run', *NODE, '--workdir', '/data', STATUS='143', **env
+    )
+    assert started.returncode == 0, started.stderr
+    deadline = time.monotonic() + 10
+    while not (home / 'gdc.log').read_text() and time.monotonic() < deadline:
+      time.sleep(0.05)
+    # To the shell: a system that shuts down signals every process.
+    os.kill(int((home / 'gdc.pid').read_text()), signal.SIGTERM)
+  finally:
+    (home / 'hold').unlink()
+  assert _run('tail', *NODE, **env).returncode == 143
 
 
 def test_all_leaves_the_node_when_a_step_fails_and_says_so(tmp_path):

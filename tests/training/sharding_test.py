@@ -77,12 +77,25 @@ def test_every_kind_of_state_leaf_has_a_sharding():
 
 def test_global_batch_is_split_over_all_devices():
   mesh = sharding.create_mesh(2)
+  assert sharding.local_rows(mesh, 16) == list(range(16))
   local = {'image': np.arange(16 * 3, dtype=np.uint8).reshape(16, 3)}
   image = sharding.global_batch(local, mesh)['image']
   np.testing.assert_array_equal(image, local['image'])
   shards = image.addressable_shards
   assert {s.data.shape for s in shards} == {(2, 3)}
   assert len({s.index[0].start for s in shards}) == 8
+
+
+def test_rows_are_those_of_the_hosts_devices(monkeypatch):
+  mesh = sharding.create_mesh()
+  split = sharding.batch(mesh)
+  everywhere = split.devices_indices_map((16,))
+  # As on a TPU whose ring has a host's devices apart from one another.
+  mine = {d: everywhere[d] for d in (mesh.devices.flat[i] for i in (6, 0, 1))}
+  monkeypatch.setattr(
+    type(split), 'addressable_devices_indices_map', lambda *_: mine
+  )
+  assert sharding.local_rows(mesh, 16) == [0, 1, 2, 3, 12, 13]
 
 
 # --- The same on any mesh ---------------------------------------------------
