@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from orbax.checkpoint import type_handlers
 from PIL import Image
 
 from configs import autoencoder, diffusion, flow, one_step
@@ -95,6 +96,19 @@ def _train(config, workdir) -> Trained:
   return Trained(
     workdir, state, next(built[0].data)['image'], watch.compiled
   )
+
+
+@pytest.fixture(scope='module', autouse=True)
+def whole_arrays():
+  """Small arrays are saved whole.
+
+  Otherwise each of the eight devices saves a slice, and every shape of a slice
+  is compiled: seconds a test. (checkpoints_test saves slices.)
+  """
+  handler = type_handlers.get_type_handler(jax.Array)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(handler, '_min_slice_bytes_for_replica_parallel', 1 << 20)
+    yield
 
 
 @pytest.fixture(scope='module')
