@@ -3,8 +3,10 @@
   python -m gdc.main --config configs/diffusion.py --workdir DIR
 
 Variants (--config configs/diffusion.py:NAME):
-  default  the network of configs/flow.py, on the photographs in the box
-  small    a small network, for sweeps
+  default  goes on from the box's diffusion decoder, on the photographs in the
+           box
+  scratch  the network of configs/flow.py from random weights
+  small    a small network from random weights, for sweeps
   paper    a large network on ImageNet crops, a TPU pod
   tiny     seconds on a CPU; for tests
 
@@ -17,7 +19,7 @@ from configs import base
 
 
 def get_config(variant: str = 'default'):
-  """The config of a variant: default, small, paper or tiny."""
+  """The config of a variant; see the module's docstring."""
   c = base.get_config()
   c.stage = 'diffusion'
   base.score_net(c)
@@ -39,18 +41,32 @@ def get_config(variant: str = 'default'):
   c.sampling.gamma = 0.0  # in [0, 1]: noise injected by ddpm
   # 0.001 to 1; < 1 starts late, from x_hat with less noise
   c.sampling.start = 1.0
-  c.optimizer.learning_rate = 5e-4
-  c.steps = 5_000
-  if variant == 'small':
+  if variant == 'default':
+    c.init_from = 'pretrained:lean'
+    c.diffusion.noise_shift = 0.1
+    c.diffusion.prediction = 'flow'
+    c.sampling.steps = 8
+    c.optimizer.learning_rate = 1e-4
+    c.optimizer.warmup_steps = 10
+    c.optimizer.ema_decay = 0.99
+    c.steps = 120
+    c.log_every = 10
+    c.image_every = 60
+    c.checkpoint_every = 20
+  elif variant == 'scratch':
+    c.optimizer.learning_rate = 5e-4
+    c.steps = 5_000
+  elif variant == 'small':
     base.small(c)
   elif variant == 'paper':
     base.paper_score_net(c)
   elif variant == 'tiny':
     base.tiny(c)
     c.sampling.steps = 2
-  elif variant != 'default':
+  else:
     raise ValueError(
-      f'variant must be default, small, paper or tiny, not {variant!r}.'
+      'variant must be default, scratch, small, paper or tiny, not '
+      f'{variant!r}.'
     )
   c.lock()
   return c

@@ -28,7 +28,7 @@ def get_config(variant: str = 'default'):
   c.flow = ml_collections.ConfigDict()
   # Noise at the source, as a multiple of the autoencoder's RMSE at that
   # quality; 0 is the pure map.
-  c.flow.source_noise = 0.25
+  c.flow.source_noise = 0.5
   c.flow.time_sampling = 'uniform'  # uniform, logit_normal: times in training
   c.flow.time_mean = 0.0  # of the logit of t, for logit_normal
   c.flow.time_std = 1.0  # of the same, positive

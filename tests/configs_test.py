@@ -27,8 +27,8 @@ VARIANTS = [
   ('autoencoder', 'tiny'),
   ('flow', 'default'), ('flow', 'scratch'), ('flow', 'reflow'),
   ('flow', 'small'), ('flow', 'paper'), ('flow', 'tiny'),
-  ('diffusion', 'default'), ('diffusion', 'small'), ('diffusion', 'paper'),
-  ('diffusion', 'tiny'),
+  ('diffusion', 'default'), ('diffusion', 'scratch'), ('diffusion', 'small'),
+  ('diffusion', 'paper'), ('diffusion', 'tiny'),
   ('one_step', 'default'), ('one_step', 'tiny'),
 ]
 

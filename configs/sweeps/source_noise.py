@@ -14,7 +14,7 @@ from configs.sweeps import base
 
 AXIS = 'flow.source_noise'
 VALUES = (0.0, 0.25, 0.5, 1.0, 2.0)
-# The one that the sweeps of sampling take: the default of configs/flow.py.
+# The one that the sweeps of sampling take.
 SAMPLED = 0.25
 
 

@@ -299,7 +299,7 @@ def test_what_only_training_looks_at_may_change(tmp_path):
   config.flow.time_sampling = 'logit_normal'
   runs.check_trained(config, tmp_path, None)
   config.flow.source_noise = 2.0
-  with pytest.raises(ValueError, match='flow.source_noise = 0.25, not 2.0'):
+  with pytest.raises(ValueError, match='flow.source_noise = 0.5, not 2.0'):
     runs.check_trained(config, tmp_path, None)
   # A diffusion from before it had a field for noise at the source.
   config = diffusion.get_config('tiny')
@@ -381,13 +381,13 @@ def test_init_from_a_bundle_without_the_decoder(tiny_bundle, tmp_path):
 
 @pytest.mark.parametrize('entry, record, prediction, message', [
   ('flow', {}, 'flow', None),
-  ('flow', {'source_noise': 0.5}, 'flow',
-   'its flow decoder has source_noise 0.5, this config 0.25'),
+  ('flow', {'source_noise': 0.25}, 'flow',
+   'its flow decoder has source_noise 0.25, this config 0.5'),
   ('flow', {}, 'residual', 'has no diffusion decoder, only flow'),
-  ('diffusion', {'source_noise': 0.5}, 'residual', None),
+  ('diffusion', {'source_noise': 0.25}, 'residual', None),
   ('diffusion', {}, 'v', "decoder has prediction 'residual', this .* 'v'"),
-  ('diffusion', {'prediction': 'flow', 'source_noise': 0.5}, 'flow',
-   'its diffusion decoder has source_noise 0.5, this config 0.25'),
+  ('diffusion', {'prediction': 'flow', 'source_noise': 0.25}, 'flow',
+   'its diffusion decoder has source_noise 0.25, this config 0.5'),
 ])
 def test_a_diffusion_starts_from_what_means_the_same(
   tiny_bundle, tmp_path, entry, record, prediction, message
@@ -397,7 +397,6 @@ def test_a_diffusion_starts_from_what_means_the_same(
   alone = dataclasses.replace(tiny_bundle, decoders={entry: (spec, params)})
   config = diffusion.get_config('tiny')
   config.diffusion.prediction = prediction
-  config.diffusion.source_noise = 0.25  # as that of the flow
   config.autoencoder_from = config.init_from = str(
     bundle.save(alone, tmp_path / 'alone')
   )

@@ -286,7 +286,7 @@ def test_reflow_trains_on_the_ends_of_its_teachers_paths(
 ):
   config = flow.get_config('tiny')
   config.flow.reflow_steps = steps
-  config.flow.source_noise = 0.5
+  config.flow.source_noise = 0.25
   stage = stages.build(config, tiny_bundle)
   spec, weights = tiny_bundle.decoders['flow']
   silent = jax.tree.map(jnp.zeros_like, weights)
@@ -308,7 +308,7 @@ def test_reflow_trains_on_the_ends_of_its_teachers_paths(
     output = net.apply({'params': weights}, r, x_hat, t, quality)
     r = r + (output / (1 - i / steps) - r) / steps
   t = stage_lib.stratified(time_key, 2)[:, None, None, None]
-  r_0 = 0.5 * noise
+  r_0 = 0.25 * noise
   r_t = (1 - t) * r_0 + t * r
   np.testing.assert_allclose(
     found, jnp.mean((-r_t - (r - r_0)) ** 2), rtol=1e-3
