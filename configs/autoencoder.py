@@ -10,9 +10,10 @@ Variants (--config configs/autoencoder.py:NAME):
 To expect: on two CPU cores, with levels from lambda 0.0018 to 0.0483 and no
 predicted channels, 3,000 steps on the 783 photographs of docs/model_card.md
 gave 28.3 dB at 0.24 bpp and 34.5 dB at 0.93 bpp on the CID22 validation set (40
-minutes), and 5,000 more 28.5 at 0.21 and 34.8 at 0.85. The box alone holds 38
-crops to train on: less is to be expected of the default. `paper` has not been
-trained yet.
+minutes), and 5,000 more 28.5 at 0.21 and 34.8 at 0.85; with the levels and
+channels below, 14,500 more gave 29.4 at 0.21 and 35.9 at 0.92 (2 h 10 min). The
+box alone holds 38 crops to train on: less is to be expected of the default.
+`paper` has not been trained yet.
 """
 from configs import base
 

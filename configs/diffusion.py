@@ -10,8 +10,11 @@ Variants (--config configs/diffusion.py:NAME):
   paper    a large network on ImageNet crops, a TPU pod
   tiny     seconds on a CPU; for tests
 
-To expect: no figure of these variants yet, on any hardware; nobody has trained
-one to the end. docs/training.md has figures of prediction=flow, from a flow.
+To expect: on two CPU cores, 7,000 steps of the default's network and process
+from the flow, on the photographs of docs/model_card.md (64 minutes), gave LPIPS
+0.246 at 0.122 bpp (the autoencoder alone 0.266) and 0.121 at 0.420 bpp (0.125)
+on the box's held-out photographs, for 0.5 and 0.4 dB of PSNR. No figure of
+`scratch` and `paper` yet.
 """
 import ml_collections
 

@@ -9,11 +9,11 @@ Variants (--config configs/one_step.py:NAME):
 
 `gdc decompress --decoder flow --steps 1` uses it where the bundle has it.
 
-To expect: on two CPU cores, 1,420 steps from the flow on the photographs of
-docs/model_card.md (65 minutes, beside other work) gave, in one step on the
-box's held-out photographs, LPIPS 0.193 at 0.233 bpp (the autoencoder alone
-0.211, the flow in four steps 0.188) and 0.105 at 0.513 bpp (0.121 and 0.102),
-for 0.03 and 0.04 dB of PSNR.
+To expect: on two CPU cores, 2,000 steps from the flow on the photographs of
+docs/model_card.md (28 minutes) gave, in one step on the box's held-out
+photographs, LPIPS 0.238 at 0.122 bpp (the autoencoder alone 0.266, the flow in
+four steps 0.243) and 0.104 at 0.420 bpp (0.125 and 0.114), for 0.09 and 0.08
+dB of PSNR.
 """
 import ml_collections
 
