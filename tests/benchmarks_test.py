@@ -23,7 +23,7 @@ def _load(name):
 
 @pytest.mark.parametrize('name', [
   'codec_speed', 'example', 'guidance', 'large_pictures', 'peer_measures',
-  'plain_noise', 'startup', 'training_speed',
+  'plain_noise', 'precision', 'startup', 'training_speed',
 ])
 def test_help(name):
   done = subprocess.run(

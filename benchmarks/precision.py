@@ -1,0 +1,80 @@
+"""What it costs that a bundle stores rounded weights.
+
+  python benchmarks/precision.py WORKDIR
+
+Takes the averaged weights of a run's newest checkpoint, in float32, and the
+same as its bundle stores them: float16 for an autoencoder, 8 bits for a score
+decoder. Prints and writes, as means over the held-out pictures of the box, from
+real files, by quality: bits per pixel, PSNR in dB and LPIPS (AlexNet) of both.
+Writes results/precision/STAGE.json. Run from the repository's root, where the
+run's config finds the autoencoder that it was trained on.
+"""
+import argparse
+import dataclasses
+import json
+import pathlib
+
+import ml_collections
+
+from gdc.codec import codec as codec_lib
+from gdc.data import sources
+from gdc.evaluation import codecs, records, report, sweep
+from gdc.training import export, runs
+
+OUT = pathlib.Path(__file__).parents[1] / 'results' / 'precision'
+QUALITIES = (1.0, 3.0, 5.0)
+# Stage -> what decodes with it.
+LABELS = {
+  'autoencoder': 'gdc:mse', 'flow': 'gdc:flow', 'diffusion': 'gdc:diffusion',
+  'one_step': 'gdc:flow@1',
+}
+
+
+def bundles(config, workdir):
+  """As stored, and with the trained part's weights as they were trained."""
+  stage, params = runs.restore(config, workdir)
+  stored = export.bundle_of(stage, params, config.name)
+  if config.stage == 'autoencoder':
+    trained = dataclasses.replace(stored, autoencoder_params=params)
+  else:
+    spec, _ = stored.decoders[config.stage]
+    decoders = {**stored.decoders, config.stage: (spec, params)}
+    trained = dataclasses.replace(stored, decoders=decoders)
+  return {'stored': stored, 'trained': trained}
+
+
+def main():
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('workdir', help='of a run of gdc.main')
+  workdir = pathlib.Path(parser.parse_args().workdir)
+  record = workdir / runs.CONFIG
+  if not record.is_file():
+    parser.error(f'{workdir} is not the workdir of a run: no {runs.CONFIG}.')
+  config = ml_collections.ConfigDict(json.loads(record.read_text()))
+  images = list(sources.box_images('heldout'))
+  label = LABELS[config.stage]
+  rows = []
+  made = bundles(config, workdir)
+  for name, bundle in made.items():
+    coders = codecs.build([label], codec_lib.Codec(bundle), QUALITIES)
+    curve = sweep.evaluate(coders, images, ('psnr', 'lpips'))[label]['results']
+    rows += [
+      {
+        'weights': name, 'quality': quality, 'bpp': curve['bpp'][i],
+        'psnr': curve['psnr-rgb'][i], 'lpips': curve['lpips-alex'][i],
+      }
+      for i, quality in enumerate(QUALITIES)
+    ]
+  print(report.format_table(rows))
+  meta = {
+    'stage': config.stage, 'digest': made['stored'].digest,
+    'pictures': f'box:heldout, {len(images)}',
+  }
+  OUT.mkdir(parents=True, exist_ok=True)
+  records.save({'meta': meta, 'rows': rows}, OUT / f'{config.stage}.json')
+
+
+if __name__ == '__main__':
+  main()
