@@ -11,10 +11,7 @@ run's config finds the autoencoder that it was trained on.
 """
 import argparse
 import dataclasses
-import json
 import pathlib
-
-import ml_collections
 
 from gdc.codec import codec as codec_lib
 from gdc.data import sources
@@ -48,11 +45,11 @@ def main():
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('workdir', help='of a run of gdc.main')
-  workdir = pathlib.Path(parser.parse_args().workdir)
-  record = workdir / runs.CONFIG
-  if not record.is_file():
-    parser.error(f'{workdir} is not the workdir of a run: no {runs.CONFIG}.')
-  config = ml_collections.ConfigDict(json.loads(record.read_text()))
+  workdir = parser.parse_args().workdir
+  try:
+    config = runs.read_config(workdir)
+  except ValueError as error:
+    parser.error(str(error))
   images = list(sources.box_images('heldout'))
   label = LABELS[config.stage]
   rows = []
@@ -70,9 +67,9 @@ def main():
   print(report.format_table(rows))
   meta = {
     'stage': config.stage, 'digest': made['stored'].digest,
+    'decoder_digests': made['stored'].decoder_digests,
     'pictures': f'box:heldout, {len(images)}',
   }
-  OUT.mkdir(parents=True, exist_ok=True)
   records.save({'meta': meta, 'rows': rows}, OUT / f'{config.stage}.json')
 
 

@@ -114,6 +114,18 @@ def tiny(c: ml_collections.ConfigDict):
   c.evaluation.qualities = (3.0,)
 
 
+def from_the_box(c: ml_collections.ConfigDict):
+  """A few steps more of the decoder in the box: minutes on a CPU."""
+  c.init_from = 'pretrained:lean'
+  c.optimizer.learning_rate = 1e-4
+  c.optimizer.warmup_steps = 10
+  c.optimizer.ema_decay = 0.99
+  c.steps = 120
+  c.log_every = 10
+  c.image_every = 60
+  c.checkpoint_every = 20
+
+
 def score_net(c: ml_collections.ConfigDict):
   """The network and the autoencoder of stage 2, for either process."""
   # The frozen autoencoder: pretrained:NAME, a bundle folder, or

@@ -45,17 +45,10 @@ def get_config(variant: str = 'default'):
   # 0.001 to 1; < 1 starts late, from x_hat with less noise
   c.sampling.start = 1.0
   if variant == 'default':
-    c.init_from = 'pretrained:lean'
+    base.from_the_box(c)
     c.diffusion.noise_shift = 0.1
     c.diffusion.prediction = 'flow'
     c.sampling.steps = 8
-    c.optimizer.learning_rate = 1e-4
-    c.optimizer.warmup_steps = 10
-    c.optimizer.ema_decay = 0.99
-    c.steps = 120
-    c.log_every = 10
-    c.image_every = 60
-    c.checkpoint_every = 20
   elif variant == 'scratch':
     c.optimizer.learning_rate = 5e-4
     c.steps = 5_000

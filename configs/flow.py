@@ -38,14 +38,7 @@ def get_config(variant: str = 'default'):
   c.sampling.sampler = 'euler'  # euler, midpoint, heun, stochastic
   c.sampling.eta = 0.0  # 0 to 100: noise injected by stochastic
   if variant in ('default', 'reflow'):
-    c.init_from = 'pretrained:lean'
-    c.optimizer.learning_rate = 1e-4
-    c.optimizer.warmup_steps = 10
-    c.optimizer.ema_decay = 0.99
-    c.steps = 120
-    c.log_every = 10
-    c.image_every = 60
-    c.checkpoint_every = 20
+    base.from_the_box(c)
     if variant == 'reflow':
       c.flow.reflow_steps = 8
   elif variant == 'small':

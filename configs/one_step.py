@@ -27,7 +27,6 @@ def get_config(variant: str = 'default'):
   # The bundle with the frozen autoencoder and the flow: pretrained:NAME or a
   # bundle folder. The network is the flow's.
   c.autoencoder_from = 'pretrained:lean'
-  c.init_from = 'pretrained:lean'
   c.one_step = ml_collections.ConfigDict()
   # Weights of the loss' parts, each relative to the autoencoder's own picture.
   c.one_step.distortion = 1.0  # of the squared error; 0 or more
@@ -36,13 +35,9 @@ def get_config(variant: str = 'default'):
   # Side of the window near the middle of a crop that LPIPS looks at, pixels.
   c.one_step.window = 64
   c.data.crop = 96
-  c.optimizer.learning_rate = 1e-4
-  c.optimizer.warmup_steps = 10
-  c.optimizer.ema_decay = 0.99
+  base.from_the_box(c)
   c.steps = 200
-  c.log_every = 10
   c.image_every = 100
-  c.checkpoint_every = 20
   if variant == 'tiny':
     base.tiny(c)
     c.one_step.window = 16

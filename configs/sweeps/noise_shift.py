@@ -19,7 +19,7 @@ from configs.sweeps import base
 
 AXIS = 'diffusion.noise_shift'
 VALUES = (4.0, 2.0, 1.0, 0.5, 0.25, 0.125)
-# The one that the sweeps of sampling take: the default of its small variant.
+# The one that the sweeps of sampling take: the default there.
 SAMPLED = 0.5
 
 

@@ -320,6 +320,18 @@ def _comparable(name, before, now):
   )
 
 
+def read_config(workdir) -> ml_collections.ConfigDict:
+  """What a run was started with.
+
+  Raises:
+    ValueError: it is not the workdir of a run.
+  """
+  record = epath.Path(workdir) / CONFIG
+  if not record.exists():
+    raise ValueError(f'{workdir} is not the workdir of a run: no {CONFIG}.')
+  return ml_collections.ConfigDict(json.loads(record.read_text()))
+
+
 def read_autoencoder(name: str) -> bundle.Bundle:
   """The frozen autoencoder of stage 2.
 
@@ -331,10 +343,7 @@ def read_autoencoder(name: str) -> bundle.Bundle:
   kind, _, path = name.partition(':')
   if kind != 'workdir':
     return export.read_bundle(name)
-  record = epath.Path(path) / CONFIG
-  if not record.exists():
-    raise ValueError(f'{path} is not the workdir of a run: no {CONFIG}.')
-  config = ml_collections.ConfigDict(json.loads(record.read_text()))
+  config = read_config(path)
   stage, params = restore(config, path)
   return export.bundle_of(stage, params, config.name)
 
