@@ -15,16 +15,16 @@ CliError = jobs.CliError
 def compress(arguments, report: jobs.Report) -> int:
   """Pictures to .gdc files."""
   from gdc.codec import bitstream
-  from gdc.data import pictures
+  from gdc.data import formats, pictures
   for name in arguments.inputs:
     if name.lower().endswith('.gdc') and not pathlib.Path(name).is_dir():
       raise CliError(f'{name} is compressed already.')
   todo, skipped = jobs.plan(
-    arguments.inputs, arguments.output, pictures.read_suffixes(), '.gdc',
+    arguments.inputs, arguments.output, formats.READ, '.gdc',
     arguments.force,
   )
   for job in todo:
-    if job.target and job.target.suffix.lower() in pictures.suffixes():
+    if job.target and job.target.suffix.lower() in formats.READ:
       raise CliError(
         f'{job.target}: the output is no such picture; .gdc is its ending.'
       )
@@ -267,16 +267,16 @@ def _read(job: jobs.Job) -> bytes:
 
 def _check_format(job: jobs.Job, name: str | None):
   """Whether an output's name is one of a picture, and of --format."""
-  from gdc.data import pictures
+  from gdc.data import formats
   if job.target is None:
     return
   suffix = job.target.suffix.lower()
-  if suffix not in pictures.suffixes():
+  if suffix not in formats.WRITTEN:
     raise CliError(
-      f'{job.target}: the output needs the ending of a picture: .png .jpg '
-      '.webp .avif .tif .bmp .ppm.'
+      f'{job.target}: the output needs the ending of an image: '
+      f'{formats.SUFFIXES_WRITTEN}.'
     )
-  if name and pictures.format_of(suffix) != pictures.format_of(f'.{name}'):
+  if name and formats.WRITTEN[suffix] != formats.WRITTEN[f'.{name}']:
     raise CliError(f'{job.target} is not of --format {name}; leave one out.')
 
 

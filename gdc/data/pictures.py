@@ -13,7 +13,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from gdc.data import profiles, readers
+from gdc.data import formats, profiles, readers
 
 PictureError = readers.PictureError
 
@@ -115,12 +115,6 @@ def read_rgb(path) -> tuple[np.ndarray, list[str]]:
   if pixels.shape[-1] == 1:
     pixels = np.repeat(pixels, 3, axis=-1)
   return pixels, notices
-
-
-def read_suffixes() -> tuple[str, ...]:
-  """File name endings that a picture to be read may have."""
-  # MPO: a JPEG of several pictures, and opened as one.
-  return _endings((*readers.FORMATS, 'MPO'))
 
 
 def _conversion(picture, bits, srgb, notices):
@@ -239,11 +233,6 @@ def _bands(pixels):
 # --- Writing ----------------------------------------------------------------
 
 
-def suffixes() -> tuple[str, ...]:
-  """File name endings that `encode` takes."""
-  return _endings(_WRITES)
-
-
 def fit(pixels: np.ndarray, suffix: str, icc: bytes = b'') -> Picture:
   """What a format can hold of a picture.
 
@@ -319,20 +308,12 @@ def check_size(width: int, height: int, suffix: str) -> None:
 
 def format_of(suffix: str) -> str:
   """The format of a file name ending, as Pillow calls it; see encode."""
-  if suffix.lower() not in suffixes():
+  if suffix.lower() not in formats.WRITTEN:
     raise PictureError(
-      f'No picture format ends in {suffix!r}; one of '
-      '.png .jpg .webp .avif .tif .bmp .ppm is expected.'
+      f'No image format that is written ends in {suffix!r}; one of '
+      f'{formats.SUFFIXES_WRITTEN} is expected.'
     )
-  return Image.registered_extensions()[suffix.lower()]
-
-
-def _endings(formats) -> tuple[str, ...]:
-  Image.init()
-  return tuple(
-    suffix for suffix, name in Image.registered_extensions().items()
-    if name in formats
-  )
+  return formats.WRITTEN[suffix.lower()]
 
 
 def _to_srgb(pixels, icc):

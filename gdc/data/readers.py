@@ -11,11 +11,13 @@ import warnings
 
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
+from gdc.data import formats
+
 # What a gdc file holds: MAX_PIXELS and MAX_ICC_BYTES of gdc.codec.bitstream.
 MAX_PIXELS = 2**28
 MAX_ICC_BYTES = 4 << 20
 
-FORMATS = ('PNG', 'JPEG', 'WEBP', 'AVIF', 'TIFF', 'GIF', 'BMP', 'PPM')
+FORMATS = tuple(dict.fromkeys(formats.READ.values()))
 
 
 class PictureError(ValueError):

@@ -27,11 +27,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from gdc import atomic
+from gdc.data import formats
 
 _LOG = logging.getLogger(__name__)
 BOX = pathlib.Path(__file__).parent / 'photos'
 MANIFEST = 'MANIFEST.csv'
-_SUFFIXES = {'.jpg', '.jpeg', '.png', '.webp', '.avif', '.tif', '.tiff'}
 
 
 class Cache:
@@ -139,12 +139,12 @@ def below(path) -> list[pathlib.Path]:
     raise ValueError(f'{str(path)!r} is not a folder of pictures.')
   files = sorted(
     p for p in path.rglob('*')
-    if p.suffix.lower() in _SUFFIXES and p.name[0] != '.' and p.is_file()
+    if p.suffix.lower() in formats.READ and p.name[0] != '.' and p.is_file()
   )
   if not files:
     raise ValueError(
       f'No pictures below {str(path)!r}; looked for '
-      f'{", ".join(sorted(_SUFFIXES))}.'
+      f'{" ".join(formats.READ)}.'
     )
   return files
 
