@@ -21,7 +21,8 @@ a quality of 75 or a target that can not be met: Pillow empties the file before
 any plugin is asked. Save under another name and rename.
 
 Saving takes modes L, LA, RGB and RGBA as they are, and 1, P, PA and RGBX, which
-become one of them without loss; others raise OSError, as everywhere in Pillow.
+become one of them without loss; others raise OSError, as everywhere in Pillow,
+and so does save_all of several frames.
 Transparency is kept; an EXIF orientation is not, so apply
 ImageOps.exif_transpose first. The options:
 
@@ -30,8 +31,13 @@ ImageOps.exif_transpose first. The options:
   seed           of a score decoder's noise, written into the file
   model          a name in the box or a bundle folder; default that of
                  GdcImageFile
-  icc_profile    default the picture's own, from its info, if it is not sRGB,
+  icc_profile    default the image's own, from its info, if it is not sRGB,
                  which is what a file without one is; None leaves it out
+
+A profile must be of the colours that are saved: RGB, or GRAY for L and LA. One
+from info that is not (Pillow keeps a profile when it converts an image) is left
+out with a warning; one that is given as icc_profile is a ValueError. A file
+that holds such a profile opens without it, with a warning.
 
 What is wrong with a file is said by GdcError, when it is opened if its bytes
 are damaged, when it is loaded if it is of another model. What does not start as
@@ -39,11 +45,13 @@ a gdc file is none of this plugin's, and Pillow raises UnidentifiedImageError.
 """
 import functools
 import math
+import warnings
 
 import numpy as np
 from PIL import Image, ImageFile
 
 import gdc
+from gdc import icc as icc_lib
 from gdc.codec import bitstream
 
 FORMAT = 'GDC'
@@ -52,6 +60,11 @@ FORMAT = 'GDC'
 _COLOURS = {
   'L': 'L', 'LA': 'L', '1': 'L', 'RGB': 'RGB', 'RGBA': 'RGB', 'RGBX': 'RGB',
   'P': 'RGB', 'PA': 'RGB',
+}
+_SCALED = 'L, its samples scaled to 0 to 255,'
+_ADVICE = {
+  'RGBa': 'RGBA', 'La': 'LA',
+  **dict.fromkeys(('I', 'F', 'I;16', 'I;16B', 'I;16L', 'I;16N'), _SCALED),
 }
 _CODEC_OPTIONS = ('quality', 'target_bytes', 'target_bpp', 'min_psnr', 'seed')
 
@@ -114,7 +127,12 @@ class GdcImageFile(ImageFile.ImageFile):
     self.info['quality'] = bitstream.index_to_quality(header.quality_index)
     self.info['bpp'] = 8 * len(data) / (header.width * header.height)
     self.info['model_digest'] = header.digest.hex()
-    if header.icc:
+    problem = header.icc and icc_lib.problem(
+      header.icc, icc_lib.space(len(self._mode))
+    )
+    if problem:
+      _warn(problem)
+    elif header.icc:
       self.info['icc_profile'] = header.icc
 
   def load(self):
@@ -152,12 +170,15 @@ def _accept(prefix: bytes) -> bool:
 def _save(image, fp, filename):
   options = image.encoderinfo
   if image.mode not in _COLOURS:
-    raise OSError(f'cannot write mode {image.mode} as {FORMAT}')
+    raise OSError(
+      f'cannot write mode {image.mode} as {FORMAT}; convert the image to '
+      f'{_ADVICE.get(image.mode, "RGB")} first'
+    )
   mode = _COLOURS[image.mode] + 'A' * image.has_transparency_data
   if 'icc_profile' in options:
-    icc = options['icc_profile'] or b''
+    icc = options['icc_profile']
   else:
-    icc = _own_profile(image)
+    icc = _own_profile(image, mode)
   pixels = np.asarray(image if image.mode == mode else image.convert(mode))
   fp.write(
     _codec(str(options.get('model', GdcImageFile.model))).compress(
@@ -168,14 +189,40 @@ def _save(image, fp, filename):
   )
 
 
-def _own_profile(image) -> bytes:
-  """The picture's ICC profile, b'' if that is sRGB."""
+def _save_all(image, fp, filename):
+  frames = getattr(image, 'n_frames', 1)
+  frames += len(list(image.encoderinfo.get('append_images') or []))
+  if frames > 1:
+    raise OSError(
+      f'{FORMAT} holds one image, not {frames} frames; save each to a file'
+    )
+  _save(image, fp, filename)
+
+
+def _own_profile(image, mode: str) -> bytes:
+  """The ICC profile of an image that is saved in a mode, b'' if it is sRGB."""
   from gdc.data import profiles
-  icc = image.info.get('icc_profile') or b''
+  icc = icc_lib.trim(image.info.get('icc_profile') or b'')
+  if not icc:
+    return b''
   try:
-    return b'' if icc and profiles.is_srgb(icc) else icc
-  except profiles.ProfileError:  # of grey, or one that others understand
-    return icc
+    if icc_lib.problem(icc, 'RGB') is None and profiles.is_srgb(icc):
+      return b''  # a grey image's samples are sRGB then, too
+    if mode[0] == 'L':
+      profiles.grey_to_srgb(icc)  # can be read
+    else:
+      profiles.to_srgb(icc, 'RGB')
+  except profiles.ProfileError as e:
+    _warn(e)
+    return b''
+  return icc
+
+
+def _warn(problem):
+  warnings.warn(
+    f'the ICC profile is not used: {problem}; the colours are taken for sRGB',
+    stacklevel=3,
+  )
 
 
 @functools.lru_cache(maxsize=4)
@@ -185,5 +232,6 @@ def _codec(model: str):
 
 Image.register_open(FORMAT, GdcImageFile, _accept)
 Image.register_save(FORMAT, _save)
+Image.register_save_all(FORMAT, _save_all)
 Image.register_extension(FORMAT, '.gdc')
 Image.register_mime(FORMAT, 'image/x-gdc')

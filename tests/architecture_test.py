@@ -76,8 +76,9 @@ MAY_IMPORT = {
   'gdc.atomic': [],
   'gdc.processes': [],
   'gdc.models': [],
-  'gdc.codec': ['gdc.models', 'gdc.processes'],
-  'gdc.data': ['gdc.atomic'],
+  'gdc.icc': [],
+  'gdc.codec': ['gdc.models', 'gdc.processes', 'gdc.icc'],
+  'gdc.data': ['gdc.atomic', 'gdc.icc'],
   'gdc.training': [
     'gdc.codec', 'gdc.models', 'gdc.processes', 'gdc.data', 'gdc.atomic',
   ],
@@ -88,7 +89,7 @@ MAY_IMPORT = {
   'gdc.commands': ['gdc.jobs', 'gdc.evaluation', 'gdc.codec', 'gdc.data'],
   'gdc.jobs': [],
   'gdc.values': [],
-  'gdc.pillow': ['gdc.codec', 'gdc.data'],
+  'gdc.pillow': ['gdc.codec', 'gdc.data', 'gdc.icc'],
 }
 
 

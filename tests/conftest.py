@@ -89,3 +89,13 @@ def tiny_bundle_path(tiny_bundle, tmp_path_factory):
   """The folder that tiny_bundle is saved in."""
   from gdc.codec import bundle
   return bundle.save(tiny_bundle, tmp_path_factory.mktemp('bundle') / 'tiny')
+
+
+@pytest.fixture(scope='session')
+def rgb_profile():
+  """An ICC profile of RGB that is not sRGB: its red and green are swapped."""
+  from PIL import ImageCms
+  icc = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+  return icc.replace(b'rXYZ', b'....').replace(b'gXYZ', b'rXYZ').replace(
+    b'....', b'gXYZ'
+  )

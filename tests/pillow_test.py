@@ -1,4 +1,5 @@
 """The plugin for Pillow: open, load and save, as Pillow's users know them."""
+import dataclasses
 import functools
 import io
 import pathlib
@@ -13,7 +14,7 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 import gdc
 from gdc import pillow
-from gdc.codec import bundle
+from gdc.codec import bitstream, bundle
 from gdc.codec import codec as codec_lib
 
 MODES = ['L', 'LA', 'RGB', 'RGBA']
@@ -167,9 +168,19 @@ def test_modes_that_become_others_without_loss(image, mode, codec):
 @pytest.mark.parametrize('mode', ['CMYK', 'YCbCr', 'HSV', 'I', 'F', 'I;16'])
 def test_other_modes_are_refused(mode, tmp_path):
   path = tmp_path / 'a.gdc'
-  with pytest.raises(OSError, match=f'cannot write mode {mode} as GDC'):
+  with pytest.raises(OSError, match=(
+    f'cannot write mode {mode} as GDC; convert the image to (RGB|L)'
+  )):
     Image.new(mode, (8, 8)).save(path)
   assert not path.exists()
+
+
+def test_several_frames_are_refused(tmp_path):
+  path, image = tmp_path / 'a.gdc', _picture('RGB')
+  with pytest.raises(OSError, match='holds one image, not 3 frames'):
+    image.save(path, save_all=True, append_images=[image, image])
+  assert not path.exists()
+  assert _save(image, save_all=True) == _save(image)
 
 
 # --- Options ----------------------------------------------------------------
@@ -254,31 +265,60 @@ def test_a_setting_out_of_range_can_be_put_right(codec):
 # --- Colour profiles --------------------------------------------------------
 
 
-def _profile(name='sRGB') -> bytes:
-  return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()
-
-
-def test_profiles_travel():
-  lab = _profile('LAB')
+def test_profiles_travel(rgb_profile):
   image = _picture('RGB')
   plain = _save(image)
   assert 'icc_profile' not in _open(plain).info
-  image.info['icc_profile'] = lab
-  assert _open(_save(image)).info['icc_profile'] == lab
+  image.info['icc_profile'] = rgb_profile
+  assert _open(_save(image)).info['icc_profile'] == rgb_profile
   assert _save(image, icc_profile=None) == plain
-  assert _open(_save(image, icc_profile=b'mine')).info['icc_profile'] == b'mine'
+  del image.info['icc_profile']
+  assert _open(_save(image, icc_profile=rgb_profile)).info['icc_profile'] == (
+    rgb_profile
+  )
   # That of an opened file goes on, into whatever it is saved as.
+  image.info['icc_profile'] = rgb_profile
   again = io.BytesIO()
   _open(_save(image)).save(again, 'PNG')
-  assert Image.open(again).info['icc_profile'] == lab
+  assert Image.open(again).info['icc_profile'] == rgb_profile
 
 
-def test_srgb_is_not_written():
-  image = _picture('RGB')
+def test_srgb_is_not_written(recwarn):
+  srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+  for image in (_picture('RGB'), _picture('L')):
+    plain = _save(image)
+    image.info['icc_profile'] = srgb
+    assert _save(image) == plain
+  assert _open(_save(_picture('RGB'), icc_profile=srgb)).info['icc_profile']
+  assert not recwarn.list
+
+
+@pytest.mark.parametrize('mode,source', [
+  ('RGB', 'GRAY'), ('RGB', 'CMYK'), ('L', 'RGB'), ('LA', 'RGB'), ('1', 'RGB'),
+  ('RGB', 'cut'), ('RGBA', 'link'),
+])
+def test_a_profile_of_other_colours_is_not_saved(
+  mode, source, rgb_profile, codec
+):
+  """As after convert(), which keeps the profile of what was converted."""
+  icc = {
+    'RGB': rgb_profile, 'cut': rgb_profile[:-9],
+    'link': rgb_profile[:12] + b'link' + rgb_profile[16:],
+  }.get(source) or rgb_profile.replace(b'RGB ', source.encode())
+  image = _picture('RGB').convert(mode)
   plain = _save(image)
-  image.info['icc_profile'] = _profile()
-  assert _save(image) == plain
-  assert _open(_save(image, icc_profile=_profile())).info['icc_profile']
+  with pytest.raises(ValueError, match='icc does not fit the image: it is'):
+    _save(image, icc_profile=icc)
+  image.info['icc_profile'] = icc
+  with pytest.warns(UserWarning, match='the ICC profile is not used: it is'):
+    assert _save(image) == plain
+  # A file that was written in spite of that.
+  header, payload, _ = bitstream.unpack(plain)
+  wrong = bitstream.pack(dataclasses.replace(header, icc=icc), payload)
+  with pytest.warns(UserWarning, match='the ICC profile is not used: it is'):
+    opened = _open(wrong)
+  assert 'icc_profile' not in opened.info
+  assert opened.mode == _open(plain).mode
 
 
 # --- Bad files --------------------------------------------------------------

@@ -63,7 +63,7 @@ class Codec:
     target_bpp: float | None = None,
     min_psnr: float | None = None,
     seed: int | None = None,
-    icc: bytes = b'',
+    icc: bytes | None = b'',
   ) -> bytes:
     """Compresses a picture.
 
@@ -78,16 +78,18 @@ class Codec:
         so many dB over all colour samples, by bisection.
       seed: the default seed of the score decoders, 0 to 2^32 - 1, in place of
         the file's checksum; four more bytes.
-      icc: profile of the colour samples; b'' is sRGB. It is stored.
+      icc: profile of the colour samples; None or b'' is sRGB. It is stored.
 
     Returns:
       The file, as docs/bitstream.md describes it.
 
     Raises:
-      ValueError: wrong type or shape, or a value out of range.
+      ValueError: wrong type or shape, a value out of range, or a profile that
+        does not fit the samples.
       RateError: a ValueError; no quality of the model meets the target.
     """
     samples.check(image)
+    icc = samples.check_icc(icc, image)
     tables = self.bundle.tables
     targets = {
       'target_bytes': target_bytes, 'target_bpp': target_bpp,

@@ -1,6 +1,7 @@
 """A picture's samples: what the codec takes, and what it gives back."""
 import numpy as np
 
+from gdc import icc
 from gdc.codec import bitstream
 from gdc.models import locality
 
@@ -33,6 +34,26 @@ def check(image) -> None:
       f'An image of {width} x {height} is too thin; its sides count as '
       f'multiples of {STRIDE}.'
     )
+
+
+def check_icc(profile, image: np.ndarray) -> bytes:
+  """A profile to be stored with an image; b'' if it is None.
+
+  Raises:
+    ValueError: it is not a profile of the image's samples.
+  """
+  if profile is None:
+    return b''
+  if not isinstance(profile, bytes | bytearray | memoryview):
+    raise ValueError(
+      f'icc must be the bytes of an ICC profile, or None, not '
+      f'{type(profile).__name__}.'
+    )
+  profile = bytes(profile)
+  problem = profile and icc.problem(profile, icc.space(image.shape[2]))
+  if problem:
+    raise ValueError(f'icc does not fit the image: {problem}.')
+  return profile
 
 
 def alpha(image: np.ndarray) -> bytes | None:

@@ -13,6 +13,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from gdc import icc as icc_lib
 from gdc.data import formats, profiles, readers
 
 PictureError = readers.PictureError
@@ -30,6 +31,8 @@ _WRITES = {
 _MOST_PIXELS = {'JPEG': 65_500, 'WEBP': 16_383}  # a side
 _WITHOUT_ALPHA = ('JPEG', 'BMP', 'PPM')
 _WITHOUT_PROFILE = ('BMP', 'PPM')
+# Formats that hold grey as RGB, with the numbers of channels where they do.
+_WRITTEN_AS_COLOURS = {'WEBP': (1, 2), 'AVIF': (2,)}
 # The mode that samples are taken from, by Pillow's; RGB from all others.
 _SAMPLES = {
   '1': 'L', 'L': 'L', 'LA': 'LA', 'La': 'LA',
@@ -50,35 +53,29 @@ class Picture:
 # --- Reading ----------------------------------------------------------------
 
 
-def read(source, srgb: bool = False) -> Picture:
+def read(source, srgb: bool = False, incomplete: bool = True) -> Picture:
   """Reads a picture.
 
   The EXIF orientation is applied. Grey stays grey, a palette becomes RGB,
   transparency is kept, except where everything is opaque. More than 8 bits
   become 8; CMYK, and grey of another profile, become sRGB; of several frames
-  the first is taken: each is said in a notice. Of the metadata only a profile
-  of RGB is kept.
+  the first is taken: each is said in a notice, as is each kind of metadata that
+  the file has. Of those only a profile of RGB is kept.
 
   Args:
     source: a path, or a binary file object, such as sys.stdin.buffer.
     srgb: whether RGB of another profile is converted to sRGB, too; otherwise
       its samples are left as they are, and the profile goes with them.
+    incomplete: see readers.decode.
 
   Returns:
     Picture; without a profile where that is sRGB within one step of 8 bits.
 
   Raises:
-    PictureError: not a picture of a kind that is read, a damaged one, of
-      floating-point or 32-bit pixels, or of more than 2^28.
-    OSError: the file cannot be read.
+    PictureError, OSError: see readers.decode.
   """
-  decoded = readers.decode(source)
-  picture, bits = decoded.picture, decoded.bits
-  notices = []
-  if decoded.frames > 1:
-    notices.append(f'only the first of {decoded.frames} frames is taken')
-  if bits > 8:
-    notices.append(f'{bits} bits per channel become 8')
+  decoded = readers.decode(source, incomplete)
+  picture, bits, notices = decoded.picture, decoded.bits, decoded.notices
   if picture.mode[0] == 'I':
     channels, convert = _from_wide_grey(picture, bits, notices)
     icc = b''
@@ -95,7 +92,7 @@ def read(source, srgb: bool = False) -> Picture:
   del decoded, picture, convert
   if channels in (2, 4) and pixels[..., -1].min() == 255:
     pixels = np.ascontiguousarray(pixels[..., :-1])
-  return Picture(pixels, icc, notices)
+  return Picture(pixels, icc, list(dict.fromkeys(notices)))
 
 
 def read_rgb(path) -> tuple[np.ndarray, list[str]]:
@@ -105,9 +102,10 @@ def read_rgb(path) -> tuple[np.ndarray, list[str]]:
     uint8 [height, width, 3], and a list of notices for the user.
 
   Raises:
-    PictureError, OSError: see read.
+    PictureError: see read; also a JPEG that is cut off.
+    OSError: the file cannot be read.
   """
-  picture = read(path, srgb=True)
+  picture = read(path, srgb=True, incomplete=False)
   pixels, notices = picture.pixels, picture.notices
   if pixels.shape[-1] in (2, 4):
     notices.append('transparency is not kept; it is laid on white')
@@ -125,7 +123,7 @@ def _conversion(picture, bits, srgb, notices):
     convert: of a band of rows, to samples.
     icc: the profile to keep.
   """
-  icc = picture.info.get('icc_profile') or b''
+  icc = icc_lib.trim(picture.info.get('icc_profile') or b'')
   mode = _SAMPLES.get(picture.mode, 'RGB')
   if mode in ('L', 'RGB') and 'transparency' in picture.info:
     if bits > 8:
@@ -176,11 +174,12 @@ def _in_mode(band, mode):
 
 def _from_wide_grey(picture, bits, notices):
   """How grey of up to 16 bits is taken from Pillow; see _conversion."""
-  top = 2**bits - 1
+  # Pillow scales that of a PPM.
+  top = 2**(16 if picture.format == 'PPM' else bits) - 1
   table = ((np.arange(2**16) * 255 + top // 2) // top).clip(0, 255)
   if picture.format == 'TIFF' and picture.tag_v2.get(262) == 0:
     table = 255 - table  # white is zero, which Pillow leaves so
-  icc = picture.info.get('icc_profile') or b''
+  icc = icc_lib.trim(picture.info.get('icc_profile') or b'')
   levels = _grey_levels(icc, notices)[table]
   key = picture.info.get('transparency')
 
@@ -237,7 +236,8 @@ def fit(pixels: np.ndarray, suffix: str, icc: bytes = b'') -> Picture:
   """What a format can hold of a picture.
 
   JPEG, BMP and PPM have no transparency: it is laid on white. BMP and PPM have
-  no profile: colours become sRGB. Both are said in notices.
+  no profile, WebP none of grey: colours become sRGB. A profile that does not
+  fit the channels is left out. Each is said in a notice.
 
   Args:
     pixels: uint8 [height, width, 1 to 4].
@@ -249,14 +249,19 @@ def fit(pixels: np.ndarray, suffix: str, icc: bytes = b'') -> Picture:
   """
   name = format_of(suffix)
   notices = []
-  if icc and name in _WITHOUT_PROFILE:
-    notices.append(f'{name} holds no colour profile; converted to sRGB')
+  problem = icc and icc_lib.problem(icc, icc_lib.space(pixels.shape[-1]))
+  if problem:
+    notices.append(f'its colour profile is not used: {problem}')
+    icc = b''
+  # What has no grey would give a profile of grey to colours.
+  as_colours = pixels.shape[-1] in _WRITTEN_AS_COLOURS.get(name, ())
+  if icc and (name in _WITHOUT_PROFILE or as_colours):
+    kind = 'profile of grey' if as_colours else 'colour profile'
+    notices.append(f'{name} holds no {kind}; converted to sRGB')
     try:
       pixels = _to_srgb(pixels, icc)
     except profiles.ProfileError as e:
-      notices[-1] = (
-        f'{name} holds no colour profile, and this one is of no use: {e}'
-      )
+      notices[-1] = f'its colour profile is not used: {e}'
     icc = b''
   if pixels.shape[-1] in (2, 4) and name in _WITHOUT_ALPHA:
     notices.append(f'{name} holds no transparency; it is laid on white')

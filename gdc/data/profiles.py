@@ -9,11 +9,10 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageCms
 
-# What a profile may describe, by the mode of the picture that carries it.
-_SPACES = {
-  'L': ('GRAY', 'RGB '), 'RGB': ('RGB ',), 'RGBA': ('RGB ',),
-  'CMYK': ('CMYK',),
-}
+from gdc import icc as icc_lib
+
+# What a profile describes, by the mode of the image that carries it.
+_SPACES = {'L': 'GRAY', 'RGB': 'RGB', 'RGBA': 'RGB', 'CMYK': 'CMYK'}
 
 
 class ProfileError(ValueError):
@@ -45,7 +44,7 @@ def grey_to_srgb(icc: bytes) -> np.ndarray:
   """The grey of sRGB for each grey of a profile.
 
   Args:
-    icc: a profile of grey, or one of RGB, whose neutral colours are meant.
+    icc: a profile of grey.
 
   Returns:
     uint8 [256]; the identity where it is that within one step.
@@ -56,10 +55,9 @@ def grey_to_srgb(icc: bytes) -> np.ndarray:
   profile = _open(icc, 'L')
   steps = np.arange(256, dtype=np.uint8)
   ramp = Image.fromarray(steps[None])
-  mode = 'L' if profile.profile.xcolor_space == 'GRAY' else 'RGB'
   try:
-    transform = ImageCms.ImageCmsTransform(profile, _srgb(), mode, 'RGB')
-    colours = np.asarray(transform.apply(ramp.convert(mode)))[0]
+    transform = ImageCms.ImageCmsTransform(profile, _srgb(), 'L', 'RGB')
+    colours = np.asarray(transform.apply(ramp))[0]
   except (ImageCms.PyCMSError, OSError, ValueError) as e:
     raise ProfileError(f'no way from it to sRGB: {e}') from e
   greys = np.round(colours.mean(-1)).astype(np.uint8)
@@ -85,16 +83,13 @@ def is_srgb(icc: bytes) -> bool:
 
 
 def _open(icc: bytes, mode: str) -> ImageCms.ImageCmsProfile:
+  problem = icc_lib.problem(icc, _SPACES[mode])
+  if problem:
+    raise ProfileError(problem)
   try:
-    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    return ImageCms.ImageCmsProfile(io.BytesIO(icc))
   except (ImageCms.PyCMSError, OSError, ValueError) as e:
     raise ProfileError('it cannot be read') from e
-  space = profile.profile.xcolor_space
-  if space not in _SPACES[mode]:
-    raise ProfileError(
-      f'it is of {space.strip()} colours, the picture is {mode}'
-    )
-  return profile
 
 
 def _srgb() -> ImageCms.ImageCmsProfile:

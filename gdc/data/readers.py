@@ -9,9 +9,16 @@ import os
 import threading
 import warnings
 
-from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL import (
+  ExifTags,
+  Image,
+  ImageChops,
+  ImageFile,
+  PngImagePlugin,
+  UnidentifiedImageError,
+)
 
-from gdc.data import formats
+from gdc.data import formats, layouts, losses
 
 # What a gdc file holds: MAX_PIXELS and MAX_ICC_BYTES of gdc.codec.bitstream.
 MAX_PIXELS = 2**28
@@ -32,53 +39,131 @@ class Decoded:
   # Per channel in the file; Pillow narrows most of what is wider than 8
   # without a word.
   bits: int
-  frames: int
   orientation: int  # EXIF's, 1 to 8, still to be applied
+  notices: list[str]  # on what of the file is lost
 
 
-def decode(source) -> Decoded:
-  """Decodes a picture file.
+def decode(source, incomplete: bool = True) -> Decoded:
+  """Decodes an image file.
 
   Args:
     source: a path, or a binary file object.
+    incomplete: whether a JPEG that is cut off is taken as far as it goes, with
+      a notice; otherwise that is an error.
 
   Raises:
-    PictureError: not a picture of a kind that is read, a damaged one, of
-      floating-point or 32-bit pixels, or of more than MAX_PIXELS.
+    PictureError: not an image of a kind that is read, a damaged one, of
+      floating-point or 32-bit samples, or of more than MAX_PIXELS.
     OSError: the file cannot be read.
   """
   with _opened(source) as (file, name), _our_limits():
+    file.seek(0)
+    head = file.read(1 << 16)
+    kind = layouts.kind(head)
+    samples = None
     try:
+      if kind == 'TIFF':
+        samples, is_read = layouts.tiff(file)
+        if not is_read:
+          raise _refusal(name, kind, samples)
       picture = Image.open(file, formats=FORMATS)
+      if picture.format in ('JPEG', 'MPO'):
+        problem = layouts.jpeg_problem(picture)
+        if problem:
+          raise _refusal(name, kind, problem)
       frames = getattr(picture, 'n_frames', 1)
-      bits = _bits_per_channel(picture, file)
       # Pillow has no LA of 16 bits, and makes it RGBA.
       is_grey = picture.format == 'PNG' and picture.tile[0].args == 'LA;16B'
-      picture.load()
+      picture, notices = _load(picture, file, incomplete)
       orientation = _orientation(picture)
+      notices += losses.find(picture, file, frames)
+      bits = _bits_per_channel(picture, head)
+    except PictureError:
+      raise
     except Image.DecompressionBombError as e:
       raise PictureError(
         f'{name} has more than {MAX_PIXELS:,} pixels, the most that are read.'
       ) from e
     except UnidentifiedImageError as e:
-      raise PictureError(
-        f'{name} is not a picture of a kind that is read: PNG, JPEG, WebP, '
-        'AVIF, TIFF, GIF, BMP or PPM.'
-      ) from e
+      raise _refusal(name, kind, samples) from e
     except Exception as e:  # Pillow's readers raise whatever they stumble over
       if isinstance(e, MemoryError) or getattr(e, 'errno', None) is not None:
         raise  # of the machine or the file, not of the picture in it
-      raise PictureError(f'{name} is a damaged picture: {e}') from e
-  if picture.mode == 'I' and picture.format == 'PPM':
-    bits = 16  # whatever the file has, Pillow scales it to 65535
-  elif picture.mode[0] in 'IF' and not picture.mode.startswith('I;16'):
-    raise PictureError(
-      f'{name} has {picture.mode} pixels (32 bits); save it with 8 or 16 bits '
-      'per channel first.'
-    )
+      raise PictureError(
+        f'{name} is a damaged {kind or "image"} file: {e}'
+      ) from e
+  if picture.mode[0] in 'IF' and not picture.mode.startswith('I;16') and (
+    picture.format != 'PPM' or picture.mode == 'F'
+  ):
+    raise _refusal(name, kind, f'{picture.mode} pixels (32 bits)')
+  if bits > 8:
+    notices.append(f'{bits} bits per channel become 8')
+  if picture.format == 'TIFF':
+    notices += layouts.tiff_notices(picture.tag_v2)
+  # Pillow leaves the transparent grey of a PNG in the file's own scale.
+  key = picture.info.get('transparency')
+  if picture.format == 'PNG' and picture.mode == 'L' and bits in (2, 4) and (
+    isinstance(key, int) and key < 2**bits
+  ):
+    picture.info['transparency'] = key * 255 // (2**bits - 1)
   if is_grey:
     picture = picture.convert('LA')
-  return Decoded(picture, bits, frames, orientation)
+  return Decoded(picture, bits, orientation, notices)
+
+
+def _load(picture, file, incomplete):
+  """Loads an opened image: (it or another of the same, notices)."""
+  try:
+    picture.load()
+  except OSError as e:
+    if e.errno is not None or picture.format not in ('JPEG', 'MPO'):
+      raise
+    picture, row = _load_cut_jpeg(file)
+    if row is None:
+      return picture, ['its end marker is missing']
+    if not incomplete:
+      raise
+    return picture, [f'it is cut off: what is below row {row} is missing']
+  return picture, []
+
+
+def _load_cut_jpeg(file):
+  """Loads a JPEG that has no end marker, as other viewers do.
+
+  Returns:
+    (image, the first row that depends on what is missing); None in place of the
+    row if the samples are complete.
+  """
+  file.seek(0)
+  data = file.read()
+  # The decoder makes something of whatever follows the last sample that is
+  # there, and nothing of what follows the last sample of all.
+  pictures = []
+  for more in (b'', b'\x5a\x35\x91' * 1000):
+    pictures.append(Image.open(
+      io.BytesIO(data + more + b'\xff\xd9'), formats=('JPEG',)
+    ))
+    pictures[-1].load()
+  box = ImageChops.difference(*pictures).getbbox()
+  return pictures[0], box and box[1]
+
+
+def _refusal(name, kind, problem=None) -> PictureError:
+  """The error for a file of a kind that is not read."""
+  if problem:
+    return PictureError(
+      f'{name} is a {kind} of {problem}, which is not read; save it as PNG, or '
+      'with interleaved unsigned 8 or 16 bits per channel, first.'
+    )
+  if kind in formats.NAMES_READ.replace(',', '').split():
+    return PictureError(
+      f'{name} is a damaged {kind}, or one of a kind that is not read; save it '
+      'as PNG first.'
+    )
+  named = f'{name} is a {kind} file' if kind else f'{name} is not an image'
+  return PictureError(
+    f'{named}, not one of the kinds that are read: {formats.NAMES_READ}.'
+  )
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -121,6 +206,7 @@ def _our_limits():
         (Image, 'MAX_IMAGE_PIXELS', MAX_PIXELS // 2),
         # A profile counts as text.
         (PngImagePlugin, 'MAX_TEXT_CHUNK', MAX_ICC_BYTES),
+        (ImageFile, 'LOAD_TRUNCATED_IMAGES', False),
       ):
         _limits.callback(setattr, module, name, getattr(module, name))
         setattr(module, name, value)
@@ -135,24 +221,13 @@ def _our_limits():
         _limits.close()
 
 
-def _bits_per_channel(picture, file) -> int:
+def _bits_per_channel(picture, head: bytes) -> int:
   if picture.format == 'TIFF':
     return max(picture.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)))
   if picture.format == 'PPM':
-    arguments = picture.tile[0].args
-    if isinstance(arguments, tuple):
-      return max(8, arguments[-1].bit_length())
-    return 16 if arguments == 'I;16B' else 8
-  if picture.format not in ('PNG', 'AVIF'):
-    return 8
-  position = file.tell()
-  file.seek(0)
-  head = file.read(1 << 16)
-  file.seek(position)
+    return layouts.pnm_depth(head)
   if picture.format == 'PNG':
-    return head[24]
-  # In the third byte of an AV1 configuration: 0x40, high_bitdepth (10 bits),
-  # and, with it, 0x20, twelve_bit.
-  start = head.find(b'av1C') + 4
-  flags = head[start + 2] & 0x60 if 3 < start < len(head) - 2 else 0
-  return {0x40: 10, 0x60: 12}.get(flags, 8)
+    return layouts.png_depth(head)
+  if picture.format == 'AVIF':
+    return layouts.avif_depth(head)
+  return 8

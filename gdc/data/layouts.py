@@ -1,0 +1,128 @@
+"""Which kinds of files are read: those that Pillow is known to read rightly.
+
+The tests compare each of them with samples of known values, or with another
+decoder; others are refused by name.
+"""
+import re
+
+from PIL import TiffImagePlugin
+
+_PHOTOMETRICS = {
+  0: 'grey', 1: 'grey', 2: 'RGB', 3: 'palette', 4: 'mask', 5: 'CMYK',
+  6: 'YCbCr', 8: 'CIELab', 9: 'ICCLab', 10: 'ITULab', 32803: 'raw camera',
+  32844: 'LogL', 32845: 'LogLuv', 34892: 'raw camera',
+}
+_FORMATS = {1: '', 2: 'signed ', 3: 'floating-point ', 5: 'complex '}
+# First bytes of formats that are often met, and their names.
+_SIGNATURES = (
+  (0, b'\x89PNG', 'PNG'), (0, b'\xff\xd8', 'JPEG'), (0, b'GIF8', 'GIF'),
+  (8, b'WEBP', 'WebP'), (4, b'ftypavi', 'AVIF'), (0, b'BM', 'BMP'),
+  *((0, b'P%d' % n, 'PPM') for n in range(1, 7)),
+  (0, b'II*\0', 'TIFF'), (0, b'MM\0*', 'TIFF'), (0, b'II+\0', 'TIFF'),
+  (0, b'MM\0+', 'TIFF'), (0, b'P7', 'PAM'), (0, b'Pf', 'PFM'),
+  (0, b'PF', 'PFM'), (4, b'ftyphe', 'HEIC'), (4, b'ftypmif', 'HEIF'),
+  (0, b'\xff\x0a', 'JPEG XL'), (4, b'JXL ', 'JPEG XL'),
+  (4, b'jP  ', 'JPEG 2000'), (0, b'\xff\x4f\xff\x51', 'JPEG 2000'),
+  (0, b'8BPS', 'Photoshop'), (0, b'qoif', 'QOI'), (0, b'v/1\1', 'OpenEXR'),
+  (0, b'#?', 'Radiance HDR'), (0, b'DDS ', 'DDS'), (0, b'\0\0\1\0', 'ICO'),
+  (0, b'%PDF', 'PDF'), (0, b'<svg', 'SVG'), (0, b'<?xml', 'XML'),
+  (0, b'GDC', 'gdc'),
+)
+
+
+def kind(head: bytes) -> str | None:
+  """The name of the format that a file's first bytes are of, if known."""
+  for start, signature, name in _SIGNATURES:
+    if head[start:].startswith(signature):
+      return name
+  return None
+
+
+def tiff(file) -> tuple[str, bool]:
+  """What samples a TIFF is of, and whether they are read.
+
+  Args:
+    file: the file; its position is changed.
+
+  Raises:
+    whatever Pillow stumbles over in a damaged file.
+  """
+  file.seek(0)
+  head = file.read(16)
+  tags = TiffImagePlugin.ImageFileDirectory_v2(
+    head if head[2:4] in (b'+\0', b'\0+') else head[:8]
+  )
+  file.seek(tags.next)
+  tags.load(file)
+  if 256 not in tags:
+    raise ValueError('its tags are cut off')
+  bits = sorted(set(_several(tags, 258, 1)))
+  samples = tags.get(277, 1)
+  formats = set(_several(tags, 339, 1))
+  photometric = tags.get(262)
+  planes = tags.get(284, 1) == 2 and samples > 1
+  kinds = ' or '.join(_FORMATS.get(f, 'unknown ') for f in sorted(formats))
+  said = (
+    f'{kinds}{"/".join(map(str, bits))}-bit '
+    f'{_PHOTOMETRICS.get(photometric, "unknown")} samples, {samples} per pixel'
+    + (', in planes' if planes else '')
+  )
+  if formats != {1} or len(bits) > 1 or bits[0] > 16 or (
+    photometric not in (0, 1, 2, 3, 5, 6, 8)
+  ):
+    return said, False
+  # Pillow takes planes of 16 bits, and whatever else is left out here, for
+  # something else.
+  return said, not planes or photometric in (2, 5) and (
+    tags.get(266, 1) == 1 and (bits == [8] or tags.get(259, 1) != 1)
+  )
+
+
+def tiff_notices(tags) -> list[str]:
+  """Notices on the channels of a TIFF besides its colours."""
+  colours = {2: 3, 5: 4, 6: 3, 8: 3}.get(tags.get(262), 1)
+  extra = tags.get(277, 1) - colours
+  kinds = _several(tags, 338, 0) if 338 in tags else ()
+  if extra == 1 and not kinds and colours == 3:
+    return ['its fourth channel, of no said meaning, is taken as transparency']
+  lost = extra - (kinds[:1] in ((1,), (2,), (999,)))
+  if lost < 1:
+    return []
+  return [f'{lost} extra {"channel is" if lost == 1 else "channels are"} not '
+          'kept']
+
+
+def jpeg_problem(picture) -> str | None:
+  """What in an opened JPEG is not read; None if nothing."""
+  if picture.mode == 'CMYK' and 'adobe' not in picture.info:
+    return 'CMYK colours without an Adobe marker (they may be inverted)'
+  return None
+
+
+def png_depth(head: bytes) -> int:
+  """Bits per channel of a PNG."""
+  return head[24]
+
+
+def pnm_depth(head: bytes) -> int:
+  """Bits per channel of a PPM, PGM or PBM, 8 or more."""
+  numbers = re.sub(rb'#[^\n\r]*', b' ', head[2:]).split(None, 3)[:3]
+  if head[1:2] in b'14' or len(numbers) < 3 or not numbers[2].isdigit():
+    return 8
+  return max(8, int(numbers[2]).bit_length())
+
+
+def avif_depth(head: bytes) -> int:
+  """Bits per channel of an AVIF, by its first bytes: 8, 10 or 12."""
+  # In the third byte of an AV1 configuration: 0x40, high_bitdepth (10 bits),
+  # and, with it, 0x20, twelve_bit.
+  found, start = [8], head.find(b'av1C')
+  while 0 <= start < len(head) - 6:
+    found.append({0x40: 10, 0x60: 12}.get(head[start + 6] & 0x60, 8))
+    start = head.find(b'av1C', start + 1)
+  return max(found)
+
+
+def _several(tags, tag, default) -> tuple:
+  value = tags.get(tag, default)
+  return value if isinstance(value, tuple) else (value,)

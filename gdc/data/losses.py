@@ -1,0 +1,126 @@
+"""What an image file holds besides its pixels, and is not kept: as notices."""
+import struct
+
+from PIL import ExifTags
+
+_HEAD_BYTES = 1 << 16
+# Colour primaries and transfer functions, in the numbers of CICP, that are sRGB
+# or not said.
+_SRGB_PRIMARIES = (1, 2)
+_SRGB_TRANSFERS = (1, 2, 6, 13, 14, 15)
+_GAIN_MAPS = (
+  b'hdrgm:', b'HDRGainMap', b'urn:iso:std:iso:ts:21496', b'\x04tmap', b'tmap\0',
+)
+_ADOBE_RGB = 2  # EXIF's ColorSpace, as some cameras write it
+
+
+def find(picture, file, frames: int) -> list[str]:
+  """Notices on what is lost, each of a few words.
+
+  Args:
+    picture: as Pillow opened and loaded it.
+    file: the file, which can seek; its position is changed.
+    frames: their number.
+  """
+  file.seek(0)
+  head = file.read(_HEAD_BYTES)
+  found = []
+  gain_map = picture.format in ('JPEG', 'MPO', 'AVIF') and any(
+    mark in head for mark in _GAIN_MAPS
+  )
+  if gain_map:
+    found.append('its HDR gain map is not kept')
+  if frames > 1 and not (gain_map and frames == 2):
+    found.append(f'only the first of {frames} frames is taken')
+  found += _colours(picture, file, head)
+  kinds = _metadata(picture)
+  if kinds:
+    listed = ' and '.join(filter(None, [', '.join(kinds[:-1]), kinds[-1]]))
+    found.append(f'{listed} {"is" if len(kinds) == 1 else "are"} not kept')
+  return found
+
+
+def _metadata(picture) -> list[str]:
+  """Names of the metadata that a file has."""
+  info, kinds = picture.info, []
+  if _exif(picture):
+    kinds.append('EXIF')
+  tags = picture.tag_v2 if picture.format == 'TIFF' else {}
+  if any(k in info for k in ('xmp', 'XML:com.adobe.xmp')) or 700 in tags:
+    kinds.append('XMP')
+  photoshop = info.get('photoshop')
+  if 33723 in tags or isinstance(photoshop, dict) and 0x404 in photoshop:
+    kinds.append('IPTC')
+  text = set(getattr(picture, 'text', {})) - {'XML:com.adobe.xmp'}
+  if info.get('comment') or text or 270 in tags:
+    kinds.append('text')
+  return kinds
+
+
+def _exif(picture) -> bool:
+  """Whether there is more than the orientation, which is applied."""
+  try:
+    exif = picture.getexif()
+    if picture.format == 'TIFF':  # its own tags count as EXIF, too
+      return any(
+        tag in exif for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+      )
+    return bool(set(exif) - {ExifTags.Base.Orientation})
+  except Exception:  # damaged metadata
+    return 'exif' in picture.info
+
+
+def _colours(picture, file, head) -> list[str]:
+  """Colours that are given otherwise than by an ICC profile."""
+  said = None
+  if picture.format == 'PNG':
+    chunks = _png_chunks(file)
+    cicp = chunks.get(b'cICP', b'')
+    if len(cicp) == 4:
+      # Over an ICC profile it has precedence.
+      said = _cicp(*cicp[:2])
+    elif not {b'sRGB', b'iCCP'} & set(chunks) and len(
+      gamma := chunks.get(b'gAMA', b'')
+    ) == 4:
+      gamma, = struct.unpack('>I', gamma)
+      if abs(gamma - 45455) > 2000:
+        said = f'gamma 1/{100_000 / max(gamma, 1):.2f}'
+  elif picture.info.get('icc_profile'):
+    pass
+  elif picture.format == 'AVIF':
+    start = head.find(b'colrnclx') + 8
+    if 7 < start <= len(head) - 4:
+      said = _cicp(*struct.unpack_from('>HH', head, start))
+  elif picture.format == 'BMP':
+    if head[14] == 124 and head[70:74] == b'DEBM':
+      said = 'an embedded profile'
+  else:
+    try:
+      exif = picture.getexif()
+      if exif.get_ifd(ExifTags.IFD.Exif).get(0xA001) == _ADOBE_RGB or (
+        exif.get_ifd(ExifTags.IFD.Interop).get(1) == 'R03'
+      ):
+        said = 'Adobe RGB by EXIF'
+    except Exception:  # damaged metadata
+      pass
+  return [f'its colours ({said}) are taken for sRGB'] if said else []
+
+
+def _cicp(primaries: int, transfer: int) -> str | None:
+  if primaries in _SRGB_PRIMARIES and transfer in _SRGB_TRANSFERS:
+    return None
+  return f'cICP {primaries}/{transfer}'
+
+
+def _png_chunks(file) -> dict[bytes, bytes]:
+  """The first bytes of each kind of chunk of a PNG."""
+  found = {}
+  file.seek(8)
+  while len(start := file.read(8)) == 8:
+    length, name = struct.unpack('>I4s', start)
+    data = file.read(min(length, 32))
+    found.setdefault(name, data)
+    if name == b'IEND':
+      break
+    file.seek(length - len(data) + 4, 1)
+  return found
