@@ -1,5 +1,6 @@
 """The commands of gdc: files in, files out, one line for what is wrong."""
 import contextlib
+import dataclasses
 import io
 import json
 import pathlib
@@ -9,7 +10,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 
 import gdc
 from gdc import cli, commands, jobs
@@ -62,15 +63,6 @@ def photo(tmp_path):
   path = tmp_path / 'photo.png'
   Image.fromarray(noise(21, 34, 3)).save(path)
   return path
-
-
-@pytest.fixture(scope='session')
-def profile():
-  """An ICC profile that is not sRGB: red and green have changed places."""
-  icc = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
-  return icc.replace(b'rXYZ', b'....').replace(b'gXYZ', b'rXYZ').replace(
-    b'....', b'gXYZ'
-  )
 
 
 def run(*arguments):
@@ -262,24 +254,37 @@ def test_orientation_alpha_and_grey(model, tmp_path, capsys):
   assert 'clear.gdc: JPEG holds no transparency' in capsys.readouterr().err
 
 
-def test_profiles(photo, model, codec, profile, tmp_path, capsys):
+def test_profiles(photo, model, codec, rgb_profile, tmp_path, capsys):
   image = noise(21, 34, 3)
-  Image.fromarray(image).save(photo, icc_profile=profile)
+  Image.fromarray(image).save(photo, icc_profile=rgb_profile)
   out, back = tmp_path / 'a.gdc', tmp_path / 'b.png'
   assert run('compress', photo, '-o', out, *model) == 0
-  assert out.read_bytes() == codec.compress(image, icc=profile)
+  assert out.read_bytes() == codec.compress(image, icc=rgb_profile)
   assert run('decompress', out, '-o', back, *model) == 0
   with Image.open(back) as opened:
-    assert opened.info['icc_profile'] == profile
+    assert opened.info['icc_profile'] == rgb_profile
   capsys.readouterr()
   assert run('decompress', out, '-o', tmp_path / 'b.bmp', *model) == 0
   assert 'a.gdc: BMP holds no colour profile' in capsys.readouterr().err
   assert run('info', out, '--json', *model) == 0
-  assert records(capsys)[0]['icc_bytes'] == len(profile)
+  assert records(capsys)[0]['icc_bytes'] == len(rgb_profile)
   assert run('compress', photo, '-o', out, '--srgb', '--force', *model) == 0
   header, _, _ = bitstream.unpack(out.read_bytes())
   assert not header.icc
   assert out.read_bytes() != codec.compress(image)
+
+
+def test_a_stored_profile_of_other_colours_is_left_out(
+  model, codec, rgb_profile, tmp_path, capsys
+):
+  header, payload, _ = bitstream.unpack(codec.compress(noise(16, 16, 1)))
+  header = dataclasses.replace(header, icc=rgb_profile)
+  wrong, back = tmp_path / 'a.gdc', tmp_path / 'a.png'
+  wrong.write_bytes(bitstream.pack(header, payload))
+  assert run('decompress', wrong, '--decoder', 'mse', *model) == 0
+  assert 'it is of RGB colours, the image is GRAY' in capsys.readouterr().err
+  assert 'icc_profile' not in Image.open(back).info
+  assert run('compress', back, '-o', tmp_path / 'b.gdc', *model) == 0
 
 
 def test_sixteen_bits_are_scaled_and_that_is_said(model, codec, tmp_path,

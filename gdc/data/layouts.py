@@ -54,7 +54,7 @@ def tiff(file) -> tuple[str, bool]:
   )
   file.seek(tags.next)
   tags.load(file)
-  if 256 not in tags:
+  if 256 not in tags or not {273, 324} & set(tags):
     raise ValueError('its tags are cut off')
   bits = sorted(set(_several(tags, 258, 1)))
   samples = tags.get(277, 1)
@@ -73,7 +73,7 @@ def tiff(file) -> tuple[str, bool]:
     return said, False
   # Pillow takes planes of 16 bits, and whatever else is left out here, for
   # something else.
-  return said, not planes or photometric in (2, 5) and (
+  return said, not planes or photometric in (2, 5) and samples <= 4 and (
     tags.get(266, 1) == 1 and (bits == [8] or tags.get(259, 1) != 1)
   )
 

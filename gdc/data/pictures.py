@@ -196,9 +196,11 @@ def _from_wide_grey(picture, bits, notices):
 def _grey_levels(icc, notices) -> np.ndarray:
   """uint8 [256]: the grey of sRGB for each grey of a picture."""
   same = np.arange(256, dtype=np.uint8)
-  if not icc:
-    return same
   try:
+    if not icc or icc_lib.problem(icc, 'RGB') is None and (
+      profiles.is_srgb(icc)
+    ):
+      return same
     levels = profiles.grey_to_srgb(icc)
   except profiles.ProfileError as e:
     notices.append(f'its colour profile is not used: {e}')

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 import threading
 import warnings
 
@@ -29,6 +30,10 @@ FORMATS = tuple(dict.fromkeys(formats.READ.values()))
 
 class PictureError(ValueError):
   """A file that is not a picture, or of a kind that is not supported."""
+
+
+# Within the samples of a JPEG, 0xff is followed by zero or a restart marker.
+_SEGMENT = re.compile(rb'\xff[\x01-\xcf\xd8-\xfe]')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +94,8 @@ def decode(source, incomplete: bool = True) -> Decoded:
     except Exception as e:  # Pillow's readers raise whatever they stumble over
       if isinstance(e, MemoryError) or getattr(e, 'errno', None) is not None:
         raise  # of the machine or the file, not of the picture in it
+      if samples and 'raw mode' in str(e):
+        raise _refusal(name, kind, samples) from e
       raise PictureError(
         f'{name} is a damaged {kind or "image"} file: {e}'
       ) from e
@@ -118,9 +125,15 @@ def _load(picture, file, incomplete):
   except OSError as e:
     if e.errno is not None or picture.format not in ('JPEG', 'MPO'):
       raise
-    picture, row = _load_cut_jpeg(file)
+    try:
+      picture, row = _load_cut_jpeg(file)
+    except OSError:
+      raise e from None
     if row is None:
-      return picture, ['its end marker is missing']
+      notice = 'its end marker is missing'
+      if 'progressive' in picture.info:
+        notice += ', perhaps with some of its detail'
+      return picture, [notice]
     if not incomplete:
       raise
     return picture, [f'it is cut off: what is below row {row} is missing']
@@ -133,19 +146,31 @@ def _load_cut_jpeg(file):
   Returns:
     (image, the first row that depends on what is missing); None in place of the
     row if the samples are complete.
+
+  Raises:
+    OSError: it ends before its samples.
   """
   file.seek(0)
-  data = file.read()
+  data = file.read().rstrip(b'\xff')
+  try:
+    whole = _jpeg(data)
+  except OSError:
+    # Cut within a marker segment; the scans before it are whole.
+    data = data[:[m.start() for m in _SEGMENT.finditer(data)][-1]]
+    whole = _jpeg(data)
   # The decoder makes something of whatever follows the last sample that is
   # there, and nothing of what follows the last sample of all.
-  pictures = []
-  for more in (b'', b'\x5a\x35\x91' * 1000):
-    pictures.append(Image.open(
-      io.BytesIO(data + more + b'\xff\xd9'), formats=('JPEG',)
-    ))
-    pictures[-1].load()
-  box = ImageChops.difference(*pictures).getbbox()
-  return pictures[0], box and box[1]
+  box = ImageChops.difference(
+    whole, _jpeg(data + b'\x5a\x35\x91' * 1000)
+  ).getbbox()
+  return whole, box and box[1]
+
+
+def _jpeg(data):
+  """Loads a JPEG, its end marker added."""
+  picture = Image.open(io.BytesIO(data + b'\xff\xd9'), formats=('JPEG',))
+  picture.load()
+  return picture
 
 
 def _refusal(name, kind, problem=None) -> PictureError:

@@ -504,6 +504,33 @@ def test_channels_come_back(codec, channels, decoder):
     np.testing.assert_array_equal(decoded[..., -1], image[..., -1])
 
 
+@pytest.mark.parametrize('channels,change,message', [
+  (1, {}, 'it is of RGB colours, the image is GRAY'),
+  (4, {16: b'CMYK'}, 'it is of CMYK colours, the image is RGB'),
+  (3, {16: b'GRAY'}, 'it is of GRAY colours'),
+  (3, {12: b'link'}, "it is of class 'link'"),
+  (3, {36: b'abcd'}, 'are not an ICC profile'),
+  (3, {0: b'\0\0\1\0'}, 'damaged: 256 bytes by its header'),
+  (3, {20: b'RGB '}, 'no known colour space'),
+  (3, {136: b'\xff'}, 'its tags lie outside'),
+  (3, {128: b'\0\0\0\1'}, 'tags that give its colours are missing'),
+])
+def test_profiles_that_do_not_fit_are_not_stored(
+  codec, rgb_profile, channels, change, message
+):
+  icc = bytearray(rgb_profile)
+  for at, value in change.items():
+    icc[at:at + len(value)] = value
+  with pytest.raises(ValueError, match=message):
+    codec.compress(np.zeros((16, 16, channels), np.uint8), icc=bytes(icc))
+
+
+def test_what_is_no_profile_is_refused(codec):
+  for icc in (b'no profile', 'text', 5):
+    with pytest.raises(ValueError, match='ICC profile'):
+      codec.compress(np.zeros((16, 16, 3), np.uint8), icc=icc)
+
+
 def test_grey_is_the_mean_of_the_decoded_colours(codec):
   grey = _image(20, 30)[:, :, :1]
   data = codec.compress(grey)
@@ -515,13 +542,13 @@ def test_grey_is_the_mean_of_the_decoded_colours(codec):
   np.testing.assert_array_equal(codec.decompress(data, 'mse'), expected)
 
 
-def test_profile_and_seed_travel(codec):
+def test_profile_and_seed_travel(codec, rgb_profile):
   image = _image(24, 24)
-  plain = codec.compress(image)
-  data = codec.compress(image, icc=b'profile' * 50, seed=5)
-  assert len(data) < len(plain) + 4 + 350
+  plain = codec.compress(image, icc=None)
+  data = codec.compress(image, icc=bytearray(rgb_profile), seed=5)
+  assert len(data) < len(plain) + 4 + len(rgb_profile)
   _, header, seed = codec.read(data)
-  assert header.icc == b'profile' * 50 and seed == header.seed == 5
+  assert header.icc == rgb_profile and seed == header.seed == 5
   np.testing.assert_array_equal(
     codec.decompress(data, 'flow', steps=1),
     codec.decompress(plain, 'flow', steps=1, seed=5),

@@ -217,24 +217,6 @@ def test_sixteen_bits_of_other_formats():
   assert picture.pixels.shape == (1, 1, 3)
 
 
-@pytest.mark.parametrize('flags,bits', [(0, 8), (0x40, 10), (0x60, 12)])
-def test_bits_of_avif_are_read_from_its_header(flags, bits):
-  class Opened:
-    format = 'AVIF'
-  head = b'\0\0\0 ftypavif' + b'av1C\x81\x00' + bytes([flags | 0x0c]) + b'\0'
-  assert readers._bits_per_channel(Opened, io.BytesIO(head)) == bits
-  assert readers._bits_per_channel(Opened, io.BytesIO(head[:12])) == 8
-
-
-def test_floating_point_pixels_are_refused_with_advice(tmp_path):
-  for mode in ('F', 'I'):
-    path = _save(tmp_path, Image.new(mode, (2, 2)), 'a.tif')
-    with pytest.raises(
-      pictures.PictureError, match=f'{mode} pixels.*8 or 16 bits'
-    ):
-      pictures.read(path)
-
-
 # --- Limits and errors ------------------------------------------------------
 
 
@@ -286,13 +268,13 @@ def test_limits_of_pillow_come_back_after_many_threads():
 def test_what_is_not_a_picture(tmp_path):
   path = tmp_path / 'a.png'
   path.write_bytes(b'text')
-  with pytest.raises(pictures.PictureError, match='a.png is not a picture of'):
+  with pytest.raises(pictures.PictureError, match='a.png is not an image'):
     pictures.read(path)
   with pytest.raises(FileNotFoundError):
     pictures.read(tmp_path / 'missing.png')
   cut = _save(tmp_path, Image.effect_noise((64, 64), 50), 'cut.png')
   cut.write_bytes(cut.read_bytes()[:500])
-  with pytest.raises(pictures.PictureError, match='cut.png is a damaged'):
+  with pytest.raises(pictures.PictureError, match='cut.png is a damaged PNG'):
     pictures.read(cut)
 
 

@@ -128,18 +128,15 @@ def test_the_way_to_srgb_is_that_of_the_primaries():
   np.testing.assert_allclose(np.asarray(found)[0, 0], expected, atol=1.5)
 
 
-def test_greys_of_both_kinds_of_profile():
+def test_greys_of_a_profile():
   same = np.arange(256)
-  np.testing.assert_array_equal(profiles.grey_to_srgb(srgb_profile()), same)
   expected = (same / 255) ** 1.8
   expected = 255 * np.where(
     expected > 0.0031308, 1.055 * expected ** (1 / 2.4) - 0.055,
     12.92 * expected,
   )
-  for icc in (grey_profile(1.8), rgb_profile(DISPLAY_P3, 1.8)):
-    np.testing.assert_allclose(
-      profiles.grey_to_srgb(icc), expected, atol=1.5
-    )
+  found = profiles.grey_to_srgb(grey_profile(1.8))
+  np.testing.assert_allclose(found, expected, atol=1.5)
 
 
 def test_greys_within_one_step_are_left_as_they_are():
@@ -157,15 +154,21 @@ def test_greys_within_one_step_are_left_as_they_are():
 
 
 @pytest.mark.parametrize('icc,mode,message', [
-  (b'no profile', 'RGB', 'cannot be read'),
-  (srgb_profile()[:200], 'RGB', 'cannot be read|no way'),
-  (grey_profile(2.2), 'RGB', 'of GRAY colours, the picture is RGB'),
-  (srgb_profile(), 'CMYK', 'of RGB colours, the picture is CMYK'),
-  (_profile(b'RGB ', {b'wtpt': _xyz(WHITE)}), 'RGB', 'no way'),
+  (b'no profile', 'RGB', 'are not an ICC profile'),
+  (srgb_profile()[:200], 'RGB', 'it is damaged'),
+  (grey_profile(2.2), 'RGB', 'of GRAY colours, the image is RGB'),
+  (srgb_profile(), 'CMYK', 'of RGB colours, the image is CMYK'),
+  (_profile(b'RGB ', {b'wtpt': _xyz(WHITE)}), 'RGB', 'it is incomplete'),
+  (_profile(b'CMYK', {b'A2B0': b'junk' * 9}, b'prtr'), 'CMYK', 'no way'),
 ])
 def test_profiles_of_no_use(icc, mode, message):
   with pytest.raises(profiles.ProfileError, match=message):
     profiles.to_srgb(icc, mode)
+
+
+def test_bytes_after_the_end_of_a_profile_are_left_out(tmp_path):
+  picture = pictures.read(_save(tmp_path, COLOURS, P3 + b'\0\0\0'))
+  assert picture.icc == P3 and not picture.notices
 
 
 def test_the_longest_profile_is_what_a_file_holds():
@@ -254,9 +257,14 @@ def test_grey_of_another_profile_becomes_srgb(tmp_path, mode):
   assert picture.pixels.shape[-1] == len(mode)
   if mode == 'LA':
     assert (picture.pixels[..., 1] == 50).all()
-  same = pictures.read(_save(tmp_path, grey, srgb_profile()))
-  assert not same.notices
-  np.testing.assert_array_equal(same.pixels[0, :, 0], np.arange(256))
+  # Profiles of RGB say nothing of grey.
+  for icc in (srgb_profile(), P3):
+    same = pictures.read(_save(tmp_path, grey, icc))
+    assert not same.icc
+    assert same.notices == [
+      'its colour profile is not used: it is of RGB colours, the image is GRAY'
+    ][:icc == P3]
+    np.testing.assert_array_equal(same.pixels[0, :, 0], np.arange(256))
 
 
 def test_sixteen_bits_of_grey_with_a_profile(tmp_path):
@@ -299,9 +307,27 @@ def test_lab_becomes_srgb_whatever_its_profile(tmp_path):
 def test_outputs_carry_the_profile(suffix, channels):
   icc = P3 if channels > 2 else grey_profile(1.8)
   pixels = np.full((4, 4, channels), 90, np.uint8)
-  assert pictures.fit(pixels, suffix, icc).icc == icc
+  fitted = pictures.fit(pixels, suffix, icc)
+  if suffix == '.webp' and channels < 3 or suffix == '.avif' and channels == 2:
+    # Written as colours, which a profile of grey does not describe.
+    assert 'holds no profile of grey; converted to sRGB' in fitted.notices[0]
+    assert not fitted.icc
+    assert (fitted.pixels[..., 0] == profiles.grey_to_srgb(icc)[90]).all()
+    return
+  assert fitted.icc == icc
   with Image.open(io.BytesIO(pictures.encode(pixels, suffix, icc))) as image:
     assert image.info['icc_profile'] == icc
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.jpg', '.webp', '.tif', '.bmp'])
+def test_outputs_carry_no_profile_of_other_colours(suffix):
+  for channels, icc in ((1, P3), (3, grey_profile(1.8)), (3, cmyk_profile())):
+    pixels = np.full((4, 4, channels), 90, np.uint8)
+    fitted = pictures.fit(pixels, suffix, icc)
+    assert not fitted.icc and 'its colour profile is not' in fitted.notices[0]
+    np.testing.assert_array_equal(fitted.pixels, pixels)
+    with Image.open(io.BytesIO(pictures.encode(pixels, suffix, icc))) as image:
+      assert 'icc_profile' not in image.info
 
 
 @pytest.mark.parametrize('suffix', ['.bmp', '.ppm'])
@@ -313,7 +339,7 @@ def test_outputs_that_hold_no_profile_are_srgb(suffix):
   data = pictures.encode(COLOURS, suffix, P3)
   np.testing.assert_array_equal(Image.open(io.BytesIO(data)), expected)
   broken = pictures.fit(COLOURS, suffix, b'no profile')
-  assert 'of no use' in broken.notices[0]
+  assert 'its colour profile is not used' in broken.notices[0]
   np.testing.assert_array_equal(broken.pixels, COLOURS)
   grey = pictures.fit(np.full((2, 2, 1), 90, np.uint8), suffix,
                       grey_profile(1.8))
