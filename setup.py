@@ -13,7 +13,8 @@ CODEC = [
   'jax>=0.7',
   'flax>=0.11',
   'numpy>=2.0',
-  'pillow>=11.3',
+  # Older ones read some BMP, TIFF and PNG files wrongly, without an error.
+  'pillow>=13',
   'constriction>=0.4.2,<0.6',
   'safetensors>=0.5',
   'tqdm>=4.66',

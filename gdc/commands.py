@@ -86,7 +86,7 @@ def decompress(arguments, report: jobs.Report) -> int:
     data = _read(job)
     header, _, checksum = bitstream.unpack(data)
     ending = suffix if job.target is None else job.target.suffix
-    pictures.check_size(header.width, header.height, ending)
+    pictures.check_size(header.width, header.height, ending, header.grey)
     own_seed = checksum if header.seed is None else header.seed
     icc, header = header.icc, None  # an alpha plane may be large
     pixels = codec.decompress(

@@ -221,7 +221,7 @@ def _own_profile(image, mode: str) -> bytes:
 def _warn(problem):
   warnings.warn(
     f'the ICC profile is not used: {problem}; the colours are taken for sRGB',
-    stacklevel=3,
+    stacklevel=5,
   )
 
 

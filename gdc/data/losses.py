@@ -1,4 +1,5 @@
 """What an image file holds besides its pixels, and is not kept: as notices."""
+import re
 import struct
 
 from PIL import ExifTags
@@ -10,6 +11,11 @@ _SRGB_PRIMARIES = (1, 2)
 _SRGB_TRANSFERS = (1, 2, 6, 13, 14, 15)
 _GAIN_MAPS = (
   b'hdrgm:', b'HDRGainMap', b'urn:iso:std:iso:ts:21496', b'\x04tmap', b'tmap\0',
+)
+_TIFF_EXIF = (
+  ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.Base.Make,
+  ExifTags.Base.Model, ExifTags.Base.DateTime, ExifTags.Base.Artist,
+  ExifTags.Base.Copyright,
 )
 _ADOBE_RGB = 2  # EXIF's ColorSpace, as some cameras write it
 
@@ -32,12 +38,29 @@ def find(picture, file, frames: int) -> list[str]:
     found.append('its HDR gain map is not kept')
   if frames > 1 and not (gain_map and frames == 2):
     found.append(f'only the first of {frames} frames is taken')
+  if picture.format == 'PPM' and _goes_on(picture, file, head):
+    found.append('only the first of several images is taken')
   found += _colours(picture, file, head)
   kinds = _metadata(picture)
   if kinds:
-    listed = ' and '.join(filter(None, [', '.join(kinds[:-1]), kinds[-1]]))
-    found.append(f'{listed} {"is" if len(kinds) == 1 else "are"} not kept')
+    found.append(f'not kept: {", ".join(kinds)}')
   return found
+
+
+def _goes_on(picture, file, head) -> bool:
+  """Whether another portable map follows the first, as some programs write."""
+  kind = int(head[1:2])
+  number = rb'(?:\s|#[^\r\n]*[\r\n])+(\d+)'
+  header = re.match(
+    rb'P[456]' + number * (2 if kind == 4 else 3) + rb'\s', head
+  )
+  if not header:
+    return False
+  wide = 1 if kind == 4 or int(header[3]) < 256 else 2
+  width, height = picture.size
+  row = -(-width // 8) if kind == 4 else width * wide * (3 if kind == 6 else 1)
+  file.seek(header.end() + row * height)
+  return re.match(rb'\s*P[1-7]\s', file.read(9)) is not None
 
 
 def _metadata(picture) -> list[str]:
@@ -53,7 +76,7 @@ def _metadata(picture) -> list[str]:
     kinds.append('IPTC')
   text = set(getattr(picture, 'text', {})) - {'XML:com.adobe.xmp'}
   if info.get('comment') or text or 270 in tags:
-    kinds.append('text')
+    kinds.append('comments')
   return kinds
 
 
@@ -61,10 +84,8 @@ def _exif(picture) -> bool:
   """Whether there is more than the orientation, which is applied."""
   try:
     exif = picture.getexif()
-    if picture.format == 'TIFF':  # its own tags count as EXIF, too
-      return any(
-        tag in exif for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-      )
+    if picture.format == 'TIFF':  # all of its own tags count as EXIF there
+      return any(tag in exif for tag in _TIFF_EXIF)
     return bool(set(exif) - {ExifTags.Base.Orientation})
   except Exception:  # damaged metadata
     return 'exif' in picture.info

@@ -287,6 +287,7 @@ def encode(pixels: np.ndarray, suffix: str, icc: bytes = b'') -> bytes:
   fitted = fit(pixels, suffix, icc)
   pixels = fitted.pixels
   height, width, channels = pixels.shape
+  check_size(width, height, suffix, channels < 3)
   options = dict(_WRITES[name])
   if fitted.icc:
     options['icc_profile'] = fitted.icc
@@ -303,9 +304,16 @@ def encode(pixels: np.ndarray, suffix: str, icc: bytes = b'') -> bytes:
   return out.getvalue()
 
 
-def check_size(width: int, height: int, suffix: str) -> None:
-  """Raises PictureError where a format can not hold so many pixels a side."""
+def check_size(
+  width: int, height: int, suffix: str, grey: bool = True
+) -> None:
+  """Raises PictureError where a format cannot hold so many pixels a side.
+
+  Or colours, if the image is not grey.
+  """
   name = format_of(suffix)
+  if suffix.lower() == '.pgm' and not grey:
+    raise PictureError('.pgm holds grey only; .ppm holds colours.')
   most = _MOST_PIXELS.get(name, max(width, height))
   if max(width, height) > most:
     raise PictureError(

@@ -362,6 +362,12 @@ def test_unknown_endings_are_named():
       act(np.zeros((1, 1, 3), np.uint8), '.xyz')
 
 
+def test_a_pgm_holds_grey_only():
+  with pytest.raises(pictures.PictureError, match='.pgm holds grey only'):
+    pictures.encode(_noise(4, 4, 3), '.PGM')
+  assert pictures.encode(_noise(4, 4, 1), '.pgm').startswith(b'P5')
+
+
 def test_sizes_that_a_format_cannot_hold_are_named():
   wide = np.zeros((1, 20_000, 3), np.uint8)
   with pytest.raises(pictures.PictureError, match='20000 x 1 .* WEBP'):
