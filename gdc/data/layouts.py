@@ -71,6 +71,13 @@ def tiff(file) -> tuple[str, bool]:
     photometric not in (0, 1, 2, 3, 5, 6, 8)
   ):
     return said, False
+  if photometric == 5 and tags.get(332, 1) != 1:
+    return f'{said}, of other inks', False
+  if photometric == 6 and not (
+    _near(tags.get(529), (0.299, 0.587, 0.114))
+    and _near(tags.get(532), (0, 255, 128, 255, 128, 255))
+  ):
+    return f'{said}, of unusual coefficients', False
   # Pillow takes planes of 16 bits, and whatever else is left out here, for
   # something else.
   return said, not planes or photometric in (2, 5) and samples <= 4 and (
@@ -121,6 +128,13 @@ def avif_depth(head: bytes) -> int:
     found.append({0x40: 10, 0x60: 12}.get(head[start + 6] & 0x60, 8))
     start = head.find(b'av1C', start + 1)
   return max(found)
+
+
+def _near(values, expected) -> bool:
+  """Whether a tag is left out or says what is the default."""
+  return values is None or len(values) == len(expected) and all(
+    abs(float(v) - e) < 0.002 for v, e in zip(values, expected, strict=True)
+  )
 
 
 def _several(tags, tag, default) -> tuple:

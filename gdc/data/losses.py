@@ -124,7 +124,12 @@ def _colours(picture, file, head) -> list[str]:
         said = 'Adobe RGB by EXIF'
     except Exception:  # damaged metadata
       pass
-  return [f'its colours ({said}) are taken for sRGB'] if said else []
+  lost = picture.format == 'PNG' and b'iCCP' in chunks and (
+    not picture.info.get('icc_profile')
+  )
+  return ['its colour profile is not used: it is damaged'] * lost + (
+    [f'its colours ({said}) are taken for sRGB'] if said else []
+  )
 
 
 def _cicp(primaries: int, transfer: int) -> str | None:

@@ -64,6 +64,8 @@ def decode(source, incomplete: bool = True) -> Decoded:
   with _opened(source) as (file, name), _our_limits():
     file.seek(0)
     head = file.read(1 << 16)
+    if not head:
+      raise PictureError(f'{name} is empty.')
     kind = layouts.kind(head)
     samples = None
     try:
@@ -185,9 +187,9 @@ def _refusal(name, kind, problem=None) -> PictureError:
       f'{name} is a damaged {kind}, or one of a kind that is not read; save it '
       'as PNG first.'
     )
-  named = f'{name} is a {kind} file' if kind else f'{name} is not an image'
   return PictureError(
-    f'{named}, not one of the kinds that are read: {formats.NAMES_READ}.'
+    f'{name} is {f"a {kind} file, not" if kind else "not"} an image of a kind '
+    f'that is read: {formats.NAMES_READ}.'
   )
 
 
@@ -229,8 +231,8 @@ def _our_limits():
       for module, name, value in (
         # Pillow refuses what is above twice this.
         (Image, 'MAX_IMAGE_PIXELS', MAX_PIXELS // 2),
-        # A profile counts as text.
-        (PngImagePlugin, 'MAX_TEXT_CHUNK', MAX_ICC_BYTES),
+        # A profile counts as text; one that is too long is still converted.
+        (PngImagePlugin, 'MAX_TEXT_CHUNK', 4 * MAX_ICC_BYTES),
         (ImageFile, 'LOAD_TRUNCATED_IMAGES', False),
       ):
         _limits.callback(setattr, module, name, getattr(module, name))

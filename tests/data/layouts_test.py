@@ -112,9 +112,10 @@ def _tiff(
   beyond = end + 2 + 12 * len(entries) + 4
   for tag in sorted(entries):
     type_, values = entries[tag]
-    letter = {1: 'B', 3: 'H', 4: 'I'}[type_]
+    letter = {1: 'B', 3: 'H', 4: 'I', 5: 'I'}[type_]
     data = struct.pack(f'{order}{len(values)}{letter}', *values)
-    directory += struct.pack(f'{order}HHI', tag, type_, len(values))
+    number = len(values) // (2 if type_ == 5 else 1)  # fractions
+    directory += struct.pack(f'{order}HHI', tag, type_, number)
     if len(data) > 4:
       directory += struct.pack(f'{order}I', beyond + len(more))
       more += data
@@ -218,9 +219,15 @@ def test_tiff_is_read_rightly_or_refused(photometric, extra, known):
   ({'bits': 16, 'photometric': 8}, '16-bit CIELab'),
   ({'bits': 8, 'photometric': 32803}, '8-bit raw camera'),
   ({'bits': 1, 'photometric': 4}, '1-bit mask'),
+  ({'bits': 8, 'photometric': 5, 'tags': [(332, 3, [2])]}, 'of other inks'),
+  ({'bits': 8, 'photometric': 6, 'tags': [
+    (530, 3, [1, 1]), (532, 5, [15, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1]),
+  ]}, 'of unusual coefficients'),
 ], ids=str)
 def test_tiffs_of_other_kinds_are_refused_by_name(options, message):
-  channels = 3 if options['photometric'] in (2, 8, 9) else 1
+  channels = COLOURS.get(options['photometric'], 3)
+  if options['photometric'] in (4, 32803):
+    channels = 1
   samples = _noise(2**min(8, options['bits']), H, W, channels)
   _refused(_tiff(samples, **options), message)
 
@@ -549,4 +556,4 @@ def test_avif(channels, bits):
   (b'<svg xmlns', 'SVG'), (b'8BPS', 'Photoshop'), (b'GDC\1', 'gdc'),
 ])
 def test_other_formats_are_named(head, name):
-  _refused(head.ljust(99, b'\0'), f'is a {name} file, not one of the kinds')
+  _refused(head.ljust(99, b'\0'), f'is a {name} file, not an image of a')

@@ -93,6 +93,12 @@ def test_gain_maps():
     ]
 
 
+def test_a_profile_that_cannot_be_read():
+  assert _notices(_chunks(iCCP=b'name\0\0damaged')) == [
+    'its colour profile is not used: it is damaged'
+  ]
+
+
 @pytest.mark.parametrize('chunks,said', [
   ({'cICP': bytes([9, 16, 0, 1])}, 'cICP 9/16'),
   ({'cICP': bytes([1, 13, 0, 1])}, None),

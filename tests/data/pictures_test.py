@@ -270,6 +270,9 @@ def test_what_is_not_a_picture(tmp_path):
   path.write_bytes(b'text')
   with pytest.raises(pictures.PictureError, match='a.png is not an image'):
     pictures.read(path)
+  (tmp_path / 'b.png').touch()
+  with pytest.raises(pictures.PictureError, match='b.png is empty'):
+    pictures.read(tmp_path / 'b.png')
   with pytest.raises(FileNotFoundError):
     pictures.read(tmp_path / 'missing.png')
   cut = _save(tmp_path, Image.effect_noise((64, 64), 50), 'cut.png')
