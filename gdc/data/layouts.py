@@ -56,6 +56,9 @@ def tiff(file) -> tuple[str, bool]:
   tags.load(file)
   if 256 not in tags or not {273, 324} & set(tags):
     raise ValueError('its tags are cut off')
+  # A raw camera file: Canon's, DNG, or one that starts with a small preview.
+  if head[8:10] == b'CR' or 50706 in tags or tags.get(254, 0) & 1:
+    return 'a preview, as raw camera files have', False
   bits = sorted(set(_several(tags, 258, 1)))
   samples = tags.get(277, 1)
   formats = set(_several(tags, 339, 1))

@@ -185,7 +185,7 @@ def _refusal(name, kind, problem=None) -> PictureError:
   if kind in formats.NAMES_READ.replace(',', '').split():
     return PictureError(
       f'{name} is a damaged {kind}, or one of a kind that is not read; save it '
-      'as PNG first.'
+      'as an 8-bit PNG first.'
     )
   return PictureError(
     f'{name} is {f"a {kind} file, not" if kind else "not"} an image of a kind '

@@ -219,6 +219,9 @@ def test_tiff_is_read_rightly_or_refused(photometric, extra, known):
   ({'bits': 16, 'photometric': 8}, '16-bit CIELab'),
   ({'bits': 8, 'photometric': 32803}, '8-bit raw camera'),
   ({'bits': 1, 'photometric': 4}, '1-bit mask'),
+  ({'bits': 8, 'photometric': 2, 'tags': [(254, 4, [1])]}, 'a preview, as raw'),
+  ({'bits': 8, 'photometric': 2, 'tags': [(50706, 1, [1, 4, 0, 0])]},
+   'a preview, as raw'),
   ({'bits': 8, 'photometric': 5, 'tags': [(332, 3, [2])]}, 'of other inks'),
   ({'bits': 8, 'photometric': 6, 'tags': [
     (530, 3, [1, 1]), (532, 5, [15, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1]),
@@ -261,6 +264,16 @@ def test_fax_within_tiff(compression):
   _check(data.getvalue(), 255 * (PHOTO[..., :1] > 99), 0, [])
 
 
+@pytest.mark.parametrize('orientation', [3, 6, 8])
+@pytest.mark.parametrize(
+  'layout', [{}, {'compression': 8}, {'tile': 16}], ids=str
+)
+def test_orientation_of_tiffs(layout, orientation):
+  samples = _noise(256, H, W, 3)
+  data = _tiff(samples, 8, 2, tags=[(274, 3, [orientation])], **layout)
+  _check(data, np.rot90(samples, {3: 2, 6: -1, 8: 1}[orientation]), 0, [])
+
+
 def test_a_tiff_that_is_cut_off_is_refused():
   data = _tiff(_noise(256, H, W, 3), 8, 2)
   for short in (data[:-40], data[:900], data[:4]):
@@ -271,20 +284,31 @@ def test_a_tiff_that_is_cut_off_is_refused():
 # --- PNG --------------------------------------------------------------------
 
 
-def _png(samples, depth, colour_type, **chunks):
+# First row and column, and their steps, of Adam7.
+PASSES = [
+  (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2),
+  (0, 1, 2, 2), (1, 0, 2, 1),
+]
+
+
+def _png(samples, depth, colour_type, interlaced=False, **chunks):
   def chunk(name, data):
     return struct.pack('>I', len(data)) + name + data + struct.pack(
       '>I', zlib.crc32(name + data)
     )
 
   height, width = samples.shape[:2]
-  header = struct.pack('>IIBBBBB', width, height, depth, colour_type, 0, 0, 0)
-  rows = _bits(samples.reshape(height, -1), depth)
+  header = struct.pack(
+    '>IIBBBBB', width, height, depth, colour_type, 0, 0, interlaced
+  )
+  rows = b''
+  for top, left, down, right in PASSES if interlaced else [(0, 0, 1, 1)]:
+    part = samples[top::down, left::right]
+    part = _bits(part.reshape(len(part), -1), depth)
+    rows += np.pad(part, ((0, 0), (1, 0))).tobytes()
   return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + b''.join(
     chunk(name.encode(), data) for name, data in chunks.items()
-  ) + chunk(
-    b'IDAT', zlib.compress(np.pad(rows, ((0, 0), (1, 0))).tobytes())
-  ) + chunk(b'IEND', b'')
+  ) + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b'')
 
 
 @pytest.mark.parametrize('transparent', [False, True])
@@ -313,7 +337,9 @@ def test_png(colour_type, depth, transparent):
   notices = ['16 bits per channel become 8'] * (depth == 16)
   if (colour_type, depth, transparent) == (2, 16, True):
     notices.append('its transparent colour is not kept')
-  _check(_png(samples, depth, colour_type, **chunks), expected, 1, notices)
+  for interlaced in (False, True):
+    data = _png(samples, depth, colour_type, interlaced, **chunks)
+    _check(data, expected, 1, notices)
 
 
 # --- PPM, PGM, PBM ----------------------------------------------------------

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
 from gdc.data import formats, pictures, readers
 
@@ -265,7 +265,7 @@ def test_limits_of_pillow_come_back_after_many_threads():
   assert warnings.filters == filters
 
 
-def test_what_is_not_a_picture(tmp_path):
+def test_what_is_not_a_picture(tmp_path, monkeypatch):
   path = tmp_path / 'a.png'
   path.write_bytes(b'text')
   with pytest.raises(pictures.PictureError, match='a.png is not an image'):
@@ -277,12 +277,14 @@ def test_what_is_not_a_picture(tmp_path):
     pictures.read(tmp_path / 'missing.png')
   cut = _save(tmp_path, Image.effect_noise((64, 64), 50), 'cut.png')
   cut.write_bytes(cut.read_bytes()[:500])
+  # Whatever a host program has set.
+  monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', True)
   with pytest.raises(pictures.PictureError, match='cut.png is a damaged PNG'):
     pictures.read(cut)
 
 
 @pytest.mark.parametrize(
-  'name', ['PNG', 'JPEG', 'WEBP', 'AVIF', 'GIF', 'BMP', 'PPM']
+  'name', ['PNG', 'JPEG', 'WEBP', 'AVIF', 'GIF', 'BMP', 'PPM', 'TIFF']
 )
 def test_damage_is_one_kind_of_error(name):
   data = io.BytesIO()
