@@ -138,7 +138,7 @@ def _load(picture, file, incomplete):
       return picture, [notice]
     if not incomplete:
       raise
-    return picture, [f'it is cut off: what is below row {row} is missing']
+    return picture, [f'it is cut off: its rows from {row} on are missing']
   return picture, []
 
 

@@ -536,7 +536,7 @@ def test_jpeg_without_an_end(progressive):
     assert found.pixels.shape == whole.shape and len(found.notices) == 1
     if progressive:
       continue
-    row = int(found.notices[0].split()[-3])
+    row = int(found.notices[0].split()[-4])
     rows.append(row)
     np.testing.assert_array_equal(found.pixels[:row], whole[:row])
     with pytest.raises(pictures.PictureError, match='damaged JPEG'):
