@@ -3,6 +3,7 @@
 What is here knows files; what the decoded samples become is said in `pictures`.
 """
 import contextlib
+import ctypes
 import dataclasses
 import io
 import os
@@ -237,6 +238,7 @@ def _our_limits():
       ):
         _limits.callback(setattr, module, name, getattr(module, name))
         setattr(module, name, value)
+      _silence_libtiff()
       _limits.enter_context(warnings.catch_warnings())
       warnings.simplefilter('ignore')
   try:
@@ -246,6 +248,20 @@ def _our_limits():
       _limits_users -= 1
       if not _limits_users:
         _limits.close()
+
+
+def _silence_libtiff():
+  """Until the limits are lifted, libtiff prints nothing on standard error.
+
+  What it would print is in the exceptions of Pillow, too.
+  """
+  try:
+    # It is looked up in what this library is linked with.
+    switch = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler
+  except (AttributeError, OSError):  # linked otherwise on this system
+    return
+  switch.argtypes, switch.restype = [ctypes.c_void_p], ctypes.c_void_p
+  _limits.callback(switch, switch(None))
 
 
 def _bits_per_channel(picture, head: bytes) -> int:

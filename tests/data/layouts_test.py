@@ -273,6 +273,13 @@ def test_orientation_of_tiffs(layout, orientation):
   _check(data, np.rot90(samples, {3: 2, 6: -1, 8: 1}[orientation]), 0, [])
 
 
+def test_a_damaged_tiff_is_refused_and_libtiff_is_silent(capfd):
+  data = bytearray(_tiff(_noise(256, H, W, 3), 8, 2, compression=8))
+  data[99] ^= 255
+  _refused(bytes(data), 'the input is a damaged TIFF')
+  assert capfd.readouterr().err == ''
+
+
 def test_a_tiff_that_is_cut_off_is_refused():
   data = _tiff(_noise(256, H, W, 3), 8, 2)
   for short in (data[:-40], data[:900], data[:4]):
