@@ -105,7 +105,7 @@ def _colours(picture, file, head) -> list[str]:
     ) == 4:
       gamma, = struct.unpack('>I', gamma)
       if abs(gamma - 45455) > 2000:
-        said = f'gamma 1/{100_000 / max(gamma, 1):.2f}'
+        said = f'gamma {100_000 / max(gamma, 1):.2f}'
   elif picture.info.get('icc_profile'):
     pass
   elif picture.format == 'AVIF':
@@ -124,6 +124,8 @@ def _colours(picture, file, head) -> list[str]:
         said = 'Adobe RGB by EXIF'
     except Exception:  # damaged metadata
       pass
+  if said and picture.info.get('icc_profile'):
+    return [f'its {said} is not used, its ICC profile is']
   lost = picture.format == 'PNG' and b'iCCP' in chunks and (
     not picture.info.get('icc_profile')
   )

@@ -102,7 +102,7 @@ def test_a_profile_that_cannot_be_read():
 @pytest.mark.parametrize('chunks,said', [
   ({'cICP': bytes([9, 16, 0, 1])}, 'cICP 9/16'),
   ({'cICP': bytes([1, 13, 0, 1])}, None),
-  ({'gAMA': struct.pack('>I', 100_000)}, 'gamma 1/1.00'),
+  ({'gAMA': struct.pack('>I', 100_000)}, 'gamma 1.00'),
   ({'gAMA': struct.pack('>I', 45_455)}, None),
   ({'gAMA': struct.pack('>I', 100_000), 'sRGB': b'\0'}, None),
 ], ids=str)
@@ -110,6 +110,14 @@ def test_colours_of_png_without_a_profile(chunks, said):
   assert _notices(_chunks(**chunks)) == (
     [f'its colours ({said}) are taken for sRGB'] if said else []
   )
+
+
+def test_cicp_beside_a_profile(rgb_profile):
+  profile = b'name\0\0' + zlib.compress(rgb_profile)
+  data = _chunks(iCCP=profile, cICP=bytes([9, 16, 0, 1]))
+  found = pictures.read(io.BytesIO(data))
+  assert found.icc == rgb_profile
+  assert found.notices == ['its cICP 9/16 is not used, its ICC profile is']
 
 
 def test_colours_of_other_files_without_a_profile():
