@@ -70,7 +70,7 @@ def tiff(file) -> tuple[str, bool]:
     f'{_PHOTOMETRICS.get(photometric, "unknown")} samples, {samples} per pixel'
     + (', in planes' if planes else '')
   )
-  if formats != {1} or len(bits) > 1 or bits[0] > 16 or (
+  if formats != {1} or len(bits) > 1 or bits[0] > 16 or samples > 6 or (
     photometric not in (0, 1, 2, 3, 5, 6, 8)
   ):
     return said, False
@@ -81,6 +81,11 @@ def tiff(file) -> tuple[str, bool]:
     and _near(tags.get(532), (0, 255, 128, 255, 128, 255))
   ):
     return f'{said}, of unusual coefficients', False
+  # Pillow would read on into whatever follows.
+  if photometric == 6 and tags.get(259, 1) == 1 and (
+    tags.get(530, (2, 2)) != (1, 1)
+  ):
+    return f'{said}, subsampled and uncompressed', False
   # Pillow takes planes of 16 bits, and whatever else is left out here, for
   # something else.
   return said, not planes or photometric in (2, 5) and samples <= 4 and (

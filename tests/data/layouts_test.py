@@ -225,6 +225,7 @@ def test_tiff_is_read_rightly_or_refused(photometric, extra, known):
   ({'bits': 8, 'photometric': 6, 'tags': [
     (530, 3, [1, 1]), (532, 5, [15, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1]),
   ]}, 'of unusual coefficients'),
+  ({'bits': 8, 'photometric': 6}, 'subsampled and uncompressed'),
 ], ids=str)
 def test_tiffs_of_other_kinds_are_refused_by_name(options, message):
   channels = COLOURS.get(options['photometric'], 3)
@@ -252,6 +253,15 @@ def test_jpeg_within_tiff(mode):
   decoded = imagecodecs.tiff_decode(data.getvalue()).astype(float)
   decoded = decoded.reshape(32, 48, -1)[..., :3]  # CMYK is RGBA by now
   _check(data.getvalue(), decoded, 2)
+
+
+def test_ycbcr_within_tiff():
+  samples = np.asarray(Image.fromarray(PHOTO).convert('YCbCr'), int)
+  for compression in (1, 8):
+    data = _tiff(
+      samples, 8, 6, compression=compression, tags=[(530, 3, [1, 1])]
+    )
+    _check(data, imagecodecs.tiff_decode(data)[..., :3], 2, [])
 
 
 @pytest.mark.parametrize('compression', ['group3', 'group4'])
