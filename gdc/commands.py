@@ -3,11 +3,12 @@
 Each takes the arguments and a Report, and returns the exit status. Whatever
 imports jax, numpy or Pillow is imported when it is needed.
 """
+import os
 import pathlib
 import sys
 
 import gdc
-from gdc import jobs
+from gdc import jobs, outputs
 
 CliError = jobs.CliError
 
@@ -15,20 +16,19 @@ CliError = jobs.CliError
 def compress(arguments, report: jobs.Report) -> int:
   """Pictures to .gdc files."""
   from gdc.codec import bitstream
-  from gdc.data import pictures
+  from gdc.data import formats, pictures
   for name in arguments.inputs:
     if name.lower().endswith('.gdc') and not pathlib.Path(name).is_dir():
       raise CliError(f'{name} is compressed already.')
-  todo, skipped = jobs.plan(
-    arguments.inputs, arguments.output, pictures.read_suffixes(), '.gdc',
-    arguments.force,
-  )
-  for job in todo:
-    if job.target and job.target.suffix.lower() in pictures.suffixes():
+  plan = _plan(arguments, formats.READ, '.gdc')
+  for job in plan.jobs:
+    if job.target and job.target.suffix.lower() in formats.READ:
       raise CliError(
         f'{job.target}: the output is no such picture; .gdc is its ending.'
       )
-  _say_skipped(report, skipped, 'no picture by their names')
+  report.begin(plan, 'no picture by their names')
+  if not plan.jobs:
+    return int(bool(plan.problems))
   codec = _load(arguments.model, score_decoders=False)
 
   def work(job):
@@ -60,7 +60,7 @@ def compress(arguments, report: jobs.Report) -> int:
       f'{record["bpp"]:.3f} bpp, quality {record["quality"]:g}'
     ), record
 
-  return report.each(todo, work)
+  return report.each(plan.jobs, work) or int(bool(plan.problems))
 
 
 def decompress(arguments, report: jobs.Report) -> int:
@@ -68,12 +68,12 @@ def decompress(arguments, report: jobs.Report) -> int:
   from gdc.codec import bitstream
   from gdc.data import pictures
   suffix = f'.{arguments.format or "png"}'
-  todo, skipped = jobs.plan(
-    arguments.inputs, arguments.output, ['.gdc'], suffix, arguments.force
-  )
-  for job in todo:
+  plan = _plan(arguments, ['.gdc'], suffix)
+  for job in plan.jobs:
     _check_format(job, arguments.format)
-  _say_skipped(report, skipped, 'no .gdc by their names')
+  report.begin(plan, 'no .gdc by their names')
+  if not plan.jobs:
+    return int(bool(plan.problems))
   codec = _load(arguments.model, arguments.decoder != 'mse')
   decoder = arguments.decoder or (
     'flow' if 'flow' in codec.decoders else 'mse'
@@ -113,16 +113,16 @@ def decompress(arguments, report: jobs.Report) -> int:
       'notices': fitted.notices,
     }
 
-  return report.each(todo, work)
+  return report.each(plan.jobs, work) or int(bool(plan.problems))
 
 
 def info(arguments, report: jobs.Report) -> int:
   """What .gdc files hold."""
   from gdc.codec import bitstream
-  todo = [
-    jobs.Job(None if name == jobs.STREAM else pathlib.Path(name), None)
-    for name in arguments.inputs
-  ]
+  plan = jobs.find(arguments.inputs, ['.gdc'])
+  report.begin(plan, 'no .gdc by their names')
+  if not plan.jobs:
+    return int(bool(plan.problems))
   codec = _load(arguments.model, score_decoders=False)
 
   def work(job):
@@ -152,7 +152,7 @@ def info(arguments, report: jobs.Report) -> int:
     }
     return _table(record), record
 
-  return report.each(todo, work)
+  return report.each(plan.jobs, work) or int(bool(plan.problems))
 
 
 def _table(record: dict) -> str:
@@ -204,14 +204,14 @@ def compare(arguments, report: jobs.Report) -> int:
 
 def evaluate(arguments, report: jobs.Report) -> int:
   """Codecs side by side on a folder of pictures."""
-  del report
+  outputs.check_writable(arguments.out / 'page.html')
   try:
     from gdc.evaluation import command, figures
     del figures  # needed at the end: it had better be there
   except ModuleNotFoundError as e:
     raise CliError(f"{e}; install the extra: pip install 'gdc[eval]'") from e
-  command.run(arguments)
-  return 0
+  _check_back_end()
+  return int(command.run(arguments, report.notice) > 0)
 
 
 def completion(parser, arguments, report: jobs.Report) -> int:
@@ -239,11 +239,35 @@ def completion(parser, arguments, report: jobs.Report) -> int:
 # --- What they share --------------------------------------------------------
 
 
+def _plan(arguments, reads, writes: str) -> jobs.Plan:
+  return jobs.plan(
+    arguments.inputs, arguments.output, reads, writes, arguments.force,
+    arguments.skip_existing, arguments.keep_suffix,
+  )
+
+
 def _load(model: str, score_decoders: bool = True):
   """Loads a codec, with compiled programs kept between runs."""
+  _check_back_end()
   from gdc.codec import programs
   programs.keep()
   return gdc.load(model, score_decoders)
+
+
+def _check_back_end():
+  """Whether jax finds the devices that it is told to use; CliError if not."""
+  import jax
+  try:
+    jax.devices()
+  except Exception as e:  # an AssertionError, too, without a word
+    asked = os.environ.get('JAX_PLATFORMS')
+    if not asked:
+      raise
+    reason = f' ({e})' if str(e) else ''
+    raise CliError(
+      f'JAX_PLATFORMS is {asked!r}, for which this JAX finds no device'
+      f'{reason}: unset it, set it to cpu, or install JAX for that device.'
+    ) from e
 
 
 def _targets(arguments) -> dict:
@@ -256,13 +280,16 @@ def _targets(arguments) -> dict:
 
 
 def _source(job: jobs.Job):
-  return sys.stdin.buffer if job.source is None else job.source
+  if job.source is not None:
+    return job.source
+  if sys.stdin is None:
+    raise CliError('Standard input is closed.')
+  return sys.stdin.buffer
 
 
 def _read(job: jobs.Job) -> bytes:
-  if job.source is None:
-    return sys.stdin.buffer.read()
-  return job.source.read_bytes()
+  source = _source(job)
+  return source.read() if job.source is None else source.read_bytes()
 
 
 def _check_format(job: jobs.Job, name: str | None):
@@ -278,12 +305,6 @@ def _check_format(job: jobs.Job, name: str | None):
     )
   if name and pictures.format_of(suffix) != pictures.format_of(f'.{name}'):
     raise CliError(f'{job.target} is not of --format {name}; leave one out.')
-
-
-def _say_skipped(report, skipped: int, why: str):
-  if skipped:
-    files = 'file' if skipped == 1 else 'files'
-    report.notice(f'{skipped} {files} skipped: {why}.')
 
 
 def _first(value, default):

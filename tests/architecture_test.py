@@ -91,11 +91,12 @@ MAY_IMPORT = {
     'gdc.training', 'gdc.evaluation', 'gdc.codec', 'gdc.data', 'gdc.paths',
   ],
   'gdc.__main__': ['gdc.cli', 'gdc.atomic'],
-  'gdc.cli': ['gdc.commands', 'gdc.jobs', 'gdc.paths', 'gdc.values'],
+  'gdc.cli': ['gdc.commands', 'gdc.jobs', 'gdc.values'],
   'gdc.commands': [
-    'gdc.jobs', 'gdc.evaluation', 'gdc.codec', 'gdc.data', 'gdc.paths',
+    'gdc.jobs', 'gdc.outputs', 'gdc.evaluation', 'gdc.codec', 'gdc.data',
   ],
-  'gdc.jobs': ['gdc.atomic', 'gdc.paths'],
+  'gdc.jobs': ['gdc.outputs', 'gdc.paths'],
+  'gdc.outputs': ['gdc.atomic', 'gdc.paths'],
   'gdc.values': ['gdc.paths'],
   'gdc.pillow': ['gdc.codec', 'gdc.data'],
 }

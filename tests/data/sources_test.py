@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdc.data import pictures, sources
+from gdc.data import cache, pictures, sources
 
 
 def _save(path, value=0, size=(24, 20), mode='RGB'):
@@ -195,7 +195,7 @@ def test_cache_is_bounded(tmp_path, monkeypatch):
     _save(tmp_path / f'{i}.png', i)
   one = 20 * 24 * 3
   source = sources.Files(
-    sorted(tmp_path.glob('*.png')), cache=sources.Cache(2 * one)
+    sorted(tmp_path.glob('*.png')), cache=cache.Cache(2 * one)
   )
   first = [source[i]['image'] for i in range(3)]
   read = []
@@ -226,7 +226,7 @@ def test_groups_share_one_cache(tmp_path):
   one = 20 * 24 * 3
   source = sources.folder(tmp_path)
   parts = sources.Files(
-    source.paths, source.groups, sources.Cache(2 * one)
+    source.paths, source.groups, cache.Cache(2 * one)
   ).split_by_group()
   kept = [part[0]['image'] is part[0]['image'] for part in parts]
   assert kept == [True, True, False, False]
@@ -317,7 +317,7 @@ find = machinery.PathFinder.find_spec
 machinery.PathFinder.find_spec = staticmethod(
   lambda name, *args: None if name == 'tensorflow' else find(name, *args)
 )
-from gdc.data import pictures, sources
+from gdc.data import cache, pictures, sources
 source = sources.build('tfds:grey_squares:train', {tfds_dir!r})
 assert source[0]['image'].shape == (20, 24, 3)
 '''

@@ -1,0 +1,26 @@
+"""The image formats that gdc reads and writes, and their file name endings.
+
+The one list for every command, for evaluation and for training. No Pillow.
+"""
+
+# Pillow's name of each format that is read, by file name ending. An MPO is a
+# JPEG of several images.
+READ = {
+  '.png': 'PNG', '.apng': 'PNG',
+  '.jpg': 'JPEG', '.jpeg': 'JPEG', '.jpe': 'JPEG', '.jfif': 'JPEG',
+  '.mpo': 'JPEG',
+  '.webp': 'WEBP',
+  '.avif': 'AVIF', '.avifs': 'AVIF',
+  '.tif': 'TIFF', '.tiff': 'TIFF',
+  '.gif': 'GIF',
+  '.bmp': 'BMP',
+  '.ppm': 'PPM', '.pgm': 'PPM', '.pbm': 'PPM', '.pnm': 'PPM',
+}
+# The same of each format that is written.
+WRITTEN = {
+  suffix: name for suffix, name in READ.items()
+  if suffix not in ('.apng', '.mpo', '.avifs', '.gif', '.pbm')
+}
+# For messages.
+NAMES_READ = 'PNG, JPEG, WebP, AVIF, TIFF, GIF, BMP or PPM'
+SUFFIXES_WRITTEN = '.png .jpg .webp .avif .tif .bmp .ppm'
