@@ -4,17 +4,17 @@ Nothing of a command is worth saving but whole files, so that a signal ends the
 process where it stands: temporary files are removed, and worker processes end
 with it. What takes long to import is imported once that is so.
 """
+import _signal as signal  # that module takes longer than all else here
+import _thread
 import os
-import signal
 import sys
-import threading
 import time
 
 _SIGNALS = {
   'SIGINT': 'interrupted', 'SIGTERM': 'terminated', 'SIGHUP': 'hung up',
 }
 _PATIENCE = 0.5  # seconds
-_ending = threading.Lock()
+_ending = _thread.allocate_lock()
 
 
 def main() -> int:
@@ -25,19 +25,19 @@ def main() -> int:
 
 def _catch():
   """Has signals end the process, except those that it was to ignore."""
+  for name in _SIGNALS:
+    number = _number(name)
+    if number and signal.getsignal(number) != signal.SIG_IGN:
+      signal.signal(number, _end)
   for stream in (0, 1, 2):
     try:
       os.fstat(stream)
     except OSError:  # closed: a file that is opened must not be taken for it
       os.open(os.devnull, os.O_RDWR)
-  for name in _SIGNALS:
-    number = _number(name)
-    if number and signal.getsignal(number) != signal.SIG_IGN:
-      signal.signal(number, _end)
   reader, writer = os.pipe()
   os.set_blocking(writer, False)
   signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-  threading.Thread(target=_watch, args=(reader,), daemon=True).start()
+  _thread.start_new_thread(_watch, (reader,))
 
 
 def _watch(reader):

@@ -210,8 +210,9 @@ def evaluate(arguments, report: jobs.Report) -> int:
     del figures  # needed at the end: it had better be there
   except ModuleNotFoundError as e:
     raise CliError(f"{e}; install the extra: pip install 'gdc[eval]'") from e
-  _check_back_end()
-  return int(command.run(arguments, report.notice) > 0)
+  if not arguments.distributed:  # whose hosts come together first
+    _check_back_end()
+  return int(command.run(arguments, report.notice, report.error) > 0)
 
 
 def completion(parser, arguments, report: jobs.Report) -> int:

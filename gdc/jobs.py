@@ -74,7 +74,10 @@ def plan(
   Raises:
     CliError: names that are wrong, or go to the same output.
   """
-  found, others, problems = _find(inputs, reads)
+  found, others, problems, missing = _find(inputs, reads)
+  if missing:
+    raise CliError('; '.join(f'{name}: {why}' for name, why in missing) + '.')
+  found = list(dict.fromkeys(found))
   several = len(found) + len(problems) > 1 or any(map(os.path.isdir, inputs))
 
   def named(path):
@@ -106,23 +109,26 @@ def plan(
   if skip_existing:
     existing = [job for job in jobs if os.path.lexists(job.target)]
     jobs = [job for job in jobs if job not in existing]
-  check(
-    jobs, force, existing, '--skip-existing goes on without, --force overwrites'
-  )
+  check(jobs, force, existing,
+        '--force overwrites {it}, --skip-existing leaves {it} out')
   return Plan(jobs, others, problems, existing)
 
 
 def find(inputs: Sequence[str], reads: Collection[str]) -> Plan:
   """Plans to read inputs, for which nothing is written; see plan."""
-  found, others, problems = _find(inputs, reads)
-  return Plan([Job(source, None) for source, _ in found], others, problems)
+  found, others, problems, missing = _find(inputs, reads)
+  jobs = [Job(source, None) for source, _ in found]
+  return Plan(jobs, others, problems + missing)
 
 
 def _find(inputs, reads):
-  """Inputs and their paths below folders; other files, problems; see Plan."""
+  """Inputs with their paths below folders; others and problems, as in Plan.
+
+  Problems of what is not there at all are a list of their own.
+  """
   if STREAM in inputs and len(inputs) > 1:
     raise CliError('- (standard input) is one input, and goes with no other.')
-  found, others, problems = [], [], []
+  found, others, problems, missing = [], [], [], []
   for name in inputs:
     path = pathlib.Path(name)
     why = None if name == STREAM else paths.unusable(name)
@@ -136,9 +142,8 @@ def _find(inputs, reads):
       others += below.others
       problems += below.problems
     elif not os.path.lexists(name):
-      if why != os.strerror(errno.ENOENT):
-        raise CliError(f'{name}: {why}.')
-      raise CliError(f'{name}: no such file or folder.')
+      none = why == os.strerror(errno.ENOENT)
+      missing.append((path, 'no such file or folder' if none else why))
     elif why and not (why == 'is a named pipe' and (
       # Nobody may ever write to it, while others wait; what a shell makes of
       # <(...) has a writer.
@@ -147,7 +152,7 @@ def _find(inputs, reads):
       problems.append((path, why))
     else:
       found.append((path, pathlib.Path(path.name)))
-  return list(dict.fromkeys(found)), others, problems
+  return found, others, problems, missing
 
 
 # --- What is said -----------------------------------------------------------
@@ -263,11 +268,13 @@ class Report:
 
 def _message(error: BaseException, name: str | None) -> str:
   """What an exception says, on one line."""
-  text = paths.words(error)
-  if not isinstance(error, ERRORS):
-    text = f'{type(error).__name__}: {text}, which is a fault of gdc; with '
-    text += f'{TRACEBACK}=1 it says where.'
   notes = ' '.join(getattr(error, '__notes__', []))
+  text = '' if notes and not str(error) else paths.words(error)
+  if not isinstance(error, ERRORS):
+    kind = type(error).__name__
+    text = (kind if text == kind else f'{kind}: {text}') + (
+      f', which is a fault of gdc; with {TRACEBACK}=1 it says where.'
+    )
   if name:
     text = text.replace(name, paths.printable(name))
   return ' '.join(f'{text} {notes}'.split())

@@ -39,7 +39,7 @@ def check(
   jobs: Sequence[Job],
   force: bool,
   existing: Sequence[Job] = (),
-  advice: str = '--force overwrites',
+  advice: str = '--force overwrites {it}',
 ):
   """Whether outputs can be written; CliError if not.
 
@@ -47,7 +47,7 @@ def check(
     jobs: whose outputs are to be written.
     force: whether they may exist.
     existing: jobs whose outputs will not be written, and stay.
-    advice: what to do where they exist, without "it" or "them".
+    advice: what to do where they exist.
   """
   there, places = [], {}
   for job in jobs:
@@ -68,7 +68,7 @@ def check(
     if len(there) > 1:
       exist = f'{len(there)} outputs exist ({paths.listed(there)})'
       those = 'them'
-    raise CliError(f'{exist}; {advice} {those}.')
+    raise CliError(f'{exist}; {advice.format(it=those)}.')
 
 
 def _check_different(jobs, places):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms
 
 import gdc
-from gdc import cli, commands, jobs
+from gdc import atomic, cli, commands
 from gdc.codec import bitstream, programs
 from gdc.data import pictures
 
@@ -417,7 +417,7 @@ def test_damaged_files_leave_no_output(photo, model, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('where, name', [
-  (commands, '_load'), (jobs.os, 'chmod'), (jobs, '_publish'),
+  (commands, '_load'), (atomic.os, 'link'), (atomic, '_publish'),
 ])
 def test_interruption(photo, model, monkeypatch, where, name):
   def interrupt(*arguments, **options):

@@ -18,7 +18,11 @@ from gdc.evaluation import (
 )
 
 
-def run(arguments, notice: Callable[[str], None]) -> int:
+def run(
+  arguments,
+  notice: Callable[[str], None],
+  error: Callable[[Exception, str], None],
+) -> int:
   """Evaluates, and writes what an evaluation leaves behind.
 
   Of an evaluation whose parts are shared out, only the process that finds all
@@ -27,6 +31,7 @@ def run(arguments, notice: Callable[[str], None]) -> int:
   Args:
     arguments: of the command line, see cli; argv is the line itself.
     notice: says a line, of what is left out.
+    error: says what is wrong with an image, of that name.
 
   Returns:
     How many images could not be read.
@@ -46,7 +51,7 @@ def run(arguments, notice: Callable[[str], None]) -> int:
       curve
       for path in arguments.reference for curve in published.read_all(path)
     ]
-    images, unread = _images(arguments, notice)
+    images, unread = _images(arguments, notice, error)
     made = study.Study(_plan(arguments, images), arguments.jobs)
     arguments.out.mkdir(parents=True, exist_ok=True)
     total = len(made.names[shard[0]::shard[1]]) * made.rows_per_picture
@@ -80,7 +85,7 @@ def _write(made, references, arguments):
   print(f'{arguments.out / "page.html"} is the page to look at.')
 
 
-def _images(arguments, notice):
+def _images(arguments, notice, error):
   """The images that can be read, as every process finds them.
 
   Returns:
@@ -98,7 +103,9 @@ def _images(arguments, notice):
       f'{len(others)} {files} skipped: no image by their names: '
       f'{paths.listed(others)}.'
     )
-  images, problems = [], list(found.problems)
+  for path, why in found.problems:
+    error(OSError(f'{path}: {why}.'), str(path))
+  images, unread = [], len(found.problems)
   # A damaged file is better found now than after an hour.
   for path in tqdm.tqdm(found.files, desc='reading', unit='image', disable=None,
                         leave=False):
@@ -108,18 +115,13 @@ def _images(arguments, notice):
       pictures.read_rgb(path)
       images.append(path)
     except (OSError, ValueError) as e:
-      problems.append((path, paths.words(e)))
-  for path, why in problems:
-    # What is wrong with a file says its name.
-    notice(why if str(path) in why else f'{paths.printable(path)}: {why}.')
+      error(e, str(path))
+      unread += 1
   if not images:
     raise ValueError(f'{arguments.folder}: none of its images can be read.')
-  if problems:
-    notice(
-      f'{len(problems)} could not be read and are left out; '
-      f'{len(images)} images are evaluated.'
-    )
-  return images, len(problems)
+  if unread:
+    notice(f'{unread} left out, {len(images)} images are evaluated.')
+  return images, unread
 
 
 def _plan(arguments, images) -> study.Plan:

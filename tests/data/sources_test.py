@@ -174,7 +174,7 @@ def test_folder_missing_or_empty(tmp_path):
   with pytest.raises(ValueError, match='missing.* is not a folder'):
     sources.folder(tmp_path / 'missing')
   (tmp_path / 'notes.txt').write_text('')
-  with pytest.raises(ValueError, match='No pictures below'):
+  with pytest.raises(ValueError, match='No images below'):
     sources.folder(tmp_path)
 
 

@@ -1,0 +1,85 @@
+"""The command as a process: signals at any moment, and its streams."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+COMMAND = [sys.executable, '-m', 'gdc']
+SIGNALS = {
+  signal.SIGINT: 'interrupted', signal.SIGTERM: 'terminated',
+  signal.SIGHUP: 'hung up',
+}
+
+
+def _start(code, *arguments, **options):
+  """A process of the command that runs some code once it is set up."""
+  code = f'import gdc.__main__, sys, time\n{code}'
+  return subprocess.Popen(
+    [sys.executable, '-c', code, *arguments], text=True,
+    stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+  )
+
+
+def _run(*arguments, shell='', **environment):
+  """Runs gdc; what a shell does to its streams is at the end."""
+  return subprocess.run(
+    ['bash', '-c', f'"$@" {shell}', 'bash', *COMMAND, *map(str, arguments)],
+    capture_output=True, text=True, check=False,
+    env={**os.environ, **environment},
+  )
+
+
+@pytest.mark.parametrize('number', SIGNALS)
+def test_a_signal_leaves_nothing_behind(number, tmp_path):
+  process = _start("""
+import pathlib
+from gdc import atomic
+with atomic.replaced(pathlib.Path(sys.argv[1])) as temporary:
+  temporary.write_text('half')
+  try:
+    print('written', flush=True)
+    time.sleep(600)
+  except BaseException:
+    print('an exception may be lost on its way', flush=True)
+""", str(tmp_path / 'a'))
+  process.stdout.readline()
+  assert len(os.listdir(tmp_path)) == 1
+  process.send_signal(number)
+  said = process.communicate(timeout=60)
+  assert said == ('', f'gdc: {SIGNALS[number]}\n')
+  assert process.returncode == 128 + number
+  assert not os.listdir(tmp_path)
+
+
+def test_a_signal_ends_what_does_not_return_to_python():
+  process = _start("""
+import ctypes
+print('now', flush=True)
+sleep = ctypes.CDLL(None).sleep
+while True:
+  left = sleep(600)
+  while left:
+    left = sleep(left)
+""".replace('while left:\n    left', 'while left:\n    left'))
+  process.stdout.readline()
+  process.send_signal(signal.SIGINT)
+  process.send_signal(signal.SIGINT)  # of somebody impatient
+  assert process.communicate(timeout=60)[1] == 'gdc: interrupted\n'
+  assert process.returncode == 130
+
+
+def test_signals_that_are_to_be_ignored_are():
+  """As nohup and a shell's background jobs ask."""
+  process = _start("""
+print('now', flush=True)
+time.sleep(0.2)
+print('done')
+""", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+  process.stdout.readline()
+  process.send_signal(signal.SIGHUP)
+  assert process.communicate(timeout=60) == ('done\n', '')
