@@ -10,7 +10,7 @@ import os
 import sys
 
 import gdc
-from gdc import commands, jobs, values
+from gdc import commands, jobs, outputs, values
 
 _PICTURES = '.png .jpg .webp .avif .tif .bmp .ppm'
 _FORMATS = ('png', 'jpg', 'webp', 'avif', 'tif', 'bmp', 'ppm')
@@ -32,6 +32,10 @@ def main(argv: list[str] | None = None) -> int:
     if _flushed(say=not e.code):
       raise
     return 1
+  except OSError as e:  # of its help
+    if not isinstance(e, BrokenPipeError):
+      jobs.Report().error(e)
+    status = 1
   return status if _flushed(say=not status) else status or 1
 
 
@@ -81,8 +85,19 @@ def _flushed(say: bool) -> bool:
 # --- Commands ---------------------------------------------------------------
 
 
+class _Parser(argparse.ArgumentParser):
+
+  def _print_message(self, message, file=None):
+    """Without this, help that does not arrive would pass for printed."""
+    if file is not sys.stdout or file is None:
+      super()._print_message(message, file)
+    else:
+      with outputs.naming('standard output'):
+        file.write(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
+  parser = _Parser(
     prog='gdc',
     description='Generative image compression: small files, decoded by an '
     'autoencoder (mse) or made realistic by a score-based decoder.',

@@ -233,7 +233,8 @@ def completion(parser, arguments, report: jobs.Report) -> int:
         action.complete = shtab.DIRECTORY
 
   mark(parser)
-  print(shtab.complete(parser, arguments.shell))
+  with outputs.naming('standard output'):
+    print(shtab.complete(parser, arguments.shell))
   return 0
 
 

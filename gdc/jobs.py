@@ -176,8 +176,11 @@ class Report:
     if self._as_json:
       self._print(json.dumps(record), self._out)
       return
+    for name in (record.get('input'), record.get('output')):
+      if name:
+        text = text.replace(name, paths.printable(name))
     for notice in record.get('notices', ()):
-      self.notice(f'{record["input"]}: {notice}.')
+      self.notice(f'{paths.printable(record["input"])}: {notice}.')
     self._print(text, self._out)
 
   def notice(self, text: str):

@@ -54,7 +54,13 @@ def check(
     target = job.target
     if target is None:
       continue
-    if target.exists():
+    try:
+      exists = target.exists()
+    except OSError:  # its name is too long, or so
+      if len(jobs) == 1:
+        raise
+      continue  # writing it will fail, and not stop the others
+    if exists:
       if job.source is not None and os.path.samefile(job.source, target):
         raise CliError(f'{job.source} would be its own output.')
       if not target.is_file():

@@ -91,7 +91,7 @@ MAY_IMPORT = {
     'gdc.training', 'gdc.evaluation', 'gdc.codec', 'gdc.data', 'gdc.paths',
   ],
   'gdc.__main__': ['gdc.cli', 'gdc.atomic'],
-  'gdc.cli': ['gdc.commands', 'gdc.jobs', 'gdc.values'],
+  'gdc.cli': ['gdc.commands', 'gdc.jobs', 'gdc.outputs', 'gdc.values'],
   'gdc.commands': [
     'gdc.jobs', 'gdc.outputs', 'gdc.evaluation', 'gdc.codec', 'gdc.data',
   ],

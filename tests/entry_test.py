@@ -1,11 +1,8 @@
 """The command as a process: signals at any moment, and its streams."""
-import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -59,13 +56,12 @@ with atomic.replaced(pathlib.Path(sys.argv[1])) as temporary:
 def test_a_signal_ends_what_does_not_return_to_python():
   process = _start("""
 import ctypes
+lock = ctypes.CDLL(None).pthread_mutex_lock
+mutex = ctypes.create_string_buffer(64)
+lock(mutex)
 print('now', flush=True)
-sleep = ctypes.CDLL(None).sleep
-while True:
-  left = sleep(600)
-  while left:
-    left = sleep(left)
-""".replace('while left:\n    left', 'while left:\n    left'))
+lock(mutex)
+""")
   process.stdout.readline()
   process.send_signal(signal.SIGINT)
   process.send_signal(signal.SIGINT)  # of somebody impatient

@@ -162,7 +162,7 @@ def test_what_is_refused_before_any_work():
   _touch('a.png', 'a.jpg', 'old.gdc', 'file')
   _refused('missing.png: no such file', 'missing.png')
   _touch('b.png', 'b.jpg')
-  _refused(r'to a.gdc \(a.jpg, a.png\); b.gdc \(b.jpg, b.png\). --keep-suf', '.')
+  _refused(r'to a.gdc \(a.jpg, a.png\); b.gdc \(b.jpg, b.png\). --keep', '.')
   assert _plan('a.jpg', 'a.png', keep_suffix=True)[0] == [
     ('a.jpg', 'a.jpg.gdc'), ('a.png', 'a.png.gdc'),
   ]
