@@ -70,13 +70,8 @@ def _number(name) -> int | None:
   return getattr(signal, name, None)
 
 
-def _is_worker() -> bool:
-  """Whether another process started this one, whose main module is ours."""
-  module = sys.modules.get('multiprocessing.process')
-  return module is not None and module.parent_process() is not None
-
-
-if not _is_worker():
+# A worker process imports the main module of the one that started it.
+if '--multiprocessing-fork' not in sys.orig_argv:
   _catch()
 if __name__ == '__main__':
   sys.exit(main())

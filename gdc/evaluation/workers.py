@@ -4,6 +4,7 @@ import multiprocessing
 import multiprocessing.connection
 import signal
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from typing import Any
 
 import jax
@@ -56,9 +57,10 @@ def _share(study, jobs, indices, on_row):
   try:
     for _, index in zip(range(jobs), left, strict=False):
       ours, theirs = context.Pipe()
-      working[ours] = context.Process(target=worker.main, args=(theirs,))
+      process = context.Process(target=worker.main, args=(theirs,))
       with _interrupts_held():
-        working[ours].start()
+        process.start()
+      working[ours] = process
       theirs.close()
       ours.send((study.plan, jobs))
       ours.send(index)
@@ -95,6 +97,7 @@ def _interrupts_held():
   if not hasattr(signal, 'pthread_sigmask'):
     yield
     return
+  resource_tracker.ensure_running()  # or starting it would lift the block
   signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
   try:
     yield
