@@ -35,6 +35,12 @@ def words(error: BaseException) -> str:
   return str(error) or type(error).__name__
 
 
+def about(path, error: BaseException) -> str:
+  """What an exception says of a file, with the file's name, once."""
+  said, name = words(error), os.fspath(path)
+  return said if name in said else f'{name}: {said}'
+
+
 class Found(NamedTuple):
   """What lies below a folder, each kind sorted, hidden names left out.
 

@@ -22,12 +22,11 @@ def _start(code, *arguments, **options):
   )
 
 
-def _run(*arguments, shell='', **environment):
+def _run(*arguments, shell):
   """Runs gdc; what a shell does to its streams is at the end."""
   return subprocess.run(
-    ['bash', '-c', f'"$@" {shell}', 'bash', *COMMAND, *map(str, arguments)],
+    ['bash', '-c', f'"$@" {shell}', 'bash', *COMMAND, *arguments],
     capture_output=True, text=True, check=False,
-    env={**os.environ, **environment},
   )
 
 
@@ -79,3 +78,31 @@ print('done')
   process.stdout.readline()
   process.send_signal(signal.SIGHUP)
   assert process.communicate(timeout=60) == ('done\n', '')
+
+
+# --- Streams ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize('arguments', [
+  ['--version'], ['compress', '--help'], ['completion', 'bash'],
+])
+def test_what_does_not_arrive_is_an_error(arguments):
+  done = _run(*arguments, shell='>/dev/full')
+  assert done.returncode == 1
+  assert done.stderr == 'gdc: standard output: No space left on device\n'
+
+
+def test_streams_that_are_closed():
+  done = _run('info', 'x', shell='>&-')
+  assert done.returncode == 1
+  assert done.stderr.startswith('gdc: Standard output is closed')
+  done = _run('info', 'missing', '--json', shell='2>&-')
+  assert done.returncode == 1
+  assert done.stdout == (
+    '{"input": "missing", "error": "missing: no such file or folder."}\n'
+  )
+  # Where errors cannot be said, the status still tells.
+  assert _run('info', 'missing', shell='2>/dev/full').returncode == 1
+  assert _run('info', 'missing', '--json', shell='>/dev/full').stderr == (
+    'gdc: missing: no such file or folder.\n'
+  )

@@ -30,3 +30,7 @@ def test_system_errors_are_words():
     (MemoryError(), 'MemoryError'),
   ):
     assert paths.words(error) == said
+  assert paths.about('b', OSError(5, 'Input/output error')) == (
+    'b: Input/output error'
+  )
+  assert paths.about('b', ValueError('b is damaged')) == 'b is damaged'

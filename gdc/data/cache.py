@@ -42,7 +42,7 @@ class Cache:
         if path not in self._damaged:
           self._damaged.add(path)
           _LOG.warning(
-            'Left out, the %d. file that cannot be read: %s: %s',
-            len(self._damaged), path, paths.words(e),
+            'Left out, with %d before: %s', len(self._damaged) - 1,
+            paths.about(path, e),
           )
       return None

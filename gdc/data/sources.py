@@ -149,7 +149,7 @@ def below(path) -> list[pathlib.Path]:
   found = search(path)
   if found.others:
     _LOG.info(
-      '%s: left out %d files that are no images by their names: %s.', path,
+      '%s: left out, no images by their names (%d): %s.', path,
       len(found.others), paths.listed(found.others),
     )
   for name, why in found.problems:

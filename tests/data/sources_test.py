@@ -170,6 +170,32 @@ def test_folder_with_nothing_left_says_so(tmp_path):
     sources.folder(tmp_path)
 
 
+def test_what_cannot_be_read_is_named_and_left_out(tmp_path, caplog):
+  for i, name in enumerate(('a.png', 'c.JPE', 'd.ppm', 'e.bmp')):
+    _save(tmp_path / name, 40 * i)
+  (tmp_path / 'b.png').write_bytes(b'damaged')
+  os.mkfifo(tmp_path / 'pipe.png')
+  (tmp_path / 'lost.png').symlink_to('nowhere')
+  (tmp_path / 'notes.txt').touch()
+  caplog.set_level('INFO')
+  source = sources.folder(tmp_path)
+  assert [p.name for p in source.paths] == [
+    'a.png', 'b.png', 'c.JPE', 'd.ppm', 'e.bmp',
+  ]
+  said = caplog.text
+  assert 'no images by their names (1): ' in said and 'notes.txt' in said
+  assert 'pipe.png: is a named pipe' in said
+  assert 'lost.png: is a link to nothing' in said
+  for _ in range(2):  # the next one is taken for it, and that is said once
+    assert source[1]['image'][0, 0].tolist() == [40] * 3
+  assert caplog.text.count('b.png') == 1
+  assert [p.name for p, _ in source.readable()] == [
+    'a.png', 'c.JPE', 'd.ppm', 'e.bmp',
+  ]
+  with pytest.raises(ValueError, match='None of the files of .*b.png'):
+    sources.Files([tmp_path / 'b.png'])[0]
+
+
 def test_folder_missing_or_empty(tmp_path):
   with pytest.raises(ValueError, match='missing.* is not a folder'):
     sources.folder(tmp_path / 'missing')
