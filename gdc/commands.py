@@ -3,6 +3,7 @@
 Each takes the arguments and a Report, and returns the exit status. Whatever
 imports jax, numpy or Pillow is imported when it is needed.
 """
+import contextlib
 import os
 import pathlib
 import sys
@@ -28,7 +29,7 @@ def compress(arguments, report: jobs.Report) -> int:
       )
   report.begin(plan, 'no picture by their names')
   if not plan.jobs:
-    return int(bool(plan.problems))
+    return report.each([], None)
   codec = _load(arguments.model, score_decoders=False)
 
   def work(job):
@@ -60,7 +61,7 @@ def compress(arguments, report: jobs.Report) -> int:
       f'{record["bpp"]:.3f} bpp, quality {record["quality"]:g}'
     ), record
 
-  return report.each(plan.jobs, work) or int(bool(plan.problems))
+  return report.each(plan.jobs, work)
 
 
 def decompress(arguments, report: jobs.Report) -> int:
@@ -73,7 +74,7 @@ def decompress(arguments, report: jobs.Report) -> int:
     _check_format(job, arguments.format)
   report.begin(plan, 'no .gdc by their names')
   if not plan.jobs:
-    return int(bool(plan.problems))
+    return report.each([], None)
   codec = _load(arguments.model, arguments.decoder != 'mse')
   decoder = arguments.decoder or (
     'flow' if 'flow' in codec.decoders else 'mse'
@@ -113,7 +114,7 @@ def decompress(arguments, report: jobs.Report) -> int:
       'notices': fitted.notices,
     }
 
-  return report.each(plan.jobs, work) or int(bool(plan.problems))
+  return report.each(plan.jobs, work)
 
 
 def info(arguments, report: jobs.Report) -> int:
@@ -122,7 +123,7 @@ def info(arguments, report: jobs.Report) -> int:
   plan = jobs.find(arguments.inputs, ['.gdc'])
   report.begin(plan, 'no .gdc by their names')
   if not plan.jobs:
-    return int(bool(plan.problems))
+    return report.each([], None)
   codec = _load(arguments.model, score_decoders=False)
 
   def work(job):
@@ -152,7 +153,7 @@ def info(arguments, report: jobs.Report) -> int:
     }
     return _table(record), record
 
-  return report.each(plan.jobs, work) or int(bool(plan.problems))
+  return report.each(plan.jobs, work)
 
 
 def _table(record: dict) -> str:
@@ -187,6 +188,7 @@ def compare(arguments, report: jobs.Report) -> int:
   job = jobs.Job(source, target)
   jobs.check([job], arguments.force)
   _check_format(job, None)
+  _check_back_end()
   from gdc.evaluation import showcase
   image, notices = pictures.read_rgb(source)
   codec = _load(arguments.model)
@@ -205,13 +207,13 @@ def compare(arguments, report: jobs.Report) -> int:
 def evaluate(arguments, report: jobs.Report) -> int:
   """Codecs side by side on a folder of pictures."""
   outputs.check_writable(arguments.out / 'page.html')
+  # Hosts have to come together before their devices are looked at.
+  _check_back_end(devices=not arguments.distributed)
   try:
     from gdc.evaluation import command, figures
     del figures  # needed at the end: it had better be there
   except ModuleNotFoundError as e:
     raise CliError(f"{e}; install the extra: pip install 'gdc[eval]'") from e
-  if not arguments.distributed:  # whose hosts come together first
-    _check_back_end()
   return int(command.run(arguments, report.notice, report.error) > 0)
 
 
@@ -256,11 +258,18 @@ def _load(model: str, score_decoders: bool = True):
   return gdc.load(model, score_decoders)
 
 
-def _check_back_end():
-  """Whether jax finds the devices that it is told to use; CliError if not."""
-  import jax
+def _check_back_end(devices: bool = True):
+  """Whether jax works, and finds the devices it is to use; CliError if not."""
   try:
-    jax.devices()
+    import jax
+  except Exception as e:
+    raise CliError(
+      f'JAX cannot be imported ({type(e).__name__}: {e}): install jax and '
+      'jaxlib of one version.'
+    ) from e
+  try:
+    if devices:
+      jax.devices()
   except Exception as e:  # an AssertionError, too, without a word
     asked = os.environ.get('JAX_PLATFORMS')
     if not asked:
@@ -290,8 +299,13 @@ def _source(job: jobs.Job):
 
 
 def _read(job: jobs.Job) -> bytes:
+  """A .gdc file, or the beginning of another, which may be of any length."""
   source = _source(job)
-  return source.read() if job.source is None else source.read_bytes()
+  with contextlib.ExitStack() as stack:
+    if job.source is not None:
+      source = stack.enter_context(source.open('rb'))
+    start = source.read(64)
+    return start + (source.read() if start[:3] == b'GDC' else b'')
 
 
 def _check_format(job: jobs.Job, name: str | None):

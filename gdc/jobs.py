@@ -107,7 +107,7 @@ def plan(
     jobs = [Job(s, pathlib.Path(output)) for s, _ in found]
   existing = []
   if skip_existing:
-    existing = [job for job in jobs if os.path.lexists(job.target)]
+    existing = [job for job in jobs if job.target.is_file()]
     jobs = [job for job in jobs if job not in existing]
   check(jobs, force, existing,
         '--force overwrites {it}, --skip-existing leaves {it} out')
@@ -170,6 +170,7 @@ class Report:
     self._as_json = as_json
     self._out = sys.stderr if data_on_stdout else sys.stdout
     self._print = _print
+    self._unread = 0  # problems of the plan
 
   def result(self, text: str, record: dict):
     """What was done; `input` and `notices` of the record are said, too."""
@@ -226,6 +227,7 @@ class Report:
         f'{len(plan.existing)} of {len(plan.existing) + len(plan.jobs)} '
         'outputs exist and are left as they are.'
       )
+    self._unread = len(plan.problems)
     for path, problem in plan.problems:
       self.error(CliError(f'{path}: {problem}.'), str(path))
 
@@ -239,9 +241,9 @@ class Report:
       work: returns what `result` takes.
 
     Returns:
-      The exit status: 1 if one failed, else 0.
+      The exit status: 1 if one failed, or could not even be begun, else 0.
     """
-    failed = 0
+    failed, total = self._unread, self._unread + len(jobs)
     with contextlib.ExitStack() as stack:
       if len(jobs) > 1:
         import tqdm
@@ -264,8 +266,8 @@ class Report:
           failed += 1
         else:
           self.result(text, record)
-      if failed and len(jobs) > 1:
-        self.notice(f'{failed} of {len(jobs)} failed.')
+      if failed and total > 1:
+        self.notice(f'{failed} of {total} failed.')
     return int(failed > 0)
 
 

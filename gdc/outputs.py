@@ -64,7 +64,10 @@ def check(
       if job.source is not None and os.path.samefile(job.source, target):
         raise CliError(f'{job.source} would be its own output.')
       if not target.is_file():
-        raise CliError(f'{target} is not a file that can be replaced.')
+        raise CliError(
+          f'{target} is not a file that can be replaced; -o - is standard '
+          'output.'
+        )
       there.append(target)
     if target.parent not in places or target.is_symlink():
       places[target.parent] = check_writable(target)

@@ -500,6 +500,8 @@ def test_compare(photo, model, tmp_path, monkeypatch, capsys):
 def test_eval(photo, model, tmp_path, capsys):
   out = tmp_path / 'out'
   Image.open(photo).save(tmp_path / 'photo.ppm')  # told apart by their endings
+  odd = os.fsdecode(b'a\xff\n<b>')
+  (tmp_path / f'{odd}.png').write_bytes(photo.read_bytes())
   arguments = [
     'eval', tmp_path, '--out', out, '--qualities', '1,2.5', '--measures',
     'psnr', '--codecs', 'gdc:mse,jpeg', '--equal-bytes', '2.5', *model,
@@ -515,7 +517,7 @@ def test_eval(photo, model, tmp_path, capsys):
   command = json.loads((out / 'jpeg.json').read_text())['meta']['command']
   assert command.startswith('gdc eval ') and str(tmp_path) not in command
   rows = json.loads((out / 'jpeg.json').read_text())['images']
-  assert {row['name'] for row in rows} == {'photo.png', 'photo.ppm'}
+  assert {row['name'] for row in rows} == {'photo.png', 'photo.ppm', odd}
 
   # A part of the pictures, and then all of them.
   share = [*arguments, '--out', tmp_path / 'parts']
@@ -531,7 +533,7 @@ def test_eval(photo, model, tmp_path, capsys):
   said = capsys.readouterr().err
   assert f'gdc: {tmp_path}/pipe.png: is a named pipe.\n' in said
   assert f'gdc: {bad} is a damaged picture' in said
-  assert '2 left out, 2 images are evaluated' in said
+  assert '2 left out, 3 images are evaluated' in said
   assert len(list((tmp_path / 'parts').glob('*.json'))) == 5
 
 

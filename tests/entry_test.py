@@ -106,3 +106,16 @@ def test_streams_that_are_closed():
   assert _run('info', 'missing', '--json', shell='>/dev/full').stderr == (
     'gdc: missing: no such file or folder.\n'
   )
+
+
+def test_a_jax_that_is_broken_is_one_line(tmp_path):
+  (tmp_path / 'jax.py').write_text('raise AttributeError("of another version")')
+  (tmp_path / 'a.png').touch()
+  done = subprocess.run(
+    [*COMMAND, 'compress', tmp_path / 'a.png', '--json'], capture_output=True,
+    text=True, check=False, env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+  )
+  assert done.returncode == 1 and not done.stderr
+  assert done.stdout.startswith(
+    '{"input": null, "error": "JAX cannot be imported (AttributeError: of '
+  )

@@ -121,6 +121,8 @@ def test_what_cannot_be_read_is_said_and_stops_nothing(monkeypatch, capsys):
     'gdc: in/socket.png: is a socket.',
     'gdc: in/sub: Permission denied.',
   ]
+  assert report.each(plan.jobs, _work) == 1
+  assert capsys.readouterr().err.endswith('gdc: 4 of 6 failed.\n')
   # Given by their names, several are not held up by one either.
   plan = jobs.plan(['in/a.png', 'in/pipe.png', '/dev/null', 'in/lost.jpg'],
                    'out', PICTURES, '.gdc')
