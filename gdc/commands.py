@@ -4,6 +4,7 @@ Each takes the arguments and a Report, and returns the exit status. Whatever
 imports jax, numpy or Pillow is imported when it is needed.
 """
 import contextlib
+import logging
 import os
 import pathlib
 import sys
@@ -267,6 +268,8 @@ def _check_back_end(devices: bool = True):
       f'JAX cannot be imported ({type(e).__name__}: {e}): install jax and '
       'jaxlib of one version.'
     ) from e
+  # Of a plugin that fails, such as that of CUDA without a GPU.
+  logging.getLogger('jax._src.xla_bridge').addFilter(_one_line)
   try:
     if devices:
       jax.devices()
@@ -279,6 +282,14 @@ def _check_back_end(devices: bool = True):
       f'JAX_PLATFORMS is {asked!r}, for which this JAX finds no device'
       f'{reason}: unset it, set it to cpu, or install JAX for that device.'
     ) from e
+
+
+def _one_line(record: logging.LogRecord) -> bool:
+  """Has a log say what an exception says, without its traceback."""
+  if record.exc_info:
+    record.msg = f'{record.getMessage()}: {record.exc_info[1]}'
+    record.args, record.exc_info = (), None
+  return True
 
 
 def _targets(arguments) -> dict:

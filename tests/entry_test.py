@@ -119,3 +119,18 @@ def test_a_jax_that_is_broken_is_one_line(tmp_path):
   assert done.stdout.startswith(
     '{"input": null, "error": "JAX cannot be imported (AttributeError: of '
   )
+
+
+def test_a_plugin_of_jax_that_fails_is_one_line(tmp_path):
+  plugin = tmp_path / 'jax_plugins' / 'gpu' / '__init__.py'
+  plugin.parent.mkdir(parents=True)
+  plugin.write_text('def initialize():\n  raise RuntimeError("no such chip")')
+  (tmp_path / 'a.png').touch()
+  done = subprocess.run(
+    [*COMMAND, 'compress', tmp_path / 'a.png', '--model', 'nowhere'],
+    capture_output=True, text=True, check=False,
+    env={**os.environ, 'PYTHONPATH': str(tmp_path), 'JAX_PLATFORMS': 'cpu'},
+  )
+  first, last = done.stderr.splitlines()
+  assert first.endswith('jax_plugins.gpu.initialize(): no such chip')
+  assert last.startswith("gdc: No model 'nowhere'")

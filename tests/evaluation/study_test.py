@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -363,6 +364,34 @@ if __name__ == '__main__':
   parent.wait()
   child = pathlib.Path('/proc') / pid_file.read_text()
   while child.exists() and 'Z' not in (child / 'stat').read_text().split()[2]:
+    time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_all_processes_in_one_line(plan, tmp_path):
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'gdc', 'eval', plan.paths[0].parent, '--out',
+     tmp_path / 'out', '--codecs', 'jpeg,webp,avif', '--measures', 'psnr',
+     '--jobs', '2'],
+    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    start_new_session=True, env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+  )
+
+  def workers_alive():
+    found = subprocess.run(
+      ['pgrep', '-s', str(process.pid), '-f', 'multiprocessing'],
+      capture_output=True, text=True, check=False,
+    )
+    return found.stdout.split()
+
+  while len(workers_alive()) < 3:  # of which one tracks resources
+    assert process.poll() is None
+    time.sleep(0.05)
+  os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+  said = process.communicate(timeout=60)[1]
+  assert process.returncode == 130
+  assert said.count('interrupted') == 1 and 'Traceback' not in said
+  while workers_alive():
     time.sleep(0.05)
 
 
