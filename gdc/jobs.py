@@ -107,8 +107,9 @@ def plan(
     jobs = [Job(s, pathlib.Path(output)) for s, _ in found]
   existing = []
   if skip_existing:
-    existing = [job for job in jobs if job.target.is_file()]
-    jobs = [job for job in jobs if job not in existing]
+    every, jobs = jobs, []
+    for job in every:
+      (existing if os.path.isfile(job.target) else jobs).append(job)
   check(jobs, force, existing,
         '--force overwrites {it}, --skip-existing leaves {it} out')
   return Plan(jobs, others, problems, existing)

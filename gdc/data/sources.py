@@ -137,7 +137,8 @@ def search(path) -> paths.Found:
       f'{" ".join(formats.READ)}{problems}.'
     )
   found.files.sort()
-  return found
+  others = [other for other in found.others if other.name != MANIFEST]
+  return found._replace(others=others)
 
 
 def below(path) -> list[pathlib.Path]:
