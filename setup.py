@@ -74,5 +74,5 @@ setuptools.setup(
     'tpu': ['jax[tpu]'],
     'cuda': ['jax[cuda12]'],
   },
-  entry_points={'console_scripts': ['gdc = gdc.cli:main']},
+  entry_points={'console_scripts': ['gdc = gdc.__main__:main']},
 )

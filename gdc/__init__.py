@@ -6,10 +6,15 @@
 
 Importing this package is cheap: jax is imported when a codec is loaded.
 """
-from gdc import codec
-
 __version__ = '0.1.0'
 __all__ = ['codec', 'load']
+
+
+def __getattr__(name: str):
+  if name == 'codec':  # a command has no need of it to say what is wrong
+    import gdc.codec
+    return gdc.codec
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def load(name_or_path: str = 'lean', score_decoders: bool = True):

@@ -6,11 +6,11 @@ once.
 """
 import argparse
 import functools
-import pathlib
+import os
 import sys
 
 import gdc
-from gdc import commands, jobs, values
+from gdc import commands, jobs, outputs, values
 
 _PICTURES = '.png .jpg .webp .avif .tif .bmp .ppm'
 _FORMATS = ('png', 'jpg', 'webp', 'avif', 'tif', 'bmp', 'ppm')
@@ -24,8 +24,22 @@ def main(argv: list[str] | None = None) -> int:
   error, the others done. 2: the arguments are. 130: interrupted.
   """
   argv = sys.argv[1:] if argv is None else argv
-  arguments = _parser().parse_args(argv)
-  arguments.argv = argv
+  try:
+    arguments = _parser().parse_args(argv)
+    arguments.argv = argv
+    status = _run(arguments)
+  except SystemExit as e:  # of argparse
+    if _flushed(say=not e.code):
+      raise
+    return 1
+  except OSError as e:  # of its help
+    if not isinstance(e, BrokenPipeError):
+      jobs.Report().error(e)
+    status = 1
+  return status if _flushed(say=not status) else status or 1
+
+
+def _run(arguments) -> int:
   if arguments.command in ('compress', 'decompress') and (
     arguments.output is None and arguments.inputs == [jobs.STREAM]
   ):
@@ -35,21 +49,55 @@ def main(argv: list[str] | None = None) -> int:
     data_on_stdout=getattr(arguments, 'output', None) == jobs.STREAM,
   )
   try:
+    if sys.stdout is None:
+      raise jobs.CliError('Standard output is closed: give it a file or a '
+                          'pipe, or >/dev/null.')
     return arguments.run(arguments, report)
   except KeyboardInterrupt:
+    report.notice('interrupted')
     return 130
   except BrokenPipeError:
     return 1  # whoever read the output has gone, as `| head` does
-  except jobs.ERRORS as e:
+  except Exception as e:
     report.error(e)
     return 1
+
+
+def _flushed(say: bool) -> bool:
+  """Whether what was printed has arrived; if not, that may be said."""
+  arrived = True
+  for stream in (sys.stdout, sys.stderr):
+    try:
+      if stream is not None:
+        stream.flush()
+    except OSError as e:
+      if stream is sys.stdout:
+        arrived = False
+        if say and not isinstance(e, BrokenPipeError):
+          jobs.Report().notice(f'standard output: {e.strerror}')
+      # Or Python would try again at its end, and complain.
+      null = os.open(os.devnull, os.O_WRONLY)
+      os.dup2(null, stream.fileno())
+      os.close(null)
+  return arrived
 
 
 # --- Commands ---------------------------------------------------------------
 
 
+class _Parser(argparse.ArgumentParser):
+
+  def _print_message(self, message, file=None):
+    """Without this, help that does not arrive would pass for printed."""
+    if file is not sys.stdout or file is None:
+      super()._print_message(message, file)
+    else:
+      with outputs.naming('standard output'):
+        file.write(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
+  parser = _Parser(
     prog='gdc',
     description='Generative image compression: small files, decoded by an '
     'autoencoder (mse) or made realistic by a score-based decoder.',
@@ -125,8 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     'Prints what .gdc files hold.',
   )
   info.add_argument(
-    'inputs', metavar='FILE', nargs='+',
-    help='a .gdc file; - for standard input',
+    'inputs', metavar='FILE', nargs='+', type=values.path,
+    help='.gdc files, and folders of them; - for standard input',
   )
   _add_json(info)
   _add_model(info, ', of the ideal length, if it is that of the file')
@@ -136,9 +184,11 @@ def _parser() -> argparse.ArgumentParser:
     'Makes a page of a picture: through this codec, JPEG, WebP and AVIF at the '
     'same number of bytes.',
   )
-  compare.add_argument('input', metavar='IN', help='a picture')
   compare.add_argument(
-    '-o', '--output', metavar='OUT',
+    'input', metavar='IN', type=values.path, help='a picture'
+  )
+  compare.add_argument(
+    '-o', '--output', metavar='OUT', type=values.path,
     help=f'a picture ({_PICTURES}); default: IN-compare.png beside it',
   )
   compare.add_argument(
@@ -169,7 +219,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_evaluate(parser):
-  parser.add_argument('folder', metavar='FOLDER', type=pathlib.Path)
+  parser.add_argument('folder', metavar='FOLDER', type=values.folder)
   parser.add_argument(
     '--codecs', type=values.names, metavar='LIST',
     default='gdc:mse,gdc:flow@1,gdc:flow,jpeg,webp,avif,jxl',
@@ -193,12 +243,12 @@ def _add_evaluate(parser):
     help=f'{", ".join(values.MEASURES)} (with KID); default %(default)s',
   )
   parser.add_argument(
-    '--inception', metavar='FILE',
+    '--inception', metavar='FILE', type=values.path,
     help='weights of the Inception network, for FID/256 in place of '
     'FD-VGG16/256',
   )
   parser.add_argument(
-    '--out', required=True, metavar='FOLDER', type=pathlib.Path,
+    '--out', required=True, metavar='FOLDER', type=values.folder,
     help='of the results',
   )
   parser.add_argument(
@@ -207,6 +257,7 @@ def _add_evaluate(parser):
   )
   parser.add_argument(
     '--reference', action='append', default=[], metavar='PATH',
+    type=values.path,
     help="published curves to draw, too: a file in CompressAI's format, or a "
     'folder of them; may be given several times',
   )
@@ -247,15 +298,24 @@ def _add_evaluate(parser):
 
 def _add_files(parser, output_help):
   parser.add_argument(
-    'inputs', metavar='IN', nargs='+',
+    'inputs', metavar='IN', nargs='+', type=values.path,
     help='files and folders, or - for standard input',
   )
   parser.add_argument(
-    '-o', '--output', metavar='OUT',
+    '-o', '--output', metavar='OUT', type=values.path,
     help=f'{output_help}; default: beside each input, or standard output',
   )
-  parser.add_argument(
+  existing = parser.add_mutually_exclusive_group()
+  existing.add_argument(
     '--force', action='store_true', help='overwrite existing outputs'
+  )
+  existing.add_argument(
+    '--skip-existing', action='store_true',
+    help='leave out inputs whose output exists: a job that was stopped goes on',
+  )
+  parser.add_argument(
+    '--keep-suffix', action='store_true',
+    help="keep an input's ending in its output's name, as in photo.jpg.gdc",
   )
   _add_json(parser)
 
@@ -268,7 +328,7 @@ def _add_json(parser):
 
 def _add_model(parser, help=''):
   parser.add_argument(
-    '--model', default='lean', metavar='NAME_OR_PATH',
+    '--model', default='lean', metavar='NAME_OR_PATH', type=values.path,
     help=f'a model in the box, or a bundle folder{help}; default lean',
   )
 

@@ -3,11 +3,14 @@
 Each takes the arguments and a Report, and returns the exit status. Whatever
 imports jax, numpy or Pillow is imported when it is needed.
 """
+import contextlib
+import logging
+import os
 import pathlib
 import sys
 
 import gdc
-from gdc import jobs
+from gdc import jobs, outputs
 
 CliError = jobs.CliError
 
@@ -19,16 +22,15 @@ def compress(arguments, report: jobs.Report) -> int:
   for name in arguments.inputs:
     if name.lower().endswith('.gdc') and not pathlib.Path(name).is_dir():
       raise CliError(f'{name} is compressed already.')
-  todo, skipped = jobs.plan(
-    arguments.inputs, arguments.output, formats.READ, '.gdc',
-    arguments.force,
-  )
-  for job in todo:
+  plan = _plan(arguments, formats.READ, '.gdc')
+  for job in plan.jobs:
     if job.target and job.target.suffix.lower() in formats.READ:
       raise CliError(
         f'{job.target}: the output is no such picture; .gdc is its ending.'
       )
-  _say_skipped(report, skipped, 'no picture by their names')
+  report.begin(plan, 'no picture by their names')
+  if not plan.jobs:
+    return report.each([], None)
   codec = _load(arguments.model, score_decoders=False)
 
   def work(job):
@@ -60,7 +62,7 @@ def compress(arguments, report: jobs.Report) -> int:
       f'{record["bpp"]:.3f} bpp, quality {record["quality"]:g}'
     ), record
 
-  return report.each(todo, work)
+  return report.each(plan.jobs, work)
 
 
 def decompress(arguments, report: jobs.Report) -> int:
@@ -68,12 +70,12 @@ def decompress(arguments, report: jobs.Report) -> int:
   from gdc.codec import bitstream
   from gdc.data import pictures
   suffix = f'.{arguments.format or "png"}'
-  todo, skipped = jobs.plan(
-    arguments.inputs, arguments.output, ['.gdc'], suffix, arguments.force
-  )
-  for job in todo:
+  plan = _plan(arguments, ['.gdc'], suffix)
+  for job in plan.jobs:
     _check_format(job, arguments.format)
-  _say_skipped(report, skipped, 'no .gdc by their names')
+  report.begin(plan, 'no .gdc by their names')
+  if not plan.jobs:
+    return report.each([], None)
   codec = _load(arguments.model, arguments.decoder != 'mse')
   decoder = arguments.decoder or (
     'flow' if 'flow' in codec.decoders else 'mse'
@@ -113,16 +115,16 @@ def decompress(arguments, report: jobs.Report) -> int:
       'notices': fitted.notices,
     }
 
-  return report.each(todo, work)
+  return report.each(plan.jobs, work)
 
 
 def info(arguments, report: jobs.Report) -> int:
   """What .gdc files hold."""
   from gdc.codec import bitstream
-  todo = [
-    jobs.Job(None if name == jobs.STREAM else pathlib.Path(name), None)
-    for name in arguments.inputs
-  ]
+  plan = jobs.find(arguments.inputs, ['.gdc'])
+  report.begin(plan, 'no .gdc by their names')
+  if not plan.jobs:
+    return report.each([], None)
   codec = _load(arguments.model, score_decoders=False)
 
   def work(job):
@@ -152,7 +154,7 @@ def info(arguments, report: jobs.Report) -> int:
     }
     return _table(record), record
 
-  return report.each(todo, work)
+  return report.each(plan.jobs, work)
 
 
 def _table(record: dict) -> str:
@@ -187,6 +189,7 @@ def compare(arguments, report: jobs.Report) -> int:
   job = jobs.Job(source, target)
   jobs.check([job], arguments.force)
   _check_format(job, None)
+  _check_back_end()
   from gdc.evaluation import showcase
   image, notices = pictures.read_rgb(source)
   codec = _load(arguments.model)
@@ -204,14 +207,15 @@ def compare(arguments, report: jobs.Report) -> int:
 
 def evaluate(arguments, report: jobs.Report) -> int:
   """Codecs side by side on a folder of pictures."""
-  del report
+  outputs.check_writable(arguments.out / 'page.html')
+  # Hosts have to come together before their devices are looked at.
+  _check_back_end(devices=not arguments.distributed)
   try:
     from gdc.evaluation import command, figures
     del figures  # needed at the end: it had better be there
   except ModuleNotFoundError as e:
     raise CliError(f"{e}; install the extra: pip install 'gdc[eval]'") from e
-  command.run(arguments)
-  return 0
+  return int(command.run(arguments, report.notice, report.error) > 0)
 
 
 def completion(parser, arguments, report: jobs.Report) -> int:
@@ -232,18 +236,60 @@ def completion(parser, arguments, report: jobs.Report) -> int:
         action.complete = shtab.DIRECTORY
 
   mark(parser)
-  print(shtab.complete(parser, arguments.shell))
+  with outputs.naming('standard output'):
+    print(shtab.complete(parser, arguments.shell))
   return 0
 
 
 # --- What they share --------------------------------------------------------
 
 
+def _plan(arguments, reads, writes: str) -> jobs.Plan:
+  return jobs.plan(
+    arguments.inputs, arguments.output, reads, writes, arguments.force,
+    arguments.skip_existing, arguments.keep_suffix,
+  )
+
+
 def _load(model: str, score_decoders: bool = True):
   """Loads a codec, with compiled programs kept between runs."""
+  _check_back_end()
   from gdc.codec import programs
   programs.keep()
   return gdc.load(model, score_decoders)
+
+
+def _check_back_end(devices: bool = True):
+  """Whether jax works, and finds the devices it is to use; CliError if not."""
+  try:
+    import jax
+  except Exception as e:
+    raise CliError(
+      f'JAX cannot be imported ({type(e).__name__}: {e}): install jax and '
+      'jaxlib of one version.'
+    ) from e
+  # Of a plugin that fails, such as that of CUDA without a GPU.
+  logging.getLogger('jax._src.xla_bridge').addFilter(_one_line)
+  try:
+    if devices:
+      jax.devices()
+  except Exception as e:  # an AssertionError, too, without a word
+    asked = os.environ.get('JAX_PLATFORMS')
+    if not asked:
+      raise
+    reason = f' ({e})' if str(e) else ''
+    raise CliError(
+      f'JAX_PLATFORMS is {asked!r}, for which this JAX finds no device'
+      f'{reason}: unset it, set it to cpu, or install JAX for that device.'
+    ) from e
+
+
+def _one_line(record: logging.LogRecord) -> bool:
+  """Has a log say what an exception says, without its traceback."""
+  if record.exc_info:
+    record.msg = f'{record.getMessage()}: {record.exc_info[1]}'
+    record.args, record.exc_info = (), None
+  return True
 
 
 def _targets(arguments) -> dict:
@@ -256,13 +302,21 @@ def _targets(arguments) -> dict:
 
 
 def _source(job: jobs.Job):
-  return sys.stdin.buffer if job.source is None else job.source
+  if job.source is not None:
+    return job.source
+  if sys.stdin is None:
+    raise CliError('Standard input is closed.')
+  return sys.stdin.buffer
 
 
 def _read(job: jobs.Job) -> bytes:
-  if job.source is None:
-    return sys.stdin.buffer.read()
-  return job.source.read_bytes()
+  """A .gdc file, or the beginning of another, which may be of any length."""
+  source = _source(job)
+  with contextlib.ExitStack() as stack:
+    if job.source is not None:
+      source = stack.enter_context(source.open('rb'))
+    start = source.read(64)
+    return start + (source.read() if start[:3] == b'GDC' else b'')
 
 
 def _check_format(job: jobs.Job, name: str | None):
@@ -278,12 +332,6 @@ def _check_format(job: jobs.Job, name: str | None):
     )
   if name and formats.WRITTEN[suffix] != formats.WRITTEN[f'.{name}']:
     raise CliError(f'{job.target} is not of --format {name}; leave one out.')
-
-
-def _say_skipped(report, skipped: int, why: str):
-  if skipped:
-    files = 'file' if skipped == 1 else 'files'
-    report.notice(f'{skipped} {files} skipped: {why}.')
 
 
 def _first(value, default):

@@ -1,48 +1,49 @@
 """Many inputs and outputs of a command: what goes where, and what is said.
 
-Two promises: what can be wrong with names is said before any work is done, and
-an output is written whole or not at all.
+What can be wrong with names is said before any work is done; see outputs.
 """
-import collections
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pathlib
 import re
-import stat
 import sys
-import tempfile
+import traceback
 from collections.abc import Callable, Collection, Sequence
 
-STREAM = '-'
+from gdc import outputs, paths
 
+STREAM = outputs.STREAM
+CliError, Job = outputs.CliError, outputs.Job
+check, write = outputs.check, outputs.write
 
-class CliError(Exception):
-  """What is reported as one line, with exit status 1."""
-
-
+TRACEBACK = 'GDC_TRACEBACK'  # variable that asks for tracebacks, too
 # BitstreamError, BundleError, RateError and PictureError are ValueErrors; what
-# jax says where memory runs out is a RuntimeError.
+# jax says where memory runs out is a RuntimeError. All others are our faults.
 ERRORS = (
   CliError, OSError, ValueError, RuntimeError, ImportError, MemoryError
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-  """An input and its output; None is standard input or standard output."""
+class Plan:
+  """What a command is to do.
 
-  source: pathlib.Path | None
-  target: pathlib.Path | None
+  Attributes:
+    jobs: an output for each input.
+    others: what folders hold with other endings.
+    problems: (path, why it cannot be read) of what was asked for.
+    existing: jobs that are left out, since their outputs exist.
+  """
 
-  @property
-  def source_name(self) -> str:
-    return STREAM if self.source is None else str(self.source)
-
-  @property
-  def target_name(self) -> str:
-    return STREAM if self.target is None else str(self.target)
+  jobs: list[Job]
+  others: list[pathlib.Path] = dataclasses.field(default_factory=list)
+  problems: list[tuple[pathlib.Path, str]] = dataclasses.field(
+    default_factory=list
+  )
+  existing: list[Job] = dataclasses.field(default_factory=list)
 
 
 # --- What goes where --------------------------------------------------------
@@ -54,7 +55,9 @@ def plan(
   reads: Collection[str],
   writes: str,
   force: bool = False,
-) -> tuple[list[Job], int]:
+  skip_existing: bool = False,
+  keep_suffix: bool = False,
+) -> Plan:
   """Pairs inputs with outputs, and checks them.
 
   Args:
@@ -65,41 +68,32 @@ def plan(
     reads: the endings, in lower case, of files that folders are searched for.
     writes: the ending of outputs that are not named.
     force: whether an output may exist.
-
-  Returns:
-    jobs: one for each input.
-    skipped: how many files below folders have another ending.
+    skip_existing: whether inputs are left out whose output exists.
+    keep_suffix: whether outputs keep their inputs' endings before their own.
 
   Raises:
     CliError: names that are wrong, or go to the same output.
   """
-  if STREAM in inputs and len(inputs) > 1:
-    raise CliError('- (standard input) is one input, and goes with no other.')
-  found, skipped = [], 0
-  for name in inputs:
-    if name == STREAM:
-      found.append((None, None))
-    elif os.path.isdir(name):
-      below, others = _search(pathlib.Path(name), reads)
-      if not below:
-        raise CliError(f'{name}: no file below it ends in {" ".join(reads)}.')
-      found += below
-      skipped += others
-    elif os.path.exists(name):
-      found.append((pathlib.Path(name), pathlib.Path(os.path.basename(name))))
-    else:
-      raise CliError(f'{name}: no such file or folder.')
+  found, others, problems, missing = _find(inputs, reads)
+  if missing:
+    raise CliError('; '.join(f'{name}: {why}' for name, why in missing) + '.')
   found = list(dict.fromkeys(found))
-  several = len(found) > 1 or any(map(os.path.isdir, inputs))
+  several = len(found) + len(problems) > 1 or any(map(os.path.isdir, inputs))
+
+  def named(path):
+    if keep_suffix:
+      return path.with_name(path.name + writes)
+    return path.with_suffix(writes)
 
   if output == STREAM or (output is None and inputs == [STREAM]):
     if several:
       raise CliError(f'{len(found)} outputs do not fit into standard output.')
     if sys.stdout.isatty():
       raise CliError('A terminal shows no such bytes; name an output with -o.')
-    return [Job(found[0][0], None)], skipped
+    jobs = [Job(source, None) for source, _ in found]
+    return Plan(jobs, others, problems)
   if output is None:
-    jobs = [Job(s, s.with_suffix(writes)) for s, _ in found]
+    jobs = [Job(s, named(s)) for s, _ in found]
   elif several or os.path.isdir(output) or output.endswith(os.sep):
     if os.path.exists(output) and not os.path.isdir(output):
       raise CliError(
@@ -108,109 +102,58 @@ def plan(
     if inputs == [STREAM]:
       raise CliError(f'{output} is a folder; standard input needs a file.')
     folder = pathlib.Path(output)
-    jobs = [Job(s, folder / below.with_suffix(writes)) for s, below in found]
+    jobs = [Job(s, folder / named(below)) for s, below in found]
   else:
-    jobs = [Job(found[0][0], pathlib.Path(output))]
-  check(jobs, force)
-  return jobs, skipped
+    jobs = [Job(s, pathlib.Path(output)) for s, _ in found]
+  existing = []
+  if skip_existing:
+    every, jobs = jobs, []
+    for job in every:
+      (existing if os.path.isfile(job.target) else jobs).append(job)
+  check(jobs, force, existing,
+        '--force overwrites {it}, --skip-existing leaves {it} out')
+  return Plan(jobs, others, problems, existing)
 
 
-def _search(folder: pathlib.Path, endings: Collection[str]):
-  """Files below a folder that have one of these endings, hidden ones left out.
+def find(inputs: Sequence[str], reads: Collection[str]) -> Plan:
+  """Plans to read inputs, for which nothing is written; see plan."""
+  found, others, problems, missing = _find(inputs, reads)
+  jobs = [Job(source, None) for source, _ in found]
+  return Plan(jobs, others, problems + missing)
 
-  Returns:
-    A list of (path, path below the folder), and the number of other files.
+
+def _find(inputs, reads):
+  """Inputs with their paths below folders; others and problems, as in Plan.
+
+  Problems of what is not there at all are a list of their own.
   """
-  found, others = [], 0
-
-  def fail(error):
-    raise error  # os.walk would leave out what it cannot open
-
-  for place, folders, files in os.walk(folder, onerror=fail):
-    folders[:] = sorted(f for f in folders if f[0] != '.')
-    for name in sorted(f for f in files if f[0] != '.'):
-      path = pathlib.Path(place, name)
-      if path.suffix.lower() in endings:
-        found.append((path, path.relative_to(folder)))
-      else:
-        others += 1
-  return found, others
-
-
-def check(jobs: Sequence[Job], force: bool):
-  """Whether outputs can be written; CliError if not."""
-  sources = collections.defaultdict(list)
-  for job in jobs:
-    if job.target is not None:
-      sources[os.path.abspath(job.target)].append(job.source_name)
-  for job in jobs:
-    target = job.target
-    if target is None:
-      continue
-    same = sources[os.path.abspath(target)]
-    if len(same) > 1:
-      raise CliError(
-        f'Several inputs would be written to {target}: {", ".join(same)}.'
-      )
-    if target.exists():
-      if job.source is not None and os.path.samefile(job.source, target):
-        raise CliError(f'{job.source} would be its own output.')
-      if not target.is_file():
-        raise CliError(f'{target} is not a file that can be replaced.')
-      if not force:
-        raise CliError(f'{target} exists; --force overwrites it.')
-    place = next(p for p in target.absolute().parents if p.exists())
-    if not place.is_dir():
-      raise CliError(f'{target}: {place} is not a folder.')
-
-
-def write(target: pathlib.Path | None, data: bytes, force: bool = False):
-  """Writes a file whole or not at all; a link is followed. None is stdout.
-
-  Raises:
-    CliError: without `force`, the file is there by now.
-  """
-  if target is None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
-    return
-  target = target.resolve()
-  target.parent.mkdir(parents=True, exist_ok=True)
-  handle, temporary = tempfile.mkstemp(prefix='.gdc-', dir=target.parent)
-  try:
-    with os.fdopen(handle, 'wb') as f:
-      f.write(data)
-    os.chmod(temporary, _mode(target))
-    _publish(temporary, target, force)
-  except BaseException:
-    with contextlib.suppress(FileNotFoundError):  # it has its name already
-      os.unlink(temporary)
-    raise
-
-
-def _mode(target: pathlib.Path) -> int:
-  """Permissions: of the file that is replaced, or as of any new one."""
-  with contextlib.suppress(FileNotFoundError):
-    return stat.S_IMODE(target.stat().st_mode)
-  umask = os.umask(0)
-  os.umask(umask)
-  return 0o666 & ~umask
-
-
-def _publish(temporary: str, target: pathlib.Path, force: bool):
-  """Gives a finished file its name; what has it meanwhile is not lost."""
-  if not force:
-    try:
-      os.link(temporary, target)
-    except FileExistsError as e:
-      raise CliError(f'{target} exists; --force overwrites it.') from e
-    except OSError:  # a disk without hard links
-      if target.exists():
-        raise CliError(f'{target} exists; --force overwrites it.') from None
+  if STREAM in inputs and len(inputs) > 1:
+    raise CliError('- (standard input) is one input, and goes with no other.')
+  found, others, problems, missing = [], [], [], []
+  for name in inputs:
+    path = pathlib.Path(name)
+    why = None if name == STREAM else paths.unusable(name)
+    if name == STREAM:
+      found.append((None, None))
+    elif os.path.isdir(name):
+      below = paths.search(path, reads)
+      if not below.files and not below.problems:
+        raise CliError(f'{name}: no file below it ends in {" ".join(reads)}.')
+      found += [(file, file.relative_to(path)) for file in below.files]
+      others += below.others
+      problems += below.problems
+    elif not os.path.lexists(name):
+      none = why == os.strerror(errno.ENOENT)
+      missing.append((path, 'no such file or folder' if none else why))
+    elif why and not (why == 'is a named pipe' and (
+      # Nobody may ever write to it, while others wait; what a shell makes of
+      # <(...) has a writer.
+      len(inputs) == 1 or name.startswith('/dev/fd/')
+    )):
+      problems.append((path, why))
     else:
-      os.unlink(temporary)
-      return
-  os.replace(temporary, target)
+      found.append((path, pathlib.Path(path.name)))
+  return found, others, problems, missing
 
 
 # --- What is said -----------------------------------------------------------
@@ -228,14 +171,18 @@ class Report:
     self._as_json = as_json
     self._out = sys.stderr if data_on_stdout else sys.stdout
     self._print = _print
+    self._unread = 0  # problems of the plan
 
   def result(self, text: str, record: dict):
     """What was done; `input` and `notices` of the record are said, too."""
     if self._as_json:
       self._print(json.dumps(record), self._out)
       return
+    for name in (record.get('input'), record.get('output')):
+      if name:
+        text = text.replace(name, paths.printable(name))
     for notice in record.get('notices', ()):
-      self.notice(f'{record["input"]}: {notice}.')
+      self.notice(f'{paths.printable(record["input"])}: {notice}.')
     self._print(text, self._out)
 
   def notice(self, text: str):
@@ -244,17 +191,46 @@ class Report:
 
   def error(self, error: BaseException, name: str | None = None):
     """What went wrong with an input, or, without a name, with all."""
-    notes = ' '.join(getattr(error, '__notes__', []))
-    message = ' '.join(f'{error} {notes}'.split()) or type(error).__name__
+    if os.environ.get(TRACEBACK):
+      traceback.print_exception(error)
+    message = _message(error, name)
     if self._as_json:
-      record = {'input': name, 'error': message}
-      self._print(json.dumps(record), self._out)
-    elif name and not re.search(
-      rf'(?<![\w./-]){re.escape(name)}(?![\w/-])', message
+      with contextlib.suppress(OSError):  # full; it is said below, then
+        record = {'input': name, 'error': message}
+        self._print(json.dumps(record), self._out)
+        return
+    shown = paths.printable(name)
+    if name and not re.search(
+      rf'(?<![\w./-]){re.escape(shown)}(?![\w/-])', message
     ):
-      self.notice(f'{name}: {message}')
-    else:
-      self.notice(message)
+      message = f'{shown}: {message}'
+    self.notice(message)
+
+  def begin(self, plan: Plan, why: str):
+    """Says what a plan leaves out, and what of it cannot be done.
+
+    Args:
+      plan: see jobs.plan.
+      why: its other files are left out.
+    """
+    if plan.others:
+      files = 'file' if len(plan.others) == 1 else 'files'
+      self.notice(
+        f'{len(plan.others)} {files} skipped: {why}: '
+        f'{paths.listed(plan.others)}.'
+      )
+    if plan.existing and self._as_json:
+      for job in plan.existing:
+        record = {'input': job.source_name, 'output': job.target_name}
+        self._print(json.dumps(record | {'skipped': True}), self._out)
+    elif plan.existing:
+      self.notice(
+        f'{len(plan.existing)} of {len(plan.existing) + len(plan.jobs)} '
+        'outputs exist and are left as they are.'
+      )
+    self._unread = len(plan.problems)
+    for path, problem in plan.problems:
+      self.error(CliError(f'{path}: {problem}.'), str(path))
 
   def each(
     self, jobs: Sequence[Job], work: Callable[[Job], tuple[str, dict]]
@@ -266,9 +242,9 @@ class Report:
       work: returns what `result` takes.
 
     Returns:
-      The exit status: 1 if one failed, else 0.
+      The exit status: 1 if one failed, or could not even be begun, else 0.
     """
-    failed = 0
+    failed, total = self._unread, self._unread + len(jobs)
     with contextlib.ExitStack() as stack:
       if len(jobs) > 1:
         import tqdm
@@ -286,18 +262,39 @@ class Report:
           text, record = work(job)
         except BrokenPipeError:
           raise
-        except ERRORS as e:
+        except Exception as e:
           self.error(e, job.source_name)
           failed += 1
         else:
           self.result(text, record)
-      if failed and len(jobs) > 1:
-        self.notice(f'{failed} of {len(jobs)} failed.')
+      if failed and total > 1:
+        self.notice(f'{failed} of {total} failed.')
     return int(failed > 0)
 
 
+def _message(error: BaseException, name: str | None) -> str:
+  """What an exception says, on one line."""
+  notes = ' '.join(getattr(error, '__notes__', []))
+  text = '' if notes and not str(error) else paths.words(error)
+  if not isinstance(error, ERRORS):
+    kind = type(error).__name__
+    text = (kind if text == kind else f'{kind}: {text}') + (
+      f', which is a fault of gdc; with {TRACEBACK}=1 it says where.'
+    )
+  if name:
+    text = text.replace(name, paths.printable(name))
+  return ' '.join(f'{text} {notes}'.split())
+
+
 def _print(text: str, file):
+  if file is None:
+    return  # closed before the command began
   # A file name may hold bytes that are no text.
   encoding = file.encoding or 'utf-8'
   text = text.encode(encoding, 'backslashreplace').decode(encoding)
-  print(text, file=file, flush=True)
+  if file is sys.stderr:
+    with contextlib.suppress(OSError):  # there is nowhere to say it
+      print(text, file=file, flush=True)
+  else:
+    with outputs.naming('standard output'):
+      print(text, file=file, flush=True)

@@ -6,7 +6,10 @@ right.
 import argparse
 import contextlib
 import math
+import pathlib
 import re
+
+from gdc import paths
 
 # Of evaluation.measures, which is imported late, and the set-level one.
 MEASURES = ('psnr', 'ms-ssim', 'lpips', 'lpips-vgg', 'dists', 'fd')
@@ -55,6 +58,21 @@ def num_bytes(text: str) -> int:
     'a number of bytes above 0 is expected, such as 50000, 50k, 1.5M or '
     f'64KiB, not {text!r}'
   )
+
+
+def path(text: str) -> str:
+  """A path, `~` and `~user` written out; '' is none."""
+  try:
+    if text:
+      return paths.expand(text)
+  except ValueError as e:
+    raise argparse.ArgumentTypeError(str(e)) from e
+  raise argparse.ArgumentTypeError("a path is expected, not ''")
+
+
+def folder(text: str) -> pathlib.Path:
+  """See path."""
+  return pathlib.Path(path(text))
 
 
 def names(text: str) -> list[str]:

@@ -73,22 +73,34 @@ def _reached(name):
 
 # room -> the rooms that may be named in it, besides itself.
 MAY_IMPORT = {
+  'gdc.paths': [],
   'gdc.atomic': [],
   'gdc.processes': [],
   'gdc.models': [],
   'gdc.icc': [],
-  'gdc.codec': ['gdc.models', 'gdc.processes', 'gdc.icc'],
-  'gdc.data': ['gdc.atomic', 'gdc.icc'],
+  'gdc.codec': [
+    'gdc.models', 'gdc.processes', 'gdc.atomic', 'gdc.icc', 'gdc.paths',
+  ],
+  'gdc.data': ['gdc.atomic', 'gdc.icc', 'gdc.paths'],
   'gdc.training': [
     'gdc.codec', 'gdc.models', 'gdc.processes', 'gdc.data', 'gdc.atomic',
+    'gdc.paths',
   ],
-  'gdc.evaluation': ['gdc.codec', 'gdc.models', 'gdc.data', 'gdc.atomic'],
+  'gdc.evaluation': [
+    'gdc.codec', 'gdc.models', 'gdc.data', 'gdc.atomic', 'gdc.paths',
+  ],
   'gdc.pretrained': [],
-  'gdc.main': ['gdc.training', 'gdc.evaluation', 'gdc.codec', 'gdc.data'],
-  'gdc.cli': ['gdc.commands', 'gdc.jobs', 'gdc.values'],
-  'gdc.commands': ['gdc.jobs', 'gdc.evaluation', 'gdc.codec', 'gdc.data'],
-  'gdc.jobs': [],
-  'gdc.values': [],
+  'gdc.main': [
+    'gdc.training', 'gdc.evaluation', 'gdc.codec', 'gdc.data', 'gdc.paths',
+  ],
+  'gdc.__main__': ['gdc.cli', 'gdc.atomic'],
+  'gdc.cli': ['gdc.commands', 'gdc.jobs', 'gdc.outputs', 'gdc.values'],
+  'gdc.commands': [
+    'gdc.jobs', 'gdc.outputs', 'gdc.evaluation', 'gdc.codec', 'gdc.data',
+  ],
+  'gdc.jobs': ['gdc.outputs', 'gdc.paths'],
+  'gdc.outputs': ['gdc.atomic', 'gdc.paths'],
+  'gdc.values': ['gdc.paths'],
   'gdc.pillow': ['gdc.codec', 'gdc.data', 'gdc.icc'],
 }
 

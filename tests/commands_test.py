@@ -3,6 +3,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import re
 import sys
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 import gdc
-from gdc import cli, commands, jobs
+from gdc import atomic, cli, commands
 from gdc.codec import bitstream, programs
 from gdc.data import pictures
 
@@ -422,7 +423,7 @@ def test_damaged_files_leave_no_output(photo, model, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('where, name', [
-  (commands, '_load'), (jobs.os, 'chmod'), (jobs, '_publish'),
+  (commands, '_load'), (atomic.os, 'link'), (atomic, '_publish'),
 ])
 def test_interruption(photo, model, monkeypatch, where, name):
   def interrupt(*arguments, **options):
@@ -503,6 +504,9 @@ def test_compare(photo, model, tmp_path, monkeypatch, capsys):
 
 def test_eval(photo, model, tmp_path, capsys):
   out = tmp_path / 'out'
+  Image.open(photo).save(tmp_path / 'photo.ppm')  # told apart by their endings
+  odd = os.fsdecode(b'a\xff\n<b>')
+  (tmp_path / f'{odd}.png').write_bytes(photo.read_bytes())
   arguments = [
     'eval', tmp_path, '--out', out, '--qualities', '1,2.5', '--measures',
     'psnr', '--codecs', 'gdc:mse,jpeg', '--equal-bytes', '2.5', *model,
@@ -517,14 +521,60 @@ def test_eval(photo, model, tmp_path, capsys):
   ]
   command = json.loads((out / 'jpeg.json').read_text())['meta']['command']
   assert command.startswith('gdc eval ') and str(tmp_path) not in command
+  rows = json.loads((out / 'jpeg.json').read_text())['images']
+  assert {row['name'] for row in rows} == {'photo.png', 'photo.ppm', odd}
 
   # A part of the pictures, and then all of them.
   share = [*arguments, '--out', tmp_path / 'parts']
   assert run(*share, '--shard', '1/2') == 0
   assert not list((tmp_path / 'parts').glob('*.json'))
   assert 'Part 1 of 2' in capsys.readouterr().out
-  assert run(*share) == 0
+  capsys.readouterr()
+  # Among what cannot be read, which is counted.
+  bad = tmp_path / 'bad.png'
+  bad.write_bytes(photo.read_bytes()[:1000])
+  os.mkfifo(tmp_path / 'pipe.png')
+  assert run(*share) == 1
+  said = capsys.readouterr().err
+  assert f'gdc: {tmp_path}/pipe.png: is a named pipe.\n' in said
+  assert f'gdc: {bad} is a damaged picture' in said
+  assert '2 left out, 3 images are evaluated' in said
   assert len(list((tmp_path / 'parts').glob('*.json'))) == 5
+
+
+def test_a_back_end_that_is_not_there(photo, model, monkeypatch, capsys):
+  def fail():
+    raise AssertionError
+  monkeypatch.setattr(jax, 'devices', fail)
+  monkeypatch.setenv('JAX_PLATFORMS', 'cuda')
+  for command in ['compress', photo], ['info', photo], ['eval', photo.parent,
+                                                        '--out', 'out']:
+    said = _fails(capsys, *command, *model)
+    assert said.startswith("gdc: JAX_PLATFORMS is 'cuda', for which this JAX ")
+  assert run('compress', photo, '--json', *model) == 1
+  record, = records(capsys)
+  assert record['input'] is None and "'cuda'" in record['error']
+
+
+def test_folder_jobs_go_on(photo, model, tmp_path, monkeypatch, capsys):
+  Image.open(photo).save(tmp_path / 'photo.bmp')
+  out = tmp_path / 'out'
+  assert '--keep-suffix' in _fails(capsys, 'compress', tmp_path, *model)
+  arguments = ['compress', tmp_path, '-o', out, '--keep-suffix', *model]
+  assert run(*arguments) == 0
+  (out / 'photo.png.gdc').unlink()
+  before = (out / 'photo.bmp.gdc').stat()
+  assert '--skip-existing' in _fails(capsys, *arguments)
+  assert run(*arguments, '--skip-existing', '--json') == 0
+  first, second = records(capsys)
+  assert first == {
+    'input': str(tmp_path / 'photo.bmp'), 'output': str(out / 'photo.bmp.gdc'),
+    'skipped': True,
+  }
+  assert second['output'] == str(out / 'photo.png.gdc')
+  assert (out / 'photo.bmp.gdc').stat() == before
+  monkeypatch.setattr(commands, '_load', None)  # nothing is left to do
+  assert run(*arguments, '--skip-existing') == 0
 
 
 @pytest.mark.parametrize('arguments, words', [

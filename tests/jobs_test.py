@@ -3,11 +3,13 @@ import io
 import json
 import os
 import pathlib
+import resource
+import socket
 import sys
 
 import pytest
 
-from gdc import jobs
+from gdc import jobs, outputs
 
 PICTURES = ('.png', '.jpg')
 
@@ -24,11 +26,11 @@ def _touch(*names):
       f.write(name)
 
 
-def _plan(*inputs, output=None, force=False):
+def _plan(*inputs, output=None, **options):
   """Pairs of names, and the number of files that were skipped."""
-  todo, skipped = jobs.plan(list(inputs), output, PICTURES, '.gdc',
-                            force)
-  return [(j.source_name, j.target_name) for j in todo], skipped
+  plan = jobs.plan(list(inputs), output, PICTURES, '.gdc', **options)
+  assert not plan.problems
+  return [(j.source_name, j.target_name) for j in plan.jobs], len(plan.others)
 
 
 def _refused(match, *inputs, **options):
@@ -93,17 +95,49 @@ def test_links_to_folders_are_not_followed():
   assert len(_plan('in')[0]) == 1
 
 
-def test_folders_that_cannot_be_searched_are_an_error(monkeypatch):
-  _touch('in/a.png', 'in/sub/b.png')
+def test_what_cannot_be_read_is_said_and_stops_nothing(monkeypatch, capsys):
+  _touch('in/a.png', 'in/sub/b.png', 'in/folder.png/c.png')
+  os.mkfifo('in/pipe.png')
+  os.symlink('nowhere', 'in/lost.jpg')
+  os.symlink('lost.jpg', 'in/lost.txt')
+  with socket.socket(socket.AF_UNIX) as server:
+    server.bind('in/socket.png')
   scandir = os.scandir
 
   def refuse(path):
     if str(path).endswith('sub'):
-      raise PermissionError(13, 'denied', str(path))
+      raise PermissionError(13, 'Permission denied', str(path))
     return scandir(path)
   monkeypatch.setattr(os, 'scandir', refuse)
-  with pytest.raises(PermissionError, match='sub'):
-    _plan('in')
+  plan = jobs.plan(['in'], 'out', PICTURES, '.gdc')
+  assert [j.source_name for j in plan.jobs] == ['in/a.png',
+                                                'in/folder.png/c.png']
+  report = jobs.Report()
+  report.begin(plan, 'no picture by their names')
+  assert capsys.readouterr().err.splitlines() == [
+    'gdc: 1 file skipped: no picture by their names: in/lost.txt.',
+    'gdc: in/lost.jpg: is a link to nothing.',
+    'gdc: in/pipe.png: is a named pipe.',
+    'gdc: in/socket.png: is a socket.',
+    'gdc: in/sub: Permission denied.',
+  ]
+  assert report.each(plan.jobs, _work) == 1
+  assert capsys.readouterr().err.endswith('gdc: 4 of 6 failed.\n')
+  # Given by their names, several are not held up by one either.
+  plan = jobs.plan(['in/a.png', 'in/pipe.png', '/dev/null', 'in/lost.jpg'],
+                   'out', PICTURES, '.gdc')
+  assert len(plan.jobs) == 1
+  assert [why for _, why in plan.problems] == [
+    'is a named pipe', 'is a device', 'is a link to nothing',
+  ]
+  # A pipe alone, and what a shell makes of <(...), have a writer.
+  assert _plan('in/pipe.png', output='x.gdc')[0]
+  reader, writer = os.pipe()
+  os.write(writer, b'x')
+  names = [f'/dev/fd/{reader}', 'in/a.png']
+  assert len(_plan(*names, output='out')[0]) == 2
+  os.close(reader)
+  os.close(writer)
 
 
 def test_standard_streams():
@@ -129,8 +163,11 @@ def test_terminals_are_spared(monkeypatch):
 def test_what_is_refused_before_any_work():
   _touch('a.png', 'a.jpg', 'old.gdc', 'file')
   _refused('missing.png: no such file', 'missing.png')
-  _refused('Several inputs.* a.gdc: a.png, a.jpg', 'a.png', 'a.jpg')
-  _refused('Several inputs', '.')
+  _touch('b.png', 'b.jpg')
+  _refused(r'to a.gdc \(a.jpg, a.png\); b.gdc \(b.jpg, b.png\). --keep', '.')
+  assert _plan('a.jpg', 'a.png', keep_suffix=True)[0] == [
+    ('a.jpg', 'a.jpg.gdc'), ('a.png', 'a.png.gdc'),
+  ]
   _refused('old.gdc exists; --force', 'a.png', output='old.gdc')
   assert _plan('a.png', output='old.gdc', force=True)[0]
   _refused('own output', 'a.png', output='a.png', force=True)
@@ -140,6 +177,52 @@ def test_what_is_refused_before_any_work():
            force=True)
   _refused('file is not a folder', 'a.png', output='file/sub/a.gdc')
   assert pathlib.Path('old.gdc').read_text() == 'old.gdc'
+
+
+def test_a_job_that_was_stopped_goes_on(capsys):
+  _touch('in/a.png', 'in/b.png', 'in/c.png', 'out/b.gdc', 'out/a.gdc')
+  _refused(
+    '2 outputs exist .out/a.gdc, out/b.gdc.; --force overwrites them, '
+    '--skip-existing leaves them out', 'in', output='out',
+  )
+  plan = jobs.plan(['in'], 'out', PICTURES, '.gdc', skip_existing=True)
+  assert [j.source_name for j in plan.jobs] == ['in/c.png']
+  jobs.Report().begin(plan, '')
+  said = capsys.readouterr().err
+  assert said == 'gdc: 2 of 3 outputs exist and are left as they are.\n'
+  jobs.Report(as_json=True).begin(plan, '')
+  assert json.loads(capsys.readouterr().out.splitlines()[1]) == {
+    'input': 'in/b.png', 'output': 'out/b.gdc', 'skipped': True,
+  }
+  # One that exists is not another's.
+  _touch('in/b.jpg')
+  _refused('--keep-suffix', 'in', output='out', skip_existing=True)
+
+
+def test_where_nothing_can_be_written_is_said_first(monkeypatch):
+  _touch('a.png')
+  os.mkdir('locked')
+
+  def refuse(path, *arguments):
+    raise PermissionError(13, 'Permission denied', str(path))
+  monkeypatch.setattr(outputs, 'open', refuse, raising=False)
+  for name, where in (('locked/a.gdc', ''), ('locked/x/a.gdc', ' in locked')):
+    _refused(f'^{name} cannot be written{where}: Permission denied.$', 'a.png',
+             output=name)
+  assert not os.listdir('locked')
+  with pytest.raises(OSError, match='too long'):
+    _plan('a.png', output='x' * 300)
+
+
+def test_names_that_differ_by_case_alone(monkeypatch):
+  _touch('in/A.png', 'in/a.jpg')
+  assert len(_plan('in', output='out')[0]) == 2
+  exists = pathlib.Path.exists
+  monkeypatch.setattr(
+    pathlib.Path, 'exists',
+    lambda path: exists(path) or exists(path.with_name(path.name.lower())),
+  )
+  _refused(r'to out/A.gdc \(in/A.png, in/a.jpg\)', 'in', output='out')
 
 
 # --- Writing ----------------------------------------------------------------
@@ -159,9 +242,9 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   assert target.stat().st_mode & 0o777 == 0o600
 
   def fail(*arguments):
-    raise OSError('disk full')
-  monkeypatch.setattr(os, 'replace', fail)
-  with pytest.raises(OSError, match='disk full'):
+    raise OSError(28, 'No space left on device')
+  monkeypatch.setattr(pathlib.Path, 'replace', fail)
+  with pytest.raises(jobs.CliError, match='gdc cannot be written: No space'):
     jobs.write(target, b'second', force=True)
   assert os.listdir(target.parent) == [target.name]
   assert target.read_bytes() == b'first'
@@ -183,6 +266,56 @@ def test_what_appeared_meanwhile_is_not_overwritten(
   assert os.listdir(tmp_path) == ['photo.gdc']
   jobs.write(target, b'ours', force=True)
   assert target.read_bytes() == b'ours'
+
+
+@pytest.mark.parametrize('refused', [['chmod'], ['chmod', 'replace']])
+def test_file_systems_that_refuse(tmp_path, monkeypatch, refused):
+  """As network mounts, and a file that is mounted into a container, do."""
+  def refuse(*arguments):
+    raise PermissionError(1, 'Operation not permitted')
+  for name in refused:
+    monkeypatch.setattr(pathlib.Path, name, refuse)
+  monkeypatch.setattr(os, 'chmod', refuse)
+  monkeypatch.setattr(os, 'link', refuse)
+  target = tmp_path / 'photo.gdc'
+  jobs.write(target, b'first')
+  jobs.write(target, b'second', force=True)
+  assert target.read_bytes() == b'second'
+  assert os.listdir(tmp_path) == ['photo.gdc']
+
+
+def test_a_disk_that_fills_up(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  target = pathlib.Path('photo.gdc')
+  jobs.write(target, b'former')
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+  try:
+    for name in ('photo.gdc', 'new.gdc'):
+      with pytest.raises(
+        jobs.CliError, match=f'^{name} cannot be written: File too large.$'
+      ):
+        jobs.write(pathlib.Path(name), bytes(2000), force=True)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+  # Where a file is written in place, its former content comes back.
+  write, tried = pathlib.Path.write_bytes, []
+
+  def fail_once(path, data):
+    tried.append(path)
+    write(path, data)
+    if len(tried) == 1:
+      raise OSError(28, 'No space left on device')
+
+  def refuse(*arguments):
+    raise OSError(16, 'Device or resource busy')
+  monkeypatch.setattr(pathlib.Path, 'write_bytes', fail_once)
+  monkeypatch.setattr(pathlib.Path, 'replace', refuse)
+  with pytest.raises(jobs.CliError, match='photo.gdc cannot .* No space left'):
+    jobs.write(target, b'new', force=True)
+  assert target.read_bytes() == b'former'
+  assert os.listdir() == ['photo.gdc']
 
 
 def test_links_are_followed(tmp_path):
@@ -258,6 +391,26 @@ def test_errors_name_their_input_once(capsys):
     'gdc: dam: damaged: a part', 'gdc: a.png: damaged in b/a.png',
     'gdc: damaged: a.png',
   ]
+
+
+def test_system_errors_and_faults_are_words(monkeypatch, capsys):
+  report = jobs.Report()
+  report.error(PermissionError(13, 'Permission denied', 'a.png'), 'a.png')
+  report.error(OSError(5, 'Input/output error'), 'a.png')
+  report.error(AssertionError(), 'a\n\x1b[1mb.png')
+  monkeypatch.setenv('GDC_TRACEBACK', '1')
+  try:
+    raise KeyError('x')
+  except KeyError as e:
+    report.error(e)
+  lines = capsys.readouterr().err.splitlines()
+  assert lines[:4] == [
+    'gdc: a.png: Permission denied', 'gdc: a.png: Input/output error',
+    r'gdc: a\n\x1b[1mb.png: AssertionError, which is a fault of gdc; '
+    'with GDC_TRACEBACK=1 it says where.',
+    'Traceback (most recent call last):',
+  ]
+  assert lines[-1].startswith("gdc: KeyError: 'x', which is")
 
 
 def test_a_reader_that_has_gone_stops_the_work():

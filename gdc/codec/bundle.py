@@ -18,6 +18,7 @@ the one in memory.
 The networks' code is imported when a network is built: a codec whose programs
 are compiled already (programs.py) does without it.
 """
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -32,6 +33,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from gdc import paths
 from gdc.codec import bitstream, decoder_weights, decoders, tables
 
 FORMAT = 3
@@ -193,7 +195,7 @@ def _make_tables(params, num_levels: int) -> tables.Tables:
 
 def save(bundle: Bundle, folder) -> pathlib.Path:
   """Writes a bundle, whole or not at all; two renames replace an old one."""
-  folder = pathlib.Path(folder).absolute()
+  folder = pathlib.Path(paths.expand(str(folder))).absolute()
   folder.parent.mkdir(parents=True, exist_ok=True)
   temporary = pathlib.Path(
     tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent)
@@ -222,9 +224,9 @@ def save(bundle: Bundle, folder) -> pathlib.Path:
       'decoder_digests': _decoder_digests(bundle.decoders),
     }
     (temporary / 'bundle.json').write_text(json.dumps(record, indent=2) + '\n')
-    temporary.chmod(0o755)
-    for path in temporary.iterdir():
-      path.chmod(0o644)
+    for path in (temporary, *temporary.iterdir()):
+      with contextlib.suppress(OSError):  # where there are no permissions
+        path.chmod(0o755 if path == temporary else 0o644)
     if folder.exists():
       os.replace(folder, old)
     os.replace(temporary, folder)
@@ -240,7 +242,7 @@ def save(bundle: Bundle, folder) -> pathlib.Path:
 def find(name_or_path) -> pathlib.Path:
   """The folder of a bundle in the box, by name, or at a path."""
   named = PRETRAINED / str(name_or_path)
-  for folder in (pathlib.Path(name_or_path), named):
+  for folder in (pathlib.Path(paths.expand(str(name_or_path))), named):
     if (folder / 'bundle.json').is_file():
       return folder
   known = sorted(p.parent.name for p in PRETRAINED.glob('*/bundle.json'))

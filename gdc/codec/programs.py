@@ -18,12 +18,13 @@ import os
 import pathlib
 import platform
 import sys
-import tempfile
 from collections.abc import Callable
 
 import jax
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
+
+from gdc import atomic
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 # What goes into a program: the source of these rooms.
@@ -49,7 +50,12 @@ def keep(folder=None):
     # A user without a home keeps none.
     folder = '' if cache.startswith('~') else os.path.join(cache, 'gdc')
   _folder = pathlib.Path(folder) / 'programs' if folder else None
-  if not folder or os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+  jax_folder = os.environ.get('JAX_COMPILATION_CACHE_DIR', '')
+  if jax_folder.startswith('~'):  # which jax takes for a folder of that name
+    jax.config.update(
+      'jax_compilation_cache_dir', os.path.expanduser(jax_folder)
+    )
+  if not folder or jax_folder:
     return
   own = pathlib.Path(folder) / 'xla'
   with contextlib.suppress(OSError):  # then jax keeps nothing
@@ -174,28 +180,14 @@ def _read(path: pathlib.Path, trees, devices):
 
 def _write(path: pathlib.Path, program):
   """Stores a program; one that cannot be stored is no error."""
-  temporary = None
-  try:
+  with contextlib.suppress(Exception):
     payload, _, _ = serialize_executable.serialize(program)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _is_ours(path.parent):
       return
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix='.program-')
-    with os.fdopen(handle, 'wb') as f:
-      f.write(hashlib.sha256(payload).digest() + payload)
-    os.replace(temporary, path)
+    with atomic.replaced(path) as temporary:
+      temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
     _prune(path.parent, _MOST_PROGRAMS)
-  except Exception:
-    _remove(temporary)
-  except BaseException:
-    _remove(temporary)
-    raise
-
-
-def _remove(temporary):
-  if temporary is not None:
-    with contextlib.suppress(OSError):
-      os.unlink(temporary)
 
 
 def _prune(folder: pathlib.Path, most: int):

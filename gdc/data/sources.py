@@ -19,14 +19,14 @@ import functools
 import logging
 import pathlib
 import re
-import threading
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from gdc import atomic
+from gdc import atomic, paths
+from gdc.data import cache as cache_lib
 from gdc.data import formats
 
 _LOG = logging.getLogger(__name__)
@@ -34,29 +34,10 @@ BOX = pathlib.Path(__file__).parent / 'photos'
 MANIFEST = 'MANIFEST.csv'
 
 
-class Cache:
-  """Decoded pictures by path, as many as fit; for readers in many threads."""
-
-  def __init__(self, num_bytes: int = 1 << 30):
-    self._left = num_bytes
-    self._images = {}
-    self._lock = threading.Lock()
-
-  def read(self, path: pathlib.Path) -> np.ndarray:
-    """A picture, uint8 [height, width, 3]."""
-    if path in self._images:
-      return self._images[path]
-    from gdc.data import pictures  # late: Pillow is not everywhere
-    image, _ = pictures.read_rgb(path)
-    with self._lock:
-      if path not in self._images and image.nbytes <= self._left:
-        self._left -= image.nbytes
-        self._images[path] = image
-    return image
-
-
 class Files:
   """A source over picture files, decoded pictures kept while they fit.
+
+  A file that cannot be read is said once, and the next one is taken for it.
 
   Attributes:
     paths: the files, in order.
@@ -67,19 +48,30 @@ class Files:
     self,
     paths: Sequence[pathlib.Path],
     groups: Sequence[str] | None = None,
-    cache: Cache | None = None,
+    cache: cache_lib.Cache | None = None,
   ):
     if not paths:
       raise ValueError('A source needs at least one picture file; got none.')
     self.paths = list(paths)
     self.groups = list(groups or [''] * len(paths))
-    self._cache = cache or Cache()
+    self._cache = cache or cache_lib.Cache()
 
   def __len__(self):
     return len(self.paths)
 
   def __getitem__(self, index):
-    return {'image': self._cache.read(self.paths[int(index)])}
+    for step in range(len(self)):
+      image = self._cache.try_read(self.paths[(int(index) + step) % len(self)])
+      if image is not None:
+        return {'image': image}
+    raise ValueError(f'None of the files of {self} can be read.')
+
+  def readable(self) -> Iterator[tuple[pathlib.Path, np.ndarray]]:
+    """Yields (path, uint8 [height, width, 3]) of the files that can be read."""
+    for path in self.paths:
+      image = self._cache.try_read(path)
+      if image is not None:
+        yield path, image
 
   def __repr__(self):
     return f'Files({len(self.paths)} pictures, first {self.paths[0].name})'
@@ -128,25 +120,42 @@ def box_images(split: str) -> Iterator[tuple[str, np.ndarray]]:
     yield path.stem, source[i]['image']
 
 
-def below(path) -> list[pathlib.Path]:
-  """The picture files below a folder, sorted by path.
+def search(path) -> paths.Found:
+  """The image files below a folder, sorted by path, and what else is there.
 
   Raises:
-    ValueError: it is no folder, or has none.
+    ValueError: it is no folder, or has no image file.
   """
-  path = pathlib.Path(path).expanduser()
+  path = pathlib.Path(paths.expand(str(path)))
   if not path.is_dir():
-    raise ValueError(f'{str(path)!r} is not a folder of pictures.')
-  files = sorted(
-    p for p in path.rglob('*')
-    if p.suffix.lower() in formats.READ and p.name[0] != '.' and p.is_file()
-  )
-  if not files:
+    raise ValueError(f'{str(path)!r} is not a folder of images.')
+  found = paths.search(path, formats.READ)
+  if not found.files:
+    problems = ''.join(f'; {name}: {why}' for name, why in found.problems)
     raise ValueError(
-      f'No pictures below {str(path)!r}; looked for '
-      f'{" ".join(formats.READ)}.'
+      f'No images below {str(path)!r}; looked for '
+      f'{" ".join(formats.READ)}{problems}.'
     )
-  return files
+  found.files.sort()
+  others = [other for other in found.others if other.name != MANIFEST]
+  return found._replace(others=others)
+
+
+def below(path) -> list[pathlib.Path]:
+  """The image files below a folder, sorted by path; what is left out is logged.
+
+  Raises:
+    ValueError: it is no folder, or has no image file.
+  """
+  found = search(path)
+  if found.others:
+    _LOG.info(
+      '%s: left out, no images by their names (%d): %s.', path,
+      len(found.others), paths.listed(found.others),
+    )
+  for name, why in found.problems:
+    _LOG.warning('Left out: %s: %s.', name, why)
+  return found.files
 
 
 def folder(path, held_out: bool = False) -> Files:
@@ -161,7 +170,7 @@ def folder(path, held_out: bool = False) -> Files:
     ValueError: no pictures, or a manifest that does not fit them.
   """
   files = below(path)
-  path = pathlib.Path(path).expanduser()
+  path = pathlib.Path(paths.expand(str(path)))
   if not (path / MANIFEST).exists():
     return Files(files, [p.parent.relative_to(path).as_posix() for p in files])
   rows = _rows(path, files)
@@ -229,6 +238,7 @@ class Arrays:
     Raises:
       ValueError: it is no such file.
     """
+    path = paths.expand(str(path))
     try:
       with np.load(path, allow_pickle=False) as file:
         self.groups = file['groups'].tolist()
@@ -244,7 +254,7 @@ class Arrays:
     ) as e:
       raise ValueError(
         f'{str(path)!r} is no file of arrays as sources.save_arrays writes it: '
-        f'{e}'
+        f'{paths.words(e)}'
       ) from e
     self._path = path
 
@@ -291,6 +301,8 @@ class Tfds:
 
   def __init__(self, name: str, split: str, data_dir: str | None = None):
     import tensorflow_datasets as tfds  # late: seconds to import
+    if data_dir is not None:
+      data_dir = paths.expand(data_dir)
     try:
       self._source = tfds.data_source(
         name,

@@ -1,9 +1,11 @@
 """What `gdc eval` does, once its arguments are understood."""
 import shlex
+from collections.abc import Callable
 
 import tqdm
 
-from gdc.data import sources
+from gdc import paths
+from gdc.data import pictures, sources
 from gdc.evaluation import (
   codecs,
   overview,
@@ -16,7 +18,11 @@ from gdc.evaluation import (
 )
 
 
-def run(arguments) -> None:
+def run(
+  arguments,
+  notice: Callable[[str], None],
+  error: Callable[[Exception, str], None],
+) -> int:
   """Evaluates, and writes what an evaluation leaves behind.
 
   Of an evaluation whose parts are shared out, only the process that finds all
@@ -24,6 +30,11 @@ def run(arguments) -> None:
 
   Args:
     arguments: of the command line, see cli; argv is the line itself.
+    notice: says a line, of what is left out.
+    error: says what is wrong with an image, of that name.
+
+  Returns:
+    How many images could not be read.
 
   Raises:
     ValueError: arguments that contradict each other or name what is not
@@ -40,7 +51,8 @@ def run(arguments) -> None:
       curve
       for path in arguments.reference for curve in published.read_all(path)
     ]
-    made = study.Study(_plan(arguments), arguments.jobs)
+    images, unread = _images(arguments, notice, error)
+    made = study.Study(_plan(arguments, images), arguments.jobs)
     arguments.out.mkdir(parents=True, exist_ok=True)
     total = len(made.names[shard[0]::shard[1]]) * made.rows_per_picture
     with tqdm.tqdm(total=total, unit='row') as bar:
@@ -55,6 +67,7 @@ def run(arguments) -> None:
           'command without --shard writes the results.')
   elif shard[0] == 0:
     _write(made, references, arguments)
+  return unread
 
 
 def _write(made, references, arguments):
@@ -72,7 +85,46 @@ def _write(made, references, arguments):
   print(f'{arguments.out / "page.html"} is the page to look at.')
 
 
-def _plan(arguments) -> study.Plan:
+def _images(arguments, notice, error):
+  """The images that can be read, as every process finds them.
+
+  Returns:
+    A list of paths, at most --max-images; and how many could not be read.
+
+  Raises:
+    ValueError: there is none.
+  """
+  found = sources.search(arguments.folder)
+  # The results may stand in the folder, too.
+  others = [p for p in found.others if arguments.out not in p.parents]
+  if others:
+    files = 'file' if len(others) == 1 else 'files'
+    notice(
+      f'{len(others)} {files} skipped: no image by their names: '
+      f'{paths.listed(others)}.'
+    )
+  for path, why in found.problems:
+    error(OSError(f'{path}: {why}.'), str(path))
+  images, unread = [], len(found.problems)
+  # A damaged file is better found now than after an hour.
+  for path in tqdm.tqdm(found.files, desc='reading', unit='image', disable=None,
+                        leave=False):
+    if len(images) == arguments.max_images:
+      break
+    try:
+      pictures.read_rgb(path)
+      images.append(path)
+    except (OSError, ValueError) as e:
+      error(e, str(path))
+      unread += 1
+  if not images:
+    raise ValueError(f'{arguments.folder}: none of its images can be read.')
+  if unread:
+    notice(f'{unread} left out, {len(images)} images are evaluated.')
+  return images, unread
+
+
+def _plan(arguments, images) -> study.Plan:
   """The study that is asked for."""
   if arguments.anchor not in (None, *arguments.codecs):
     raise ValueError(
@@ -84,7 +136,7 @@ def _plan(arguments) -> study.Plan:
   )
   features = arguments.inception or 'vgg16'
   return study.Plan(
-    sources.below(arguments.folder)[:arguments.max_images], names,
+    images, names,
     arguments.out, arguments.model, arguments.qualities, matched,
     [name for name in arguments.measures if name != 'fd'],
     features if 'fd' in arguments.measures else None,

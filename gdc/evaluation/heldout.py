@@ -4,6 +4,7 @@ Every figure is of real files: a picture is compressed to bytes, the bytes are
 decoded, by the autoencoder alone and by the score decoder that was trained,
 and the decoded 8-bit picture is measured.
 """
+import itertools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -62,8 +63,12 @@ def run(
   """
   codec = codec_lib.load(bundle_path)
   files = sources.files(source)
-  count = min(max_images or len(files), len(files))
-  images = [(files.paths[i].stem, files[i]['image']) for i in range(count)]
+  images = [
+    (path.stem, image)
+    for path, image in itertools.islice(files.readable(), max_images or None)
+  ]
+  if not images:
+    raise ValueError(f'None of the files of {source} can be read.')
   smallest = perceptual.NETWORKS['alex'][1]
   small = [n for n, image in images if min(image.shape[:2]) < smallest]
   if small:

@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from gdc import paths
 from gdc.evaluation import records
 
 
@@ -43,7 +44,7 @@ def read(path) -> Curve:
   Raises:
     ValueError: it can not be read, or is not of the format.
   """
-  path = pathlib.Path(path)
+  path = pathlib.Path(paths.expand(str(path)))
   try:
     content = json.loads(path.read_text())
     results = content['results']
@@ -59,8 +60,11 @@ def read(path) -> Curve:
       map(math.isfinite, numbers)
     )
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    said = paths.words(error)
+    if not isinstance(error, OSError | ValueError):  # a missing key, or so
+      said = repr(error)
     raise ValueError(
-      f"{path} is not a file of results in CompressAI's format: {error!r}"
+      f"{path} is not a file of results in CompressAI's format: {said}"
     ) from error
   if wrong or curves['bpp'][0] <= 0:
     raise ValueError(
@@ -85,7 +89,7 @@ def read_all(path) -> list[Curve]:
   Raises:
     ValueError: as read; or there is nothing.
   """
-  path = pathlib.Path(path)
+  path = pathlib.Path(paths.expand(str(path)))
   if not path.is_dir():
     return [read(path)]
   found = [

@@ -254,7 +254,7 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   if isinstance(content, str):
-    content = content.encode()
+    content = content.encode(errors='backslashreplace')  # names may be no text
   with atomic.replaced(path) as temporary:
     temporary.write_bytes(content)
 

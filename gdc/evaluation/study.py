@@ -66,7 +66,7 @@ class Study:
   Attributes:
     plan: see Plan.
     names: of the pictures: their paths below what they have in common, without
-      endings.
+      endings where these do without.
     coders: see codecs.build.
     codec: the gdc codec, None where no name asks for it.
   """
@@ -79,8 +79,7 @@ class Study:
       processes: that work at it side by side, for the record.
 
     Raises:
-      ValueError: what codecs.build raises, pictures of one name, or an
-        unknown measure.
+      ValueError: what codecs.build raises, or an unknown measure.
       BundleError, OSError: a model or weights that can not be read.
     """
     measures.check(plan.measures)
@@ -280,17 +279,16 @@ class Study:
 
 
 def _names(paths) -> list[str]:
-  """Names of pictures: what tells their paths apart, without endings."""
+  """Names of images: what tells their paths apart, with endings if need be."""
   common = os.path.commonpath([path.parent for path in paths])
+  below = [path.relative_to(common) for path in paths]
+  count = collections.Counter(path.with_suffix('') for path in below)
   names = [
-    path.relative_to(common).with_suffix('').as_posix() for path in paths
+    (path if count[path.with_suffix('')] > 1 else path.with_suffix(''))
+    .as_posix() for path in below
   ]
-  twice = [n for n, count in collections.Counter(names).items() if count > 1]
-  if twice:
-    raise ValueError(
-      f'{len(twice)} names of pictures come twice, such as {twice[0]!r}: '
-      'results tell pictures apart by their names without ending'
-    )
+  if len(set(names)) < len(names):  # as of a.jpg, a.png and a.png.webp
+    names = [path.as_posix() for path in below]
   return names
 
 

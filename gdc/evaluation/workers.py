@@ -1,10 +1,10 @@
 """The processes of a study: several on one machine, or the hosts of a pod."""
-import concurrent.futures
+import contextlib
 import multiprocessing
 import multiprocessing.connection
-import os
-import threading
+import signal
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from gdc.evaluation import study as study_lib
+from gdc.evaluation import worker
 
 _LONGEST_END = 24 * 3600  # seconds
 
@@ -45,20 +46,63 @@ def run(
       f'jobs is {jobs}: 1 is expected on a {jax.default_backend()}, which one '
       'process must have for itself'
     )
-  with concurrent.futures.ProcessPoolExecutor(
-    jobs, multiprocessing.get_context('spawn'), _start,
-    (study.plan, jobs),
-  ) as pool:
-    futures = [pool.submit(_work, index) for index in indices]
-    try:
-      for future in concurrent.futures.as_completed(futures):
-        future.result()
+  _share(study, jobs, indices, on_row)
+
+
+def _share(study, jobs, indices, on_row):
+  """Hands images to worker processes, the next to whichever is done."""
+  context = multiprocessing.get_context('spawn')
+  left = iter(indices)
+  working = {}
+  try:
+    for _, index in zip(range(jobs), left, strict=False):
+      ours, theirs = context.Pipe()
+      process = context.Process(target=worker.main, args=(theirs,))
+      with _interrupts_held():
+        process.start()
+      working[ours] = process
+      theirs.close()
+      ours.send((study.plan, jobs))
+      ours.send(index)
+    while working:
+      for connection in multiprocessing.connection.wait(list(working)):
+        try:
+          error = connection.recv()
+          index = next(left, None)
+          connection.send(index)
+        except (EOFError, OSError) as e:
+          raise RuntimeError(
+            'A worker process has ended before its work; if memory ran out, '
+            'fewer --jobs take less.'
+          ) from e
+        if error is not None:
+          raise error
         for _ in range(study.rows_per_picture):
           if on_row is not None:
             on_row(None)
-    except BaseException:
-      pool.shutdown(wait=False, cancel_futures=True)
-      raise
+        if index is None:
+          working.pop(connection).join()
+  finally:
+    for process in working.values():
+      process.kill()
+      process.join()
+
+
+@contextlib.contextmanager
+def _interrupts_held():
+  """Processes that are started meanwhile are never interrupted themselves.
+
+  A terminal interrupts all of them; this one ends them.
+  """
+  if not hasattr(signal, 'pthread_sigmask'):
+    yield
+    return
+  resource_tracker.ensure_running()  # or starting it would lift the block
+  signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def start_hosts() -> tuple[int, int]:
@@ -75,29 +119,3 @@ def meet(failed: bool) -> bool:
   """Waits for all hosts; whether any has failed."""
   everywhere = multihost_utils.process_allgather(np.array([failed]))
   return bool(np.any(everywhere))
-
-
-# --- A worker process -------------------------------------------------------
-
-_study: study_lib.Study | None = None
-
-
-def _start(plan: study_lib.Plan, processes: int):
-  """Loads the plan, before the first picture."""
-  global _study
-  threading.Thread(target=_end_with_parent, daemon=True).start()
-  # Each process keeps to one core: they would otherwise get in each other's
-  # way. Read when the backend starts, which is later.
-  flags = os.environ.get('XLA_FLAGS', '')
-  os.environ['XLA_FLAGS'] = f'{flags} --xla_cpu_multi_thread_eigen=false'
-  _study = study_lib.Study(plan, processes)
-
-
-def _work(index: int) -> None:
-  _study.work(index)
-
-
-def _end_with_parent():
-  """Ends this process as soon as the one that started it is gone."""
-  multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-  os._exit(1)

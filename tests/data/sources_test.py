@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdc.data import pictures, sources
+from gdc.data import cache, pictures, sources
 
 
 def _save(path, value=0, size=(24, 20), mode='RGB'):
@@ -170,11 +170,37 @@ def test_folder_with_nothing_left_says_so(tmp_path):
     sources.folder(tmp_path)
 
 
+def test_what_cannot_be_read_is_named_and_left_out(tmp_path, caplog):
+  for i, name in enumerate(('a.png', 'c.JPE', 'd.ppm', 'e.bmp')):
+    _save(tmp_path / name, 40 * i)
+  (tmp_path / 'b.png').write_bytes(b'damaged')
+  os.mkfifo(tmp_path / 'pipe.png')
+  (tmp_path / 'lost.png').symlink_to('nowhere')
+  (tmp_path / 'notes.txt').touch()
+  caplog.set_level('INFO')
+  source = sources.folder(tmp_path)
+  assert [p.name for p in source.paths] == [
+    'a.png', 'b.png', 'c.JPE', 'd.ppm', 'e.bmp',
+  ]
+  said = caplog.text
+  assert 'no images by their names (1): ' in said and 'notes.txt' in said
+  assert 'pipe.png: is a named pipe' in said
+  assert 'lost.png: is a link to nothing' in said
+  for _ in range(2):  # the next one is taken for it, and that is said once
+    assert source[1]['image'][0, 0].tolist() == [40] * 3
+  assert caplog.text.count('b.png') == 1
+  assert [p.name for p, _ in source.readable()] == [
+    'a.png', 'c.JPE', 'd.ppm', 'e.bmp',
+  ]
+  with pytest.raises(ValueError, match='None of the files of .*b.png'):
+    sources.Files([tmp_path / 'b.png'])[0]
+
+
 def test_folder_missing_or_empty(tmp_path):
   with pytest.raises(ValueError, match='missing.* is not a folder'):
     sources.folder(tmp_path / 'missing')
   (tmp_path / 'notes.txt').write_text('')
-  with pytest.raises(ValueError, match='No pictures below'):
+  with pytest.raises(ValueError, match='No images below'):
     sources.folder(tmp_path)
 
 
@@ -195,7 +221,7 @@ def test_cache_is_bounded(tmp_path, monkeypatch):
     _save(tmp_path / f'{i}.png', i)
   one = 20 * 24 * 3
   source = sources.Files(
-    sorted(tmp_path.glob('*.png')), cache=sources.Cache(2 * one)
+    sorted(tmp_path.glob('*.png')), cache=cache.Cache(2 * one)
   )
   first = [source[i]['image'] for i in range(3)]
   read = []
@@ -226,7 +252,7 @@ def test_groups_share_one_cache(tmp_path):
   one = 20 * 24 * 3
   source = sources.folder(tmp_path)
   parts = sources.Files(
-    source.paths, source.groups, sources.Cache(2 * one)
+    source.paths, source.groups, cache.Cache(2 * one)
   ).split_by_group()
   kept = [part[0]['image'] is part[0]['image'] for part in parts]
   assert kept == [True, True, False, False]
@@ -317,7 +343,7 @@ find = machinery.PathFinder.find_spec
 machinery.PathFinder.find_spec = staticmethod(
   lambda name, *args: None if name == 'tensorflow' else find(name, *args)
 )
-from gdc.data import pictures, sources
+from gdc.data import cache, pictures, sources
 source = sources.build('tfds:grey_squares:train', {tfds_dir!r})
 assert source[0]['image'].shape == (20, 24, 3)
 '''

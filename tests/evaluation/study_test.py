@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -333,15 +334,21 @@ def test_names_tell_folders_apart(plan, tmp_path):
     image.save(tmp_path / name)
   paths = [tmp_path / 'a' / '1.png', tmp_path / 'b' / '1.png']
   assert study.Study(plan._replace(paths=paths)).names == ['a/1', 'b/1']
+  # Endings tell apart what else would have one name.
+  for names, expected in (
+    (['x.png', 'x.jpg', 'y.png'], ['x.png', 'x.jpg', 'y']),
+    (['x.png', 'x.jpg', 'x.png.gif'], ['x.png', 'x.jpg', 'x.png.gif']),
+  ):
+    assert study._names([tmp_path / name for name in names]) == expected
 
 
 def test_a_worker_ends_with_the_process_that_started_it(tmp_path):
   """Also while it waits for work, and also where that one was killed."""
   script = """
 import multiprocessing, os, sys, threading, time
-from gdc.evaluation import workers
+from gdc.evaluation import worker
 def work():
-  threading.Thread(target=workers._end_with_parent, daemon=True).start()
+  threading.Thread(target=worker._end_with_parent, daemon=True).start()
   open(sys.argv[1], 'w').write(str(os.getpid()))
   time.sleep(600)
 if __name__ == '__main__':
@@ -360,14 +367,39 @@ if __name__ == '__main__':
     time.sleep(0.05)
 
 
+@pytest.mark.slow
+def test_an_interrupt_ends_all_processes_in_one_line(plan, tmp_path):
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'gdc', 'eval', plan.paths[0].parent, '--out',
+     tmp_path / 'out', '--codecs', 'jpeg,webp,avif', '--measures', 'psnr',
+     '--jobs', '2'],
+    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    start_new_session=True, env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+  )
+
+  def workers_alive():
+    found = subprocess.run(
+      ['pgrep', '-s', str(process.pid), '-f', 'multiprocessing'],
+      capture_output=True, text=True, check=False,
+    )
+    return found.stdout.split()
+
+  while len(workers_alive()) < 3:  # of which one tracks resources
+    assert process.poll() is None
+    time.sleep(0.05)
+  os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+  said = process.communicate(timeout=60)[1]
+  assert process.returncode == 130
+  assert said.count('interrupted') == 1 and 'Traceback' not in said
+  while workers_alive():
+    time.sleep(0.05)
+
+
 def test_errors(plan, photos, monkeypatch):
   with pytest.raises(ValueError, match='measures are none'):
     _run(plan._replace(measures=()))
   with pytest.raises(ValueError, match="no decoder 'one_step'"):
     _run(plan._replace(codecs=['gdc:one_step']))
-  twice = [*photos, photos[0].with_suffix('.jpg')]
-  with pytest.raises(ValueError, match="names of pictures.*'photo0'"):
-    _run(plan._replace(paths=twice))
   monkeypatch.setattr(workers.jax, 'default_backend', lambda: 'tpu')
   with pytest.raises(ValueError, match='jobs is 2: 1 is expected on a tpu'):
     _run(plan, jobs=2)

@@ -1,0 +1,136 @@
+"""The command as a process: signals at any moment, and its streams."""
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+COMMAND = [sys.executable, '-m', 'gdc']
+SIGNALS = {
+  signal.SIGINT: 'interrupted', signal.SIGTERM: 'terminated',
+  signal.SIGHUP: 'hung up',
+}
+
+
+def _start(code, *arguments, **options):
+  """A process of the command that runs some code once it is set up."""
+  code = f'import gdc.__main__, sys, time\n{code}'
+  return subprocess.Popen(
+    [sys.executable, '-c', code, *arguments], text=True,
+    stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+  )
+
+
+def _run(*arguments, shell):
+  """Runs gdc; what a shell does to its streams is at the end."""
+  return subprocess.run(
+    ['bash', '-c', f'"$@" {shell}', 'bash', *COMMAND, *arguments],
+    capture_output=True, text=True, check=False,
+  )
+
+
+@pytest.mark.parametrize('number', SIGNALS)
+def test_a_signal_leaves_nothing_behind(number, tmp_path):
+  process = _start("""
+import pathlib
+from gdc import atomic
+with atomic.replaced(pathlib.Path(sys.argv[1])) as temporary:
+  temporary.write_text('half')
+  try:
+    print('written', flush=True)
+    time.sleep(600)
+  except BaseException:
+    print('an exception may be lost on its way', flush=True)
+""", str(tmp_path / 'a'))
+  process.stdout.readline()
+  assert len(os.listdir(tmp_path)) == 1
+  process.send_signal(number)
+  said = process.communicate(timeout=60)
+  assert said == ('', f'gdc: {SIGNALS[number]}\n')
+  assert process.returncode == 128 + number
+  assert not os.listdir(tmp_path)
+
+
+def test_a_signal_ends_what_does_not_return_to_python():
+  process = _start("""
+import ctypes
+lock = ctypes.CDLL(None).pthread_mutex_lock
+mutex = ctypes.create_string_buffer(64)
+lock(mutex)
+print('now', flush=True)
+lock(mutex)
+""")
+  process.stdout.readline()
+  process.send_signal(signal.SIGINT)
+  process.send_signal(signal.SIGINT)  # of somebody impatient
+  assert process.communicate(timeout=60)[1] == 'gdc: interrupted\n'
+  assert process.returncode == 130
+
+
+def test_signals_that_are_to_be_ignored_are():
+  """As nohup and a shell's background jobs ask."""
+  process = _start("""
+print('now', flush=True)
+time.sleep(0.2)
+print('done')
+""", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+  process.stdout.readline()
+  process.send_signal(signal.SIGHUP)
+  assert process.communicate(timeout=60) == ('done\n', '')
+
+
+# --- Streams ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize('arguments', [
+  ['--version'], ['compress', '--help'], ['completion', 'bash'],
+])
+def test_what_does_not_arrive_is_an_error(arguments):
+  done = _run(*arguments, shell='>/dev/full')
+  assert done.returncode == 1
+  assert done.stderr == 'gdc: standard output: No space left on device\n'
+
+
+def test_streams_that_are_closed():
+  done = _run('info', 'x', shell='>&-')
+  assert done.returncode == 1
+  assert done.stderr.startswith('gdc: Standard output is closed')
+  done = _run('info', 'missing', '--json', shell='2>&-')
+  assert done.returncode == 1
+  assert done.stdout == (
+    '{"input": "missing", "error": "missing: no such file or folder."}\n'
+  )
+  # Where errors cannot be said, the status still tells.
+  assert _run('info', 'missing', shell='2>/dev/full').returncode == 1
+  assert _run('info', 'missing', '--json', shell='>/dev/full').stderr == (
+    'gdc: missing: no such file or folder.\n'
+  )
+
+
+def test_a_jax_that_is_broken_is_one_line(tmp_path):
+  (tmp_path / 'jax.py').write_text('raise AttributeError("of another version")')
+  (tmp_path / 'a.png').touch()
+  done = subprocess.run(
+    [*COMMAND, 'compress', tmp_path / 'a.png', '--json'], capture_output=True,
+    text=True, check=False, env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+  )
+  assert done.returncode == 1 and not done.stderr
+  assert done.stdout.startswith(
+    '{"input": null, "error": "JAX cannot be imported (AttributeError: of '
+  )
+
+
+def test_a_plugin_of_jax_that_fails_is_one_line(tmp_path):
+  plugin = tmp_path / 'jax_plugins' / 'gpu' / '__init__.py'
+  plugin.parent.mkdir(parents=True)
+  plugin.write_text('def initialize():\n  raise RuntimeError("no such chip")')
+  (tmp_path / 'a.png').touch()
+  done = subprocess.run(
+    [*COMMAND, 'compress', tmp_path / 'a.png', '--model', 'nowhere'],
+    capture_output=True, text=True, check=False,
+    env={**os.environ, 'PYTHONPATH': str(tmp_path), 'JAX_PLATFORMS': 'cpu'},
+  )
+  first, last = done.stderr.splitlines()
+  assert first.endswith('jax_plugins.gpu.initialize(): no such chip')
+  assert last.startswith("gdc: No model 'nowhere'")
