@@ -25,13 +25,17 @@ def get_config(variant: str = 'default'):
   c = base.get_config()
   c.stage = 'one_step'
   # The bundle with the frozen autoencoder and the flow: pretrained:NAME or a
-  # bundle folder. The network is the flow's.
+  # bundle folder. The network is the flow's, with a refinement.
   c.autoencoder_from = 'pretrained:lean'
   c.one_step = ml_collections.ConfigDict()
   # Weights of the loss' parts, each relative to the autoencoder's own picture.
   c.one_step.distortion = 1.0  # of the squared error; 0 or more
   c.one_step.perceptual = 1.0  # of LPIPS on VGG16 features; 0: not loaded
   c.one_step.matching = 0.0  # of distribution matching; 0: no second network
+  # Of what repeats with the period of the network's patches; 0 or more.
+  c.one_step.periodic = 1.0
+  # Channels of the network's branch at full resolution; 0: none, as the flow.
+  c.one_step.refine = 16
   # Side of the window near the middle of a crop that LPIPS looks at, pixels.
   c.one_step.window = 64
   c.data.crop = 96

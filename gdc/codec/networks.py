@@ -215,7 +215,9 @@ class Networks:
     stride = locality.score_stride(patch, depths)
     # Tiles begin where both the network and the noise can.
     unit = math.lcm(stride, noise.CELL)
-    look = locality.score_net(patch, depths) * decoders.evaluations(spec)
+    look = decoders.evaluations(spec) * locality.score_net(
+      patch, depths, spec.get('refine', 0)
+    )
     halo = _round_up(look, unit)
     block = self._block and _round_up(self._block, unit)
     shape = tuple(

@@ -48,7 +48,7 @@ def score_stride(patch: int, depths) -> int:
   return patch * 2 ** (len(depths) - 1)
 
 
-def score_net(patch: int, depths) -> int:
-  """Of models.score_net.ScoreNet: down and up again."""
+def score_net(patch: int, depths, refine: int = 0) -> int:
+  """Of models.score_net.ScoreNet: its refinement, then down and up again."""
   down = [(patch * 2**i, depth) for i, depth in enumerate(depths)]
-  return reach([*down, *reversed(down[:-1])])
+  return reach([(1, int(refine > 0)), *down, *reversed(down[:-1])])

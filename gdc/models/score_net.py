@@ -28,6 +28,9 @@ class ScoreNet(nn.Module):
     patch: side of the input patches.
     num_levels: quality levels, see layers.level_weights.
     condition_features: width of the modulating condition.
+    refine: channels of a branch at full resolution behind the output
+      projection, 0 for none. The projection writes patches that do not
+      overlap; this branch sees across their borders.
     dtype: the type that products are computed in.
   """
 
@@ -36,6 +39,7 @@ class ScoreNet(nn.Module):
   patch: int = 4
   num_levels: int = 6
   condition_features: int = 128
+  refine: int = 0
   dtype: jnp.dtype = jnp.float32
 
   @property
@@ -46,7 +50,7 @@ class ScoreNet(nn.Module):
   @property
   def reach(self) -> int:
     """How far the network looks in pixels, see locality.reach."""
-    return locality.score_net(self.patch, self.depths)
+    return locality.score_net(self.patch, self.depths, self.refine)
 
   @nn.compact
   def __call__(
@@ -65,7 +69,7 @@ class ScoreNet(nn.Module):
       quality: [b] in [1, num_levels].
 
     Returns:
-      [b, h, w, 3] float32; zero at initialisation.
+      [b, h, w, 3] float32; zero at initialisation (nearly, with `refine`).
     """
     condition = jnp.concatenate([
       layers.sinusoidal_embedding(noise_level),
@@ -102,4 +106,12 @@ class ScoreNet(nn.Module):
     gain, offset = (
       layers.depth_to_space(part, self.patch) for part in jnp.split(h, 2, -1)
     )
-    return gain * z + offset
+    out = gain * z + offset
+    if self.refine:
+      h = jnp.concatenate([out, z, x_hat], axis=-1).astype(self.dtype)
+      h = nn.Dense(self.refine, dtype=self.dtype)(h)
+      h = layers.Modulation(dtype=self.dtype)(h, condition)
+      h = layers.Depthwise(dtype=self.dtype)(nn.leaky_relu(h, 0.1))
+      h = nn.leaky_relu(h, 0.1).astype(jnp.float32)
+      out += nn.Dense(3, kernel_init=layers.NEAR_ZERO)(h)
+    return out

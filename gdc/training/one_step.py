@@ -12,10 +12,14 @@ what the autoencoder leaves undone, so that every quality weighs alike:
   matching    distribution matching (Yin et al. 2024, arXiv 2311.18828,
               sections 3.2 and 3.3): r_1, noised along the flow's path, is moved
               from where a second network, trained on such r_1, expects it to
-              where the frozen flow, trained on photographs, does.
+              where the frozen flow, trained on photographs, does;
+  periodic    energy of the part of r_1 - r that repeats with the period of the
+              network's patches, see `periodic`; about 1 for the autoencoder's
+              own error. LPIPS alone leaves such a pattern.
 """
 import jax
 import jax.numpy as jnp
+from flax import traverse_util
 
 from gdc.codec import bundle
 from gdc.data import transforms
@@ -42,7 +46,7 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
       f'has {", ".join(autoencoder.decoders) or "no score decoder"}.'
     )
   dials = config.one_step
-  for name in ('distortion', 'perceptual', 'matching'):
+  for name in ('distortion', 'perceptual', 'matching', 'periodic', 'refine'):
     if not dials[name] >= 0:
       raise ValueError(
         f'one_step.{name} must not be negative: {dials[name]}.'
@@ -58,6 +62,7 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
   flow_spec, teacher = autoencoder.decoders['flow']
   spec = {
     **flow_spec,
+    'refine': dials.refine,
     'sampling': {**flow_spec['sampling'], 'sampler': 'euler', 'steps': 1},
   }
   net = bundle.build_score_net(spec, dtype=dtype)
@@ -68,16 +73,16 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
     frozen['teacher'] = teacher
 
   def init(key, batch):
-    return start({}, first_stage.init(net, key, batch))
+    fresh = first_stage.init(net, key, batch)
+    return start({'decoder': fresh}, fresh)
 
   def start(params, exported):
     """From exported weights, the flow's or one's own; `fake` from the flow's.
 
     The latter is asked all along the path, of which a one-step decoder knows
-    the start alone.
+    the start alone. A flow has no refinement: that one starts fresh.
     """
-    del params
-    started = {'decoder': exported}
+    started = {'decoder': _completed(params['decoder'], exported)}
     if dials.matching:
       # Buffers of its own: the state is donated to the step.
       started['fake'] = jax.tree.map(lambda a: a + 0, teacher)
@@ -114,6 +119,9 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
       )
       metrics['perceptual'] = jnp.mean(distance / (LPIPS_OF_RMSE * rmse))
       total += dials.perceptual * metrics['perceptual']
+    if dials.periodic:
+      metrics['periodic'] = periodic(r_1 - target, spec['patch'])
+      total += dials.periodic * metrics['periodic']
     if dials.matching:
       fake_params = jax.lax.stop_gradient(params['fake'])
       # Up to where `velocity` stops to divide by what is left.
@@ -148,6 +156,43 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
     pictures, origins={'one_step': {}, 'flow': {}}, start=start,
     exported=lambda params: params['decoder'],
   )
+
+
+def periodic(error, period: int) -> jax.Array:
+  """Energy of the part of an error that repeats with a period.
+
+  Within windows of eight periods, it is the mean at each phase less the mean of
+  all. Like the square error it is least at the conditional mean, but it acts on
+  these few frequencies alone.
+
+  Args:
+    error: [b, h, w, c]; rows and columns beyond whole windows are left out.
+    period: in pixels, along both axes.
+
+  Returns:
+    A scalar: 1 - 1 / period^2 for white noise of unit variance.
+  """
+  count = min(8, min(error.shape[1:3]) // period)
+  side = count * period
+  b, h, w, c = error.shape
+  rows, columns = h // side, w // side
+  phases = jnp.mean(
+    error[:, :rows * side, :columns * side].reshape(
+      b, rows, count, period, columns, count, period, c
+    ), axis=(2, 5),
+  )
+  phases -= jnp.mean(phases, axis=(2, 4), keepdims=True)
+  return count**2 * jnp.mean(phases**2)
+
+
+def _completed(fresh, exported):
+  """Exported parameters, with fresh ones where they have none."""
+  fresh, exported = map(traverse_util.flatten_dict, (fresh, exported))
+  if set(exported) - set(fresh):
+    raise ValueError(
+      'one_step.refine is 0, but the decoder to start from has a refinement.'
+    )
+  return traverse_util.unflatten_dict({**fresh, **exported})
 
 
 def _windows(key, pictures, side: int):

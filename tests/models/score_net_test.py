@@ -142,6 +142,33 @@ def test_field_of_view_is_exact(row, column):
     np.testing.assert_array_equal(np.any(grad[0] != 0, axis=-1), expected)
 
 
+def test_a_refinement_sees_one_pixel_beyond_a_patch():
+  side, row, column = 40, 22, 35
+  net = NET.clone(refine=4)
+  rng = np.random.default_rng(3)
+  params = jax.tree.map(
+    lambda p: rng.normal(0, 0.4, p.shape).astype(np.float32),
+    jax.eval_shape(net.init, jax.random.key(0), *inputs(8)),
+  )
+  z, x_hat, level, quality = inputs(side)
+  grads = jax.jit(jax.grad(
+    lambda z, x_hat: jnp.sum(
+      net.apply(params, z, x_hat, level, quality)[0, row, column]
+    ), (0, 1),
+  ))(z, x_hat)
+  views = [
+    [field_of_view(x + by, side) for by in (-1, 1)] for x in (row, column)
+  ]
+  (top, bottom), (left, right) = (
+    (low[0], high[1]) for low, high in views
+  )
+  expected = np.zeros((side, side), bool)
+  expected[top:bottom + 1, left:right + 1] = True
+  for grad in grads:
+    np.testing.assert_array_equal(np.any(grad[0] != 0, axis=-1), expected)
+  assert net.reach >= max(row - top, bottom - row, column - left)
+
+
 def test_a_far_pixel_changes_nothing_and_a_near_one_does():
   side, x = 40, 20
   z, x_hat, level, quality = inputs(side)

@@ -17,9 +17,14 @@ from gdc.training import stage as stage_lib
 
 def build(bundle, **dials):
   config = one_step.get_config('tiny')
+  config.one_step.refine, config.one_step.periodic = 0, 0.0
   for name, value in dials.items():
     config.one_step[name] = value
   return stages.build(config, bundle)
+
+
+def started(stage, weights):
+  return stage.start({'decoder': weights}, weights)
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +37,7 @@ def batch():
 def matched(tiny_bundle):
   """A stage with two networks, and the parameters that it starts from."""
   stage = build(tiny_bundle, perceptual=0.0, matching=0.5)
-  params = stage.start({}, tiny_bundle.decoders['flow'][1])
+  params = started(stage, tiny_bundle.decoders['flow'][1])
   # The second network is another one, so that there is something to match.
   params['fake'] = jax.tree.map(lambda a: 0.9 * a, params['fake'])
   return stage, params
@@ -66,7 +71,7 @@ def test_each_network_is_moved_by_its_own_parts(matched, batch):
 def test_parts_of_no_weight_cost_nothing(tiny_bundle, batch):
   stage = build(tiny_bundle, perceptual=0.0, matching=0.0)
   assert stage.frozen.keys() == {'autoencoder'}
-  params = stage.start({}, tiny_bundle.decoders['flow'][1])
+  params = started(stage, tiny_bundle.decoders['flow'][1])
   assert params.keys() == {'decoder'}
   total, metrics = jax.jit(stage.loss)(
     params, stage.frozen, batch, jax.random.key(0)
@@ -84,7 +89,7 @@ def test_the_loss_is_of_the_picture_that_one_step_gives(tiny_bundle, batch):
   )
   stage = build(quiet_bundle, perceptual=0.0)
   _, metrics = jax.jit(stage.loss)(
-    stage.start({}, weights), stage.frozen, batch, jax.random.key(0)
+    started(stage, weights), stage.frozen, batch, jax.random.key(0)
   )
   coder = first_stage.FirstStage(quiet_bundle)
   image = batch['image'] / 127.5 - 1
@@ -165,7 +170,7 @@ def test_perceptual_part_is_in_the_loss_and_moves_the_decoder(
 ):
   stage = build(tiny_bundle, perceptual=2.0)
   batch = {'image': batch['image'][:1]}
-  params = stage.start({}, tiny_bundle.decoders['flow'][1])
+  params = started(stage, tiny_bundle.decoders['flow'][1])
   (total, metrics), slopes = jax.jit(
     jax.value_and_grad(stage.loss, has_aux=True)
   )(params, stage.frozen, batch, jax.random.key(0))
@@ -196,7 +201,7 @@ def test_perceptual_part_is_of_the_picture_in_units_of_the_error(
 
   monkeypatch.setattr(lpips, 'distance', distance)
   stage = build(tiny_bundle, window=32)  # all of it
-  params = stage.start({}, tiny_bundle.decoders['flow'][1])
+  params = started(stage, tiny_bundle.decoders['flow'][1])
   _, metrics = stage.loss(params, stage.frozen, batch, jax.random.key(0))
   key = jax.random.split(jax.random.key(0), 5)[0]
   coder = first_stage.FirstStage(tiny_bundle)
@@ -246,6 +251,7 @@ def test_it_starts_as_the_flow_and_is_exported_beside_it(
 ):
   config = one_step.get_config('tiny')
   config.one_step.perceptual, config.one_step.matching = 0.0, 1.0
+  config.one_step.refine = 0
   config.autoencoder_from = config.init_from = str(tiny_bundle_path)
   run = runs.build(config)
   state = run.init()
@@ -268,6 +274,56 @@ def test_it_starts_as_the_flow_and_is_exported_beside_it(
   jax.tree.map(np.testing.assert_array_equal, exported, weights)
   assert spec['sampling']['steps'] == 1
   assert spec['sampling']['sampler'] == 'euler'
+
+
+def test_a_refinement_starts_fresh_on_the_flows_weights(tiny_bundle, batch):
+  stage = build(tiny_bundle, perceptual=0.0, refine=4)
+  weights = tiny_bundle.decoders['flow'][1]
+  fresh = stage.init(jax.random.key(0), batch)
+  params = stage.start(fresh, weights)['decoder']
+  added = params.keys() - weights.keys()
+  assert {'Depthwise', 'Dense', 'Modulation'} == {
+    name.split('_')[0] for name in added
+  }
+  for name in params:
+    jax.tree.map(
+      np.testing.assert_array_equal, params[name],
+      fresh['decoder'][name] if name in added else weights[name],
+    )
+  # It goes on from one of its own kind, and does not lose it silently.
+  moved = jax.tree.map(lambda a: a + 1, params)
+  again = stage.start(fresh, moved)['decoder']
+  jax.tree.map(np.testing.assert_array_equal, again, moved)
+  with pytest.raises(ValueError, match='one_step.refine is 0'):
+    build(tiny_bundle, perceptual=0.0).start({'decoder': weights}, params)
+  bundle = export.bundle_of(stage, jax.device_get(params), 'x')
+  assert bundle.decoders['one_step'][0]['refine'] == 4
+
+
+def test_periodic_part_sees_what_repeats_with_the_patches():
+  rng = np.random.default_rng(0)
+  noise = rng.standard_normal((4, 128, 128, 3)).astype(np.float32)
+  of_noise = one_step_lib.periodic(noise, 4)
+  np.testing.assert_allclose(of_noise, 1 - 1 / 16, rtol=0.05)
+  pattern = np.tile(rng.standard_normal((4, 4, 3)), (32, 32, 1))[None]
+  energy = np.mean((pattern - pattern.mean((1, 2), keepdims=True)) ** 2)
+  np.testing.assert_allclose(
+    one_step_lib.periodic(pattern, 4), 64 * energy, rtol=1e-4
+  )
+  slope = np.repeat(np.arange(128.0) // 32, 128).reshape(1, 128, 128, 1)
+  assert one_step_lib.periodic(slope, 4) < 1e-9  # what is even in a window
+
+
+def test_periodic_part_is_in_the_loss(tiny_bundle, batch):
+  stage = build(tiny_bundle, perceptual=0.0, periodic=0.5)
+  total, metrics = jax.jit(stage.loss)(
+    started(stage, tiny_bundle.decoders['flow'][1]), stage.frozen, batch,
+    jax.random.key(0),
+  )
+  assert metrics['periodic'] > 0
+  np.testing.assert_allclose(
+    total, metrics['distortion'] + 0.5 * metrics['periodic'], rtol=1e-6
+  )
 
 
 def test_what_does_not_fit_is_refused_before_training(tiny_bundle):
