@@ -133,6 +133,11 @@ def _parser() -> argparse.ArgumentParser:
     '--seed', type=values.seed, metavar='N',
     help="stored: of a score decoder's noise in place of the file's checksum",
   )
+  compress.add_argument(
+    '--lossless', choices=('auto', 'never', 'always'), default='auto',
+    help='keep the image losslessly: where that is smaller or the network '
+    'fails (auto, the default), never, or always',
+  )
   _add_model(compress)
 
   decompress = add(

@@ -37,11 +37,13 @@ def compress(arguments, report: jobs.Report) -> int:
     picture = pictures.read(_source(job), srgb=arguments.srgb)
     data = codec.compress(
       picture.pixels, arguments.quality, **_targets(arguments),
-      seed=arguments.seed, icc=picture.icc,
+      seed=arguments.seed, icc=picture.icc, lossless=arguments.lossless,
+      notices=picture.notices,
     )
     jobs.write(job.target, data, arguments.force)
     height, width, channels = picture.pixels.shape
     header = bitstream.unpack(data)[0]
+    quality = _quality(header)
     record = {
       'input': job.source_name,
       'output': job.target_name,
@@ -50,16 +52,18 @@ def compress(arguments, report: jobs.Report) -> int:
       'channels': channels,
       'bytes': len(data),
       'bpp': 8 * len(data) / (width * height),
-      'quality': bitstream.index_to_quality(header.quality_index),
+      'quality': quality,
+      'lossless': header.lossless,
       'seed': header.seed,
       'icc_bytes': len(header.icc),
-      'model': codec.name,
-      'model_digest': header.digest.hex(),
+      'model': None if header.lossless else codec.name,
+      'model_digest': header.digest.hex() or None,
       'notices': picture.notices,
     }
     return (
       f'{job.target_name}  {width} x {height}, {len(data):,} bytes, '
-      f'{record["bpp"]:.3f} bpp, quality {record["quality"]:g}'
+      f'{record["bpp"]:.3f} bpp, '
+      + ('lossless' if quality is None else f'quality {quality:g}')
     ), record
 
   return report.each(plan.jobs, work)
@@ -90,7 +94,8 @@ def decompress(arguments, report: jobs.Report) -> int:
     ending = suffix if job.target is None else job.target.suffix
     pictures.check_size(header.width, header.height, ending, header.grey)
     own_seed = checksum if header.seed is None else header.seed
-    icc, header = header.icc, None  # an alpha plane may be large
+    icc, lossless = header.icc, header.lossless
+    del header  # an alpha plane may be large
     pixels = codec.decompress(
       data, decoder, arguments.steps, arguments.seed, arguments.realism
     )
@@ -99,19 +104,23 @@ def decompress(arguments, report: jobs.Report) -> int:
     encoded = pictures.encode(fitted.pixels, ending, fitted.icc)
     jobs.write(job.target, encoded, arguments.force)
     used, steps = codec.resolve(decoder, arguments.steps)
-    score = used != 'mse'
-    return f'{job.target_name}  {width} x {height}, decoder {used}', {
+    if lossless:
+      used = steps = None
+    score = used not in (None, 'mse')
+    how = 'lossless' if lossless else f'decoder {used}'
+    return f'{job.target_name}  {width} x {height}, {how}', {
       'input': job.source_name,
       'output': job.target_name,
       'width': width,
       'height': height,
       'channels': channels,
+      'lossless': lossless,
       'decoder': used,
       'steps': steps,
       'seed': _first(arguments.seed, own_seed) if score else None,
       'realism': arguments.realism if score else None,
       'icc_bytes': len(fitted.icc),
-      'model': codec.name,
+      'model': None if lossless else codec.name,
       'notices': fitted.notices,
     }
 
@@ -120,7 +129,7 @@ def decompress(arguments, report: jobs.Report) -> int:
 
 def info(arguments, report: jobs.Report) -> int:
   """What .gdc files hold."""
-  from gdc.codec import bitstream
+  from gdc.codec import bitstream, lossless
   plan = jobs.find(arguments.inputs, ['.gdc'])
   report.begin(plan, 'no .gdc by their names')
   if not plan.jobs:
@@ -130,21 +139,26 @@ def info(arguments, report: jobs.Report) -> int:
   def work(job):
     data = _read(job)
     header, payload, checksum = bitstream.unpack(data)
-    known = codec.digest.startswith(header.digest.hex())
+    known = not header.lossless and (
+      codec.digest.startswith(header.digest.hex())
+    )
+    exact = lossless.kinds(payload, header) if header.lossless else None
     record = {
       'input': job.source_name,
       'version': bitstream.VERSION,
       'flags': header.flags,
       'width': header.width,
       'height': header.height,
-      'channels': (1 if header.grey else 3) + (header.alpha is not None),
+      'channels': header.channels,
       'grey': header.grey,
       'alpha': header.alpha is not None,
       'icc_bytes': len(header.icc),
-      'quality': bitstream.index_to_quality(header.quality_index),
-      'seed': _first(header.seed, checksum),
+      'lossless': header.lossless,
+      'formats': exact,
+      'quality': _quality(header),
+      'seed': None if header.lossless else _first(header.seed, checksum),
       'seed_stored': header.seed is not None,
-      'model_digest': header.digest.hex(),
+      'model_digest': header.digest.hex() or None,
       'model': codec.name if known else None,
       'bytes': len(data),
       'bpp': 8 * len(data) / (header.width * header.height),
@@ -157,13 +171,33 @@ def info(arguments, report: jobs.Report) -> int:
   return report.each(plan.jobs, work)
 
 
+def _quality(header) -> float | None:
+  """The quality of a file; None where it is lossless."""
+  from gdc.codec import bitstream
+  if header.lossless:
+    return None
+  return bitstream.index_to_quality(header.quality_index)
+
+
 def _table(record: dict) -> str:
+  if record['lossless']:
+    # What only files of a model have.
+    record = {
+      name: value for name, value in record.items() if name not in (
+        'quality', 'seed', 'seed_stored', 'model_digest', 'model',
+        'ideal_bytes',
+      )
+    }
+  else:
+    record = {k: v for k, v in record.items() if k != 'formats'}
   shown = {
     'seed_stored': lambda v: 'yes' if v else 'no, it is the checksum',
     'icc_bytes': lambda v: v or 'none, sRGB',
     'flags': lambda v: f'{v:#04x}',
     'grey': lambda v: 'yes' if v else 'no',
     'alpha': lambda v: 'yes' if v else 'no',
+    'lossless': lambda v: 'yes' if v else 'no',
+    'formats': ', '.join,
     'model': lambda v: v or 'another than --model',
     'ideal_bytes': lambda v: 'not known: of another model' if v is None else (
       f'{v:.1f}'

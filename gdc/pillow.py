@@ -13,8 +13,8 @@ jax: that is imported where pixels are first coded or decoded. A model is loaded
 once for each name or path and stays loaded.
 
 Opening gives the size, the mode (L, LA, RGB or RGBA, as it was saved) and in
-`info`: quality, bpp, model_digest (8 hex digits) and, if there is one,
-icc_profile.
+`info`: bpp, lossless (whether the image is kept losslessly), else quality and
+model_digest (8 hex digits), and, if there is one, icc_profile.
 
 Saving over a file that is there loses it where the options are refused, such as
 a quality of 75 or a target that can not be met: Pillow empties the file before
@@ -28,6 +28,9 @@ ImageOps.exif_transpose first. The options:
 
   quality        1 (smallest) to 6 (best), continuous; default 3
   target_bytes, target_bpp, min_psnr   one of them in place of quality
+  lossless       'auto' (default), 'never' or 'always': whether to keep the
+                 image losslessly; auto where that is smaller, or the network
+                 fails
   seed           of a score decoder's noise, written into the file
   model          a name in the box or a bundle folder; default that of
                  GdcImageFile
@@ -52,7 +55,7 @@ from PIL import Image, ImageFile
 
 import gdc
 from gdc import icc as icc_lib
-from gdc.codec import bitstream
+from gdc.codec import bitstream, lossless
 
 FORMAT = 'GDC'
 
@@ -66,7 +69,9 @@ _ADVICE = {
   'RGBa': 'RGBA', 'La': 'LA',
   **dict.fromkeys(('I', 'F', 'I;16', 'I;16B', 'I;16L', 'I;16N'), _SCALED),
 }
-_CODEC_OPTIONS = ('quality', 'target_bytes', 'target_bpp', 'min_psnr', 'seed')
+_CODEC_OPTIONS = (
+  'quality', 'target_bytes', 'target_bpp', 'min_psnr', 'seed', 'lossless',
+)
 
 
 class GdcError(bitstream.BitstreamError, OSError):
@@ -124,9 +129,11 @@ class GdcImageFile(ImageFile.ImageFile):
     self._mode = 'L' if header.grey else 'RGB'
     if header.alpha is not None:
       self._mode += 'A'
-    self.info['quality'] = bitstream.index_to_quality(header.quality_index)
     self.info['bpp'] = 8 * len(data) / (header.width * header.height)
-    self.info['model_digest'] = header.digest.hex()
+    self.info['lossless'] = header.lossless
+    if not header.lossless:
+      self.info['quality'] = bitstream.index_to_quality(header.quality_index)
+      self.info['model_digest'] = header.digest.hex()
     problem = header.icc and icc_lib.problem(
       header.icc, icc_lib.space(len(self._mode))
     )
@@ -143,14 +150,8 @@ class GdcImageFile(ImageFile.ImageFile):
       ValueError: a setting that is out of range or that the model lacks.
     """
     if self._im is None:
-      codec = _codec(str(self.model))
-      decoder = self.decoder or (
-        'flow' if 'flow' in codec.decoders else 'mse'
-      )
       try:
-        pixels = codec.decompress(
-          self._data, decoder, self.steps, self.seed, self.realism
-        )
+        pixels = self._pixels()
       except bitstream.BitstreamError as e:
         raise GdcError(str(e)) from e
       self.load_prepare()
@@ -161,6 +162,16 @@ class GdcImageFile(ImageFile.ImageFile):
         self.fp.close()
       self.fp = None
     return super().load()
+
+  def _pixels(self) -> np.ndarray:
+    header, payload, _ = bitstream.unpack(self._data)
+    if header.lossless:  # of no model
+      return lossless.decode(payload, header)
+    codec = _codec(str(self.model))
+    decoder = self.decoder or ('flow' if 'flow' in codec.decoders else 'mse')
+    return codec.decompress(
+      self._data, decoder, self.steps, self.seed, self.realism
+    )
 
 
 def _accept(prefix: bytes) -> bool:

@@ -58,6 +58,17 @@ def compilation_cache(tmp_path_factory):
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 
+@pytest.fixture
+def by_the_network(monkeypatch):
+  """Nothing is kept losslessly unless asked: random networks always fail."""
+  from gdc.codec import encoder
+  init = encoder.Encoder.__init__
+
+  def patched(self, codec, image, header, mode):
+    init(self, codec, image, header, 'never' if mode == 'auto' else mode)
+  monkeypatch.setattr(encoder.Encoder, '__init__', patched)
+
+
 @pytest.fixture(scope='session')
 def tiny_bundle():
   """A bundle of random networks with both decoders; gdc.codec.bundle.Bundle."""

@@ -17,6 +17,8 @@ from gdc import pillow
 from gdc.codec import bitstream, bundle
 from gdc.codec import codec as codec_lib
 
+pytestmark = pytest.mark.usefixtures('by_the_network')
+
 MODES = ['L', 'LA', 'RGB', 'RGBA']
 # Of the pictures' size: a whole tile is computed for the smallest picture.
 TILES = {
@@ -76,6 +78,7 @@ def test_there_and_back(mode, codec, tmp_path):
     assert opened.info == {
       'quality': 2.5,
       'bpp': 8 * len(data) / (34 * 21),
+      'lossless': False,
       'model_digest': codec.digest[:8],
     }
     decoded = np.asarray(opened).reshape(21, 34, -1)

@@ -6,7 +6,8 @@ versions and checks; what the payload means is range_coder's business.
 Two invariants. Whatever the bytes, `unpack` returns or raises BitstreamError,
 in time and memory linear in their number. And the container adds at most
 OVERHEAD bytes to the payload at any size of up to MAX_PIXELS, besides what an
-ICC profile and an alpha plane take.
+ICC profile and an alpha plane take. A file with the lossless flag has
+another payload (lossless.py), and names neither quality nor model.
 
 The checksum has a second use: the score decoders draw noise, and the CRC of a
 file is their default seed, so that the same file always gives the same picture
@@ -25,7 +26,8 @@ SEED_FLAG = 1
 ICC_FLAG = 2
 GREY_FLAG = 4
 ALPHA_FLAG = 8
-KNOWN_FLAGS = SEED_FLAG | ICC_FLAG | GREY_FLAG | ALPHA_FLAG
+LOSSLESS_FLAG = 16
+KNOWN_FLAGS = SEED_FLAG | ICC_FLAG | GREY_FLAG | ALPHA_FLAG | LOSSLESS_FLAG
 DIGEST_BYTES = 4
 # Inflated: what a few kilobytes of a file can ask for at most.
 MAX_ICC_BYTES = 2**22
@@ -40,9 +42,9 @@ _CRC_BYTES = 4
 _SEED_BYTES = 4
 _MAX_VARINT_BYTES = 4
 # An alpha plane of MAX_PIXELS that does not deflate is longer than MAX_SIDE.
-_MAX_LENGTH_BYTES = 5
-# Magic, version, flags, two sides of one byte, quality, digest, checksum.
-_MIN_BYTES = len(MAGIC) + 1 + 1 + 2 + 1 + DIGEST_BYTES + _CRC_BYTES
+MAX_LENGTH_BYTES = 5
+# Magic, version, flags, two sides of one byte, checksum.
+_MIN_BYTES = len(MAGIC) + 1 + 1 + 2 + _CRC_BYTES
 
 
 class BitstreamError(ValueError):
@@ -55,15 +57,24 @@ class Header:
 
   width: int  # in pixels, 1 to MAX_SIDE
   height: int  # in pixels, 1 to MAX_SIDE
-  quality_index: int  # 0 to 255, see QUALITY_STEPS
-  digest: bytes  # the first DIGEST_BYTES bytes of the model's digest
+  # 0 to 255, see QUALITY_STEPS; None where the image is kept losslessly.
+  quality_index: int | None
+  # The first DIGEST_BYTES bytes of the model's digest; b'' where losslessly.
+  digest: bytes
   # The default seed of the score decoders, 0 to 2**32 - 1; None: the CRC.
   seed: int | None = None
   # The profile of the picture's colour samples, inflated; b'': sRGB.
   icc: bytes = dataclasses.field(default=b'', repr=False)
   grey: bool = False  # the decoded picture is grey
-  # width * height bytes in raster order, 255 opaque; None: no alpha.
+  # width * height bytes in raster order, 255 opaque; None: no alpha; b'' in a
+  # lossless file with alpha, which is in the payload.
   alpha: bytes | None = dataclasses.field(default=None, repr=False)
+  lossless: bool = False  # the payload is the image itself
+
+  @property
+  def channels(self) -> int:
+    """Of the decoded image: 1 to 4."""
+    return (1 if self.grey else 3) + (self.alpha is not None)
 
   @property
   def flags(self) -> int:
@@ -73,6 +84,7 @@ class Header:
       | ICC_FLAG * bool(self.icc)
       | GREY_FLAG * bool(self.grey)
       | ALPHA_FLAG * (self.alpha is not None)
+      | LOSSLESS_FLAG * bool(self.lossless)
     )
 
 
@@ -81,11 +93,16 @@ def pack(header: Header, payload: bytes) -> bytes:
   for name, side in (('width', header.width), ('height', header.height)):
     if not 1 <= side <= MAX_SIDE:
       raise ValueError(f'{name} must be 1 to {MAX_SIDE}, not {side}')
-  if not 0 <= header.quality_index <= 255:
+  if header.lossless:
+    if header.quality_index is not None or header.digest or header.alpha:
+      raise ValueError(
+        'a lossless file has neither quality index nor digest nor alpha plane'
+      )
+  elif not 0 <= header.quality_index <= 255:
     raise ValueError(
       f'quality_index must be 0 to 255, not {header.quality_index}'
     )
-  if len(header.digest) != DIGEST_BYTES:
+  elif len(header.digest) != DIGEST_BYTES:
     raise ValueError(
       f'digest must be {DIGEST_BYTES} bytes, not {len(header.digest)}'
     )
@@ -96,7 +113,8 @@ def pack(header: Header, payload: bytes) -> bytes:
       f'icc must be at most {MAX_ICC_BYTES} bytes, not {len(header.icc)}'
     )
   pixels = header.width * header.height
-  if header.alpha is not None and len(header.alpha) != pixels:
+  has_plane = header.alpha is not None and not header.lossless
+  if has_plane and len(header.alpha) != pixels:
     raise ValueError(
       f'alpha must be {pixels} bytes for {header.width} x {header.height} '
       f'pixels, not {len(header.alpha)}'
@@ -104,16 +122,16 @@ def pack(header: Header, payload: bytes) -> bytes:
   parts = [
     MAGIC,
     bytes([VERSION, header.flags]),
-    _varint(header.width),
-    _varint(header.height),
-    bytes([header.quality_index]),
-    bytes(header.digest),
+    varint(header.width),
+    varint(header.height),
   ]
+  if not header.lossless:
+    parts += [bytes([header.quality_index]), bytes(header.digest)]
   if header.seed is not None:
     parts.append(struct.pack('<I', header.seed))
   if header.icc:
     parts += _deflate(header.icc)
-  if header.alpha is not None:
+  if has_plane:
     import numpy as np  # not at the top: `gdc --help` need not wait for it
     plane = np.frombuffer(header.alpha, np.uint8)
     plane = plane.reshape(header.height, header.width)
@@ -172,23 +190,29 @@ def unpack(
     raise BitstreamError(
       f'unknown flags {flags & ~KNOWN_FLAGS:#04x}: a newer program wrote it'
     )
-  width, position = _read_varint(body, position + 1, 'width')
-  height, position = _read_varint(body, position, 'height')
+  width, position = read_varint(body, position + 1, 'width')
+  height, position = read_varint(body, position, 'height')
   if width * height > max_pixels:
     raise BitstreamError(
       f'too large: {width} x {height} pixels are more than the limit of '
       f'{max_pixels}'
     )
-  fixed, position = _read_bytes(body, position, 1 + DIGEST_BYTES, 'header')
+  lossless = bool(flags & LOSSLESS_FLAG)
+  index, digest = None, b''
+  if not lossless:
+    fixed, position = read_bytes(body, position, 1 + DIGEST_BYTES, 'header')
+    index, digest = fixed[0], fixed[1:]
   seed, icc, alpha = None, b'', None
   if flags & SEED_FLAG:
-    field, position = _read_bytes(body, position, _SEED_BYTES, 'seed')
+    field, position = read_bytes(body, position, _SEED_BYTES, 'seed')
     (seed,) = struct.unpack('<I', field)
   if flags & ICC_FLAG:
     icc, position = _read_deflated(body, position, MAX_ICC_BYTES, 'ICC profile')
     if not icc:
       raise BitstreamError('malformed: its ICC profile is empty')
-  if flags & ALPHA_FLAG:
+  if flags & ALPHA_FLAG and lossless:
+    alpha = b''
+  elif flags & ALPHA_FLAG:
     pixels = width * height
     field, position = _read_deflated(body, position, pixels, 'alpha plane')
     if len(field) < pixels:
@@ -202,12 +226,13 @@ def unpack(
   header = Header(
     width=width,
     height=height,
-    quality_index=fixed[0],
-    digest=fixed[1:],
+    quality_index=index,
+    digest=digest,
     seed=seed,
     icc=icc,
     grey=bool(flags & GREY_FLAG),
     alpha=alpha,
+    lossless=lossless,
   )
   return header, body[position:], crc
 
@@ -225,7 +250,7 @@ def index_to_quality(index: int) -> float:
   return 1 + index / QUALITY_STEPS
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
   """Seven bits a byte, the lowest first; the high bit says that more follow."""
   groups = []
   while value >= 128:
@@ -234,7 +259,7 @@ def _varint(value: int) -> bytes:
   return bytes(groups + [value])
 
 
-def _read_varint(
+def read_varint(
   data: bytes, position: int, name: str, max_bytes: int = _MAX_VARINT_BYTES
 ) -> tuple[int, int]:
   """Reads a number from 1 up: (value, position after it)."""
@@ -253,7 +278,7 @@ def _read_varint(
   )
 
 
-def _read_bytes(
+def read_bytes(
   data: bytes, position: int, length: int, name: str
 ) -> tuple[bytes, int]:
   """Reads a field of known length: (field, position after it)."""
@@ -269,7 +294,7 @@ def _read_bytes(
 def _deflate(field: bytes) -> list[bytes]:
   """A field of any length: the length of its zlib stream, and that."""
   stream = zlib.compress(field, 9)
-  return [_varint(len(stream)), stream]
+  return [varint(len(stream)), stream]
 
 
 def _read_deflated(
@@ -280,10 +305,10 @@ def _read_deflated(
   The memory it takes grows with what was inflated, and stops growing with the
   first byte above max_bytes.
   """
-  length, position = _read_varint(
-    data, position, f'length of the {name}', _MAX_LENGTH_BYTES
+  length, position = read_varint(
+    data, position, f'length of the {name}', MAX_LENGTH_BYTES
   )
-  stream, position = _read_bytes(data, position, length, name)
+  stream, position = read_bytes(data, position, length, name)
   inflater = zlib.decompressobj()
   try:
     field = inflater.decompress(stream, max_bytes + 1)

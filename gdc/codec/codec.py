@@ -16,12 +16,15 @@ from gdc.codec import (
   bitstream,
   bundle,
   decoders,
+  encoder,
   former,
   networks,
   prediction,
   range_coder,
-  rate_control,
   samples,
+)
+from gdc.codec import (
+  lossless as lossless_lib,
 )
 
 STRIDE = networks.STRIDE
@@ -64,6 +67,8 @@ class Codec:
     min_psnr: float | None = None,
     seed: int | None = None,
     icc: bytes | None = b'',
+    lossless: str = 'auto',
+    notices: list[str] | None = None,
   ) -> bytes:
     """Compresses a picture.
 
@@ -72,13 +77,17 @@ class Codec:
         and alpha, RGB, or RGB and alpha. Alpha is kept without loss.
       quality: 1 (smallest file) to 6 (best picture); rounded to 1/16. Not
         looked at if there is one of the next three.
-      target_bytes: the best file of at most so many bytes, by bisection.
+      target_bytes: the best file that is found of at most so many bytes.
       target_bpp: the same in bits per pixel of the picture.
-      min_psnr: the smallest file whose picture, of decoder 'mse', has at least
-        so many dB over all colour samples, by bisection.
+      min_psnr: the smallest file that is found whose picture, of decoder
+        'mse', has at least so many dB over all colour samples.
       seed: the default seed of the score decoders, 0 to 2^32 - 1, in place of
         the file's checksum; four more bytes.
       icc: profile of the colour samples; None or b'' is sRGB. It is stored.
+      lossless: 'auto' keeps the image losslessly where that takes no more
+        bytes, and where the network does not reach what the quality promises
+        (docs/bitstream.md); 'never'; or 'always', whatever the quality.
+      notices: a list that takes a sentence about each such choice.
 
     Returns:
       The file, as docs/bitstream.md describes it.
@@ -86,11 +95,10 @@ class Codec:
     Raises:
       ValueError: wrong type or shape, a value out of range, or a profile that
         does not fit the samples.
-      RateError: a ValueError; no quality of the model meets the target.
+      RateError: a ValueError; no file that meets the target was found.
     """
     samples.check(image)
     icc = samples.check_icc(icc, image)
-    tables = self.bundle.tables
     targets = {
       'target_bytes': target_bytes, 'target_bpp': target_bpp,
       'min_psnr': min_psnr,
@@ -103,6 +111,11 @@ class Codec:
         raise ValueError(f'{name} must be above 0, not {targets[name]}.')
     if seed is not None:
       _check_seed(seed)
+    if lossless not in encoder.MODES:
+      raise ValueError(
+        f'lossless must be one of {", ".join(encoder.MODES)}, not '
+        f'{lossless!r}.'
+      )
     height, width = image.shape[:2]
     header = functools.partial(
       bitstream.Header, width, height, digest=bytes.fromhex(self.digest[:8]),
@@ -112,56 +125,18 @@ class Codec:
       target_bytes = int(min(target_bpp * height * width / 8, 2**62))
     # What is wrong with a header is said before the networks run.
     bitstream.pack(header(quality_index=0, alpha=None), b'')
+    made = encoder.Encoder(self, image, header, lossless)
     if target_bytes is not None:
-      # All that is not payload; the same at every quality.
-      overhead = len(bitstream.pack(header(quality_index=0), b''))
-      positions = -(-height // STRIDE) * -(-width // STRIDE)
-      index = rate_control.guess_index(
-        tables, 8 * (target_bytes - overhead), positions
-      )
+      data = made.within(target_bytes)
     elif min_psnr is not None:
-      index = rate_control.guess_index_of_psnr(
-        [
-          self.rmse(bitstream.index_to_quality(i))
-          for i in range(tables.num_qualities)
-        ],
-        min_psnr,
-      )
+      data = made.above(min_psnr)
     else:
-      index = bitstream.quality_to_index(quality, tables.num_qualities)
-
-    def analyse(i):
-      return self._networks.analyse(image, bitstream.index_to_quality(i))
-
-    def symbols(features, i):
-      return self._quantise(features, bitstream.index_to_quality(i))
-
-    def payload(features, i):
-      coded = prediction.to_differences(
-        symbols(features, i), len(features), self.bundle.predicted_channels
+      data = made.at_quality(
+        bitstream.quality_to_index(quality, self.bundle.tables.num_qualities)
       )
-      return range_coder.encode(coded, tables, i)
-
-    if target_bytes is not None:
-      features, index = rate_control.search(
-        analyse, lambda features: rate_control.largest_within(
-          lambda i: overhead + len(payload(features, i)),
-          tables.num_qualities, target_bytes,
-        ), index, 0,
-      )
-    elif min_psnr is not None:
-      features, index = rate_control.search(
-        analyse, lambda features: rate_control.smallest_above(
-          lambda i: self._psnr(
-            image, symbols(features, i), header(quality_index=i)
-          ), tables.num_qualities, min_psnr,
-        ), index, tables.num_qualities - 1,
-      )
-    else:
-      features = analyse(index)
-    return bitstream.pack(
-      header(quality_index=index), payload(features, index)
-    )
+    if notices is not None:
+      notices += made.notices
+    return data
 
   def encode(self, image: np.ndarray, quality: float) -> np.ndarray:
     """The integer latents of a picture.
@@ -207,19 +182,6 @@ class Codec:
     """
     return float(np.exp(self._at_quality('log_rmse', quality)))
 
-  def _psnr(self, image, symbols, header) -> float:
-    """PSNR in dB of the picture of 'mse', over all colour samples."""
-    quality = bitstream.index_to_quality(header.quality_index)
-    picture = self._networks.synthesise(_grid(symbols, header), quality)
-    decoded = samples.finish(picture[:header.height, :header.width], header)
-    colours = image.shape[2] - (header.alpha is not None)
-    total = sum(
-      np.square(a[:, :colours].astype(np.int32) - b[:, :colours]).sum()
-      for a, b in zip(image, decoded, strict=True)
-    )
-    mse = total / (header.height * header.width * colours)
-    return float(10 * np.log10(255**2 / mse)) if mse else float('inf')
-
   # --- Decompression --------------------------------------------------------
 
   def decompress(
@@ -231,6 +193,8 @@ class Codec:
     realism: float = 1.0,
   ) -> np.ndarray:
     """Decompresses a file.
+
+    A lossless file, of any model, gives its image whatever the decoder.
 
     Args:
       data: the file's bytes.
@@ -251,6 +215,10 @@ class Codec:
       ValueError: the model has no such decoder, or a value is out of range.
     """
     self.check_decoder(decoder, steps, seed, realism)
+    header, payload, _ = bitstream.unpack(data)
+    if header.lossless:
+      return lossless_lib.decode(payload, header)
+    del header, payload
     decoder, steps = self.resolve(decoder, steps)
     latents, header, own_seed = self.read(data)
     quality = bitstream.index_to_quality(header.quality_index)
@@ -295,6 +263,10 @@ class Codec:
       BitstreamError: see decompress.
     """
     header, payload, checksum = bitstream.unpack(data)
+    if header.lossless:
+      raise bitstream.BitstreamError(
+        'This file is kept losslessly: it has no latents, only its image.'
+      )
     expected = self.digest[:8]
     if header.digest.hex() != expected:
       raise bitstream.BitstreamError(
@@ -302,7 +274,7 @@ class Codec:
         f'model {self.name!r} is {expected}.'
         + former.where(header.digest.hex())
       )
-    rows, columns = _grid_size(header)
+    rows, columns = samples.grid_size(header)
     if rows * columns > samples.MAX_POSITIONS:
       raise bitstream.BitstreamError(
         f'too large: {header.width} x {header.height} pixels take the latents '
@@ -318,7 +290,7 @@ class Codec:
       symbols, rows, self.bundle.predicted_channels
     )
     seed = checksum if header.seed is None else header.seed
-    return _grid(symbols, header), header, seed
+    return samples.grid(symbols, header), header, seed
 
   def ideal_bits(self, data: bytes) -> float:
     """The length of a file's latents under the tables, without a container.
@@ -370,13 +342,3 @@ def _check_seed(seed):
     raise ValueError(
       f'seed must be a whole number from 0 to 2^32 - 1, not {seed}.'
     )
-
-
-def _grid_size(header) -> tuple[int, int]:
-  """Rows and columns of a picture's latents."""
-  return -(-header.height // STRIDE), -(-header.width // STRIDE)
-
-
-def _grid(symbols, header) -> np.ndarray:
-  """[channels, positions] -> a view of them, [rows, columns, channels]."""
-  return np.moveaxis(symbols.reshape(-1, *_grid_size(header)), 0, -1)

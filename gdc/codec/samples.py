@@ -81,3 +81,13 @@ def finish(picture: np.ndarray, header: bitstream.Header) -> np.ndarray:
   if len(planes) == 1:
     return np.ascontiguousarray(planes[0])
   return np.concatenate(planes, axis=2)
+
+
+def grid_size(header: bitstream.Header) -> tuple[int, int]:
+  """Rows and columns of an image's latents."""
+  return -(-header.height // STRIDE), -(-header.width // STRIDE)
+
+
+def grid(symbols: np.ndarray, header: bitstream.Header) -> np.ndarray:
+  """[channels, positions] -> a view of them, [rows, columns, channels]."""
+  return np.moveaxis(symbols.reshape(-1, *grid_size(header)), 0, -1)

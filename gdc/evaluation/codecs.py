@@ -186,7 +186,7 @@ def _own(label, name, codec, qualities) -> Coder:
     name=f'gdc-{codec.name}:{short}',
     description=f'gdc, model {codec.name}, decoder {short}',
     qualities=qualities,
-    encode=codec.compress,
+    encode=functools.partial(codec.compress, lossless='never'),
     decode=decode,
     writer='gdc',
     record={
@@ -249,7 +249,7 @@ def _length_of(codec):
   @functools.lru_cache(maxsize=8)
   def length(samples, shape, quality):
     image = np.frombuffer(samples, np.uint8).reshape(shape)
-    return len(codec.compress(image, quality))
+    return len(codec.compress(image, quality, lossless='never'))
   return length
 
 

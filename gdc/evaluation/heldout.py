@@ -132,7 +132,7 @@ def _pictures(codec, names, images, quality, folder: pathlib.Path):
   folder.mkdir(parents=True, exist_ok=True)
   paths = []
   for name, image in images[:PICTURES]:
-    data = codec.compress(image, quality)
+    data = codec.compress(image, quality, lossless='never')
     shown = panels(image, len(data), {
       'autoencoder' if decoder == 'mse' else decoder:
       codec.decompress(data, decoder=decoder) for decoder in names

@@ -56,7 +56,7 @@ def make(
       f'crop is {tuple(crop)}: (left, top, right, bottom) inside the picture '
       f'of {width} x {height} (width x height) is expected'
     )
-  data = codec.compress(image, quality, **targets)
+  data = codec.compress(image, quality, lossless='never', **targets)
   entries, notes = _baselines(image, len(data))
   for decoder in _decoders(codec):
     title = 'autoencoder' if decoder == 'mse' else decoder

@@ -77,15 +77,20 @@ def read_by_the_document(data):
       if byte < 128:
         return value
 
-  assert data[:4] == b'GDC\1' and data[4] < 16
+  assert data[:4] == b'GDC\1' and data[4] < 32
   fields = {'width': get_varint(), 'height': get_varint()}
-  fields |= {'quality_index': get(1)[0], 'digest': get(4)}
+  fields |= {'lossless': bool(data[4] & 16), 'quality_index': None}
+  fields |= {'digest': b''}
+  if not fields['lossless']:
+    fields |= {'quality_index': get(1)[0], 'digest': get(4)}
   fields |= {'seed': None, 'icc': b'', 'grey': bool(data[4] & 4), 'alpha': None}
   if data[4] & 1:
     fields['seed'] = sum(byte << 8 * k for k, byte in enumerate(get(4)))
   if data[4] & 2:
     fields['icc'] = zlib.decompress(get(get_varint()))
-  if data[4] & 8:
+  if data[4] & 8 and fields['lossless']:
+    fields['alpha'] = b''
+  elif data[4] & 8:
     plane = list(zlib.decompress(get(get_varint())))
     assert len(plane) == fields['width'] * fields['height']
     for k in range(fields['width'], len(plane)):
@@ -146,19 +151,25 @@ def test_optional_fields_round_trip(
 
 
 def test_every_flag_is_its_field():
-  for flags in range(16):
+  for flags in range(32):
+    exact = bool(flags & 16)
     header = bitstream.Header(
       2,
       1,
-      0,
-      b'abcd',
+      None if exact else 0,
+      b'' if exact else b'abcd',
+      lossless=exact,
       seed=0 if flags & 1 else None,
       icc=b'icc' if flags & 2 else b'',
       grey=bool(flags & 4),
-      alpha=b'ab' if flags & 8 else None,
+      alpha=(b'' if exact else b'ab') if flags & 8 else None,
     )
-    assert header.flags == flags == bitstream.pack(header, b'')[4]
-    assert bitstream.unpack(bitstream.pack(header, b''))[0] == header
+    packed = bitstream.pack(header, b'payload')
+    assert header.flags == flags == packed[4]
+    assert bitstream.unpack(packed)[:2] == (header, b'payload')
+    assert header.channels == 3 - 2 * header.grey + bool(flags & 8)
+    fields = dataclasses.asdict(header), b'payload'
+    assert read_by_the_document(packed) == fields
 
 
 def test_golden_bytes():
@@ -259,7 +270,7 @@ def with_stream(stream, flags=8):
     (seal(b'GDC\x00' + BODY[4:]), 'version 0 of the format'),
     (GOOD[:5], 'cut off'),
     (seal(BODY[:4] + b'\x8f' + BODY[5:]), 'unknown flags 0x80'),
-    (seal(BODY[:4] + b'\x10' + BODY[5:]), 'unknown flags 0x10'),
+    (seal(BODY[:4] + b'\x20' + BODY[5:]), 'unknown flags 0x20'),
     (seal(b'GDC\1\0' + b'\0\5' + BODY[9:]), 'width is 0'),
     (seal(b'GDC\1\0' + b'\5\0' + BODY[9:]), 'height is 0'),
     (seal(b'GDC\1\0' + b'\x85\0\5' + BODY[9:]), 'width is padded'),

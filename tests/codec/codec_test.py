@@ -386,6 +386,14 @@ def photograph():
   return next(sources.box_images('heldout'))[1]
 
 
+def test_a_photograph_is_coded_as_without_the_check(lean, photograph):
+  for quality in (1, 6):
+    notices = []
+    data = lean.compress(photograph, quality, notices=notices)
+    assert data == lean.compress(photograph, quality, lossless='never')
+    assert not notices and len(data) < 0.2 * photograph.size
+
+
 def test_targets_are_kept_and_nearly_used(lean, photograph):
   pixels = photograph.shape[0] * photograph.shape[1]
   for target in (9_000, 20_000, 35_001):
@@ -418,7 +426,7 @@ def test_the_network_runs_again_where_the_guess_was_far_off(
     lambda image, quality: at.append(quality) or analyse(image, quality),
   )
   image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
-  data = lean.compress(image, target_bytes=2_500)
+  data = lean.compress(image, target_bytes=2_500, lossless='never')
   found = bitstream.index_to_quality(bitstream.unpack(data)[0].quality_index)
   assert len(data) <= 2_500 and abs(at[0] - found) > 1
   # What is coded is what the found quality's own features give, or next to it.
@@ -427,8 +435,10 @@ def test_the_network_runs_again_where_the_guess_was_far_off(
 
 def test_a_target_that_the_smallest_file_meets_is_not_refused(lean):
   image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
-  smallest = lean.compress(image, 1)
-  assert lean.compress(image, target_bytes=len(smallest)) == smallest
+  smallest = lean.compress(image, 1, lossless='never')
+  assert smallest == lean.compress(
+    image, target_bytes=len(smallest), lossless='never'
+  )
 
 
 def test_a_target_costs_next_to_nothing_over_its_quality(lean, photograph):
@@ -456,11 +466,11 @@ def test_min_psnr_is_kept_by_the_smallest_file(lean, photograph):
 @pytest.mark.parametrize('target,message', [
   ({'target_bytes': 30}, 'smallest file .* target of 30'),
   ({'target_bpp': 1e-4}, 'smallest file'),
-  ({'min_psnr': 99.0}, 'a PSNR of 99 dB cannot be met'),
+  ({'min_psnr': 99.0}, 'less than the 99 dB that are asked for'),
 ])
 def test_targets_out_of_reach(codec, target, message):
   with pytest.raises(rate_control.RateError, match=message):
-    codec.compress(_image(64, 64), **target)
+    codec.compress(_image(64, 64), lossless='never', **target)
 
 
 @pytest.mark.parametrize('targets,message', [
@@ -469,6 +479,7 @@ def test_targets_out_of_reach(codec, target, message):
   ({'min_psnr': -1.0}, 'min_psnr must be above 0'),
   ({'target_bytes': 99, 'min_psnr': 30.0}, 'Only one of'),
   ({'seed': 2**32}, 'seed must be'),
+  ({'lossless': 'yes'}, "one of auto, never, always, not 'yes'"),
 ])
 def test_targets_that_make_no_sense(codec, targets, message):
   with pytest.raises(ValueError, match=message):

@@ -10,6 +10,8 @@ import pytest
 from gdc.codec import bitstream, bundle, former
 from gdc.codec import codec as codec_lib
 
+pytestmark = pytest.mark.usefixtures('by_the_network')
+
 ROOT = pathlib.Path(__file__).parents[2]
 LISTED = json.loads(former.LIST.read_text())
 

@@ -25,7 +25,7 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 import gdc
-from gdc.codec import bitstream, range_coder, tables
+from gdc.codec import bitstream, lossless, range_coder, tables
 from gdc.codec import codec as codec_lib
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden'
@@ -34,6 +34,7 @@ SHAPES = ((1, 1), (16, 20), (20, 20))
 # A file may claim to be larger than that; up to so many positions it is decoded
 # to a picture, above only to its latents, which takes less time.
 MAX_GRID = (4, 4)
+MAX_SIDE = 400  # of one that is kept losslessly
 # The smallest tiles, for the same reason.
 TINY_TILE = (80, 80)
 LEAN_TILE = (176, 176)
@@ -74,7 +75,9 @@ def make_files(codec):
     y, x = np.mgrid[:height, :width]
     image = np.stack([9 * x, 5 * y + 3 * x, 255 - 7 * y], -1) % 256
     for quality in (1, 3, 6):
-      data = codec.compress(image.astype(np.uint8), quality)
+      data = codec.compress(
+        image.astype(np.uint8), quality, lossless='never'
+      )
       header, payload, _ = bitstream.unpack(data)
       alpha = ((x * y) % 256).astype(np.uint8).tobytes()
       icc = bytes(k * k % 251 for k in range(200))
@@ -87,6 +90,28 @@ def make_files(codec):
         made.append(
           bitstream.pack(dataclasses.replace(header, **fields), payload)
         )
+  return made + make_lossless()
+
+
+def make_lossless():
+  """Good files of images that are kept losslessly, of every kind."""
+  made = []
+  y, x = np.mgrid[:20, :20]
+  for image in (
+    np.stack([9 * x, 5 * y, 255 - 7 * y, 12 * x], -1),
+    255 * ((x * y // 9) % 2)[..., None],
+  ):
+    image = image.astype(np.uint8)
+    header = bitstream.Header(
+      20, 20, None, b'', lossless=True, grey=image.shape[2] == 1,
+      alpha=b'' if image.shape[2] == 4 else None,
+    )
+    payloads = {lossless.RAW: image.tobytes()}
+    payloads |= dict(lossless._candidates(lossless._pillow(image)))
+    made += [
+      bitstream.pack(header, bytes([kind]) + data)
+      for kind, data in payloads.items()
+    ]
   return made
 
 
@@ -149,7 +174,8 @@ def take_apart(data):
   header, payload, _ = bitstream.unpack(seal(data))
   start = 5 + len(varint(header.width)) + len(varint(header.height))
   end = len(data) - len(payload)
-  middle, fields = data[start : start + 5], data[start + 5 : end]
+  size = 0 if header.lossless else 5
+  middle, fields = data[start : start + size], data[start + size : end]
   return [header.width, header.height], middle, fields, payload
 
 
@@ -157,7 +183,9 @@ def claim(rng, data, _):
   """A header that says something else."""
   sides, middle, fields, payload = take_apart(data)
   start, middle = bytearray(data[:5]), bytearray(middle)
-  what = rng.choice(['version', 'flags', 'sides', 'quality', 'digest'])
+  what = rng.choice(
+    ['version', 'flags', 'sides'] + bool(middle) * ['quality', 'digest']
+  )
   if what == 'version':
     start[3] = rng.choice([0, 2, 3, 255])
   elif what == 'flags':
@@ -178,9 +206,9 @@ def claim(rng, data, _):
 def deflate(rng, data, _):
   """Optional fields that hold something else, or badly."""
   sides, middle, _, payload = take_apart(data)
-  flags = rng.choice([2, 8, 10, 15])
+  flags = rng.choice([2, 8, 10, 15]) | 16 * (not middle)
   fields = b'seed' if flags & 1 else b''
-  for flag in (2, 8):
+  for flag in (2, 8) if middle else (2,):
     if flags & flag:
       size = sides[0] * sides[1]
       size = rng.choice([size, size - 1, size + 1, 1, 300, 2**19])
@@ -267,6 +295,16 @@ def check(codec, data):
     'refused', 'read' (down to its latents) or 'decoded' (to a picture).
   """
   try:
+    header, _, _ = bitstream.unpack(data)
+    if header.lossless:
+      with pytest.raises(gdc.codec.BitstreamError, match='no latents'):
+        codec.read(data)
+      if max(header.height, header.width) > MAX_SIDE:
+        return 'read'
+      picture = codec.decompress(data)
+      assert picture.shape == (header.height, header.width, header.channels)
+      assert picture.dtype == np.uint8
+      return 'decoded'
     latents, header, seed = codec.read(data)
   except gdc.codec.BitstreamError as error:
     assert_one_sentence(error)
@@ -279,8 +317,7 @@ def check(codec, data):
   if rows > MAX_GRID[0] or columns > MAX_GRID[1]:
     return 'read'
   picture = codec.decompress(data, 'mse')
-  channels = (1 if header.grey else 3) + (header.alpha is not None)
-  assert picture.shape == (header.height, header.width, channels)
+  assert picture.shape == (header.height, header.width, header.channels)
   assert picture.dtype == np.uint8
   if header.alpha is not None:
     assert picture[..., -1].tobytes() == header.alpha
@@ -293,7 +330,7 @@ def test_good_files_are_decoded(subject):
 
 
 def test_optional_fields_do_to_the_picture_what_the_document_says(subject):
-  for k in range(0, len(subject.files), 4):
+  for k in range(0, 4 * 3 * len(SHAPES), 4):
     plain, grey, coloured, all_fields = (
       subject.codec.decompress(data, 'mse') for data in subject.files[k : k + 4]
     )
@@ -363,7 +400,7 @@ def test_damaged_golden_files(rng, sealed):
     (lambda body: body[:2], 'cut off: 2 bytes'),
     (lambda body: bytes(100), 'not a gdc file'),
     (lambda body: seal(b'GDC\2' + body[4:]), 'version 2 of the format'),
-    (lambda body: seal(b'GDC\1\x10' + body[5:]), 'a newer program wrote it'),
+    (lambda body: seal(b'GDC\1\x20' + body[5:]), 'a newer program wrote it'),
     (lambda body: seal(body[:8] + b'abcd' + body[12:]), 'model 61626364'),
     (lambda body: seal(body[:7] + b'\x51' + body[8:]), 'index 81'),
     (lambda body: seal(body[:13]), 'too short: 4 positions'),
@@ -380,7 +417,9 @@ def test_damaged_golden_files(rng, sealed):
   ],
 )
 def test_refusals_of_a_codec(subject, change, message):
-  body = subject.codec.compress(np.zeros((20, 20, 3), np.uint8))[:-4]
+  body = subject.codec.compress(
+    np.zeros((20, 20, 3), np.uint8), lossless='never'
+  )[:-4]
   with pytest.raises(gdc.codec.BitstreamError, match=message) as caught:
     subject.codec.decompress(change(body), 'mse')
   assert_one_sentence(caught.value)
@@ -407,7 +446,7 @@ def claims_of_the_largest_picture(header, payload):
 
 
 def test_the_largest_picture_in_a_short_file_takes_no_memory(subject):
-  header, payload, _ = bitstream.unpack(subject.files[-4])
+  header, payload, _ = bitstream.unpack(subject.files[8 * len(SHAPES)])
   assert header.flags == 0
   for data in claims_of_the_largest_picture(header, payload):
     with traced_memory() as peak, pytest.raises(gdc.codec.BitstreamError):

@@ -11,8 +11,9 @@ from gdc.codec import rate_control, tables
        st.integers(1, 70))
 def test_never_above_the_target(sizes, target):
   """Even where sizes do not rise with quality."""
-  if sizes[0] > target:
-    with pytest.raises(rate_control.RateError, match=f'{sizes[0]} bytes'):
+  tried = [sizes[i] for i in {*rate_control.levels(len(sizes)), 0}]
+  if min(sizes) > target or min(tried) > target and sizes[0] > target:
+    with pytest.raises(rate_control.RateError, match=f'{min(tried)} bytes'):
       rate_control.largest_within(sizes.__getitem__, len(sizes), target)
     return
   found = rate_control.largest_within(sizes.__getitem__, len(sizes), target)
@@ -21,17 +22,38 @@ def test_never_above_the_target(sizes, target):
     assert found == np.searchsorted(sizes, target, side='right') - 1
 
 
+def above(values, target, sizes=range(100)):
+  return rate_control.smallest_above(
+    values.__getitem__, sizes.__getitem__, len(values), target
+  )
+
+
 @given(st.lists(st.integers(20, 50), min_size=2, max_size=100),
        st.integers(15, 55))
 def test_never_below_the_psnr(values, target):
-  if values[-1] < target:
-    with pytest.raises(rate_control.RateError, match=f'{values[-1]}.00 dB'):
-      rate_control.smallest_above(values.__getitem__, len(values), target)
+  tried = [values[i] for i in rate_control.levels(len(values))]
+  if max(tried) < target:
+    with pytest.raises(rate_control.RateError, match=f'{max(tried)}.00 dB'):
+      above(values, target)
     return
-  found = rate_control.smallest_above(values.__getitem__, len(values), target)
+  found = above(values, target)
   assert values[found] >= target
   if values == sorted(values):
     assert found == np.searchsorted(values, target)
+
+
+def test_where_order_fails_all_levels_are_tried():
+  sizes = [9] * 81
+  sizes[16], sizes[48] = 5, 6
+  assert rate_control.largest_within(sizes.__getitem__, 81, 7) == 48
+  with pytest.raises(rate_control.RateError, match='network made .* has 5 b'):
+    rate_control.largest_within(sizes.__getitem__, 81, 4)
+  values = [20] * 81  # worst at the best quality
+  values[32], values[48] = 31, 40
+  assert above(values, 30) == 32
+  assert above(values, 30, sizes=range(100, 0, -1)) == 48
+  with pytest.raises(rate_control.RateError, match='of 6 qualities .* 40.00'):
+    above(values, 41)
 
 
 def test_few_probes():

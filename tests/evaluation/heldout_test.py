@@ -21,7 +21,7 @@ class _Codec:
   def __init__(self, path):
     assert path == 'runs/toy/bundle'
 
-  def compress(self, image, quality):
+  def compress(self, image, quality, lossless):
     self.shape = image.shape
     return bytes([int(quality)]) + zlib.compress(image.tobytes())
 

@@ -15,7 +15,7 @@ class FakeCodec:
     self.image, self.size, self.decoders = image, size, decoders
     self.qualities = []
 
-  def compress(self, image, quality):
+  def compress(self, image, quality, lossless):
     np.testing.assert_array_equal(image, self.image)
     self.qualities.append(quality)
     return bytes(self.size)

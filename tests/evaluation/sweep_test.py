@@ -17,7 +17,7 @@ class FakeCodec:
     self.compressed = []
     self.decompressed = []
 
-  def compress(self, image, quality=3.0):
+  def compress(self, image, quality=3.0, lossless=None):
     self.compressed.append((image.shape, quality))
     step = 2 ** (8 - int(quality))
     height, width, _ = image.shape
