@@ -8,14 +8,14 @@ kind of machine; by how much it differs has not been measured.
 The networks, which see pictures of any size tile by tile, are in networks.py.
 """
 import functools
-import numbers
 
 import numpy as np
 
 from gdc.codec import (
+  arguments,
   bitstream,
   bundle,
-  decoders,
+  forks,
   former,
   networks,
   prediction,
@@ -30,6 +30,8 @@ STRIDE = networks.STRIDE
 class Codec:
   """A loaded bundle, ready to compress and decompress.
 
+  Threads may share one, and it can be pickled; see docs/python.md.
+
   Attributes:
     name: the bundle's.
     digest: of the autoencoder, 64 hex digits; files carry the first eight.
@@ -39,39 +41,54 @@ class Codec:
   """
 
   def __init__(self, model: bundle.Bundle, **tiles):
-    """Takes a bundle; compiles nothing yet.
+    """Takes a bundle; compiles nothing and does not start JAX yet.
 
     Args:
       model: see bundle.load.
       **tiles: sizes of tiles and blocks, and devices; see networks.Networks.
+
+    Raises:
+      RuntimeError: JAX was running when this process was forked.
     """
+    forks.check()
     self.bundle = model
     self.name = model.name
     self.digest = model.digest
     self.decoders = ('mse', *model.decoders)
     self.decoder_digests = model.decoder_digests
     self._networks = networks.Networks(model, **tiles)
+    self._tiles = tiles
+    self._origin = None  # set by loading.load
+
+  def __reduce__(self):
+    """Pickles a loaded codec as its name or path, another with its weights."""
+    return self._origin or (
+      functools.partial(Codec, **self._tiles), (self.bundle,)
+    )
 
   # --- Compression ----------------------------------------------------------
 
+  @networks.in_turn
   def compress(
     self,
     image: np.ndarray,
-    quality: float = 3.0,
+    quality: float | None = None,
     *,
     target_bytes: int | None = None,
     target_bpp: float | None = None,
     min_psnr: float | None = None,
     seed: int | None = None,
-    icc: bytes | None = b'',
+    icc: bytes | None = None,
   ) -> bytes:
     """Compresses a picture.
 
     Args:
       image: uint8 [height, width, channels], any size from 1x1 up; grey, grey
-        and alpha, RGB, or RGB and alpha. Alpha is kept without loss.
-      quality: 1 (smallest file) to 6 (best picture); rounded to 1/16. Not
-        looked at if there is one of the next three.
+        and alpha, RGB, or RGB and alpha. Alpha is kept without loss. Arrays of
+        jax, tensors of torch on a CPU and the like are taken, too.
+      quality: 1 (smallest file) to 6 (best picture); rounded to 1/16. None
+        takes 3, unless one of the next three is given. At most one of the four
+        is.
       target_bytes: the best file of at most so many bytes, by bisection.
       target_bpp: the same in bits per pixel of the picture.
       min_psnr: the smallest file whose picture, of decoder 'mse', has at least
@@ -88,25 +105,17 @@ class Codec:
         does not fit the samples.
       RateError: a ValueError; no quality of the model meets the target.
     """
-    samples.check(image)
+    image = arguments.as_image(image)
     icc = samples.check_icc(icc, image)
     tables = self.bundle.tables
-    targets = {
-      'target_bytes': target_bytes, 'target_bpp': target_bpp,
-      'min_psnr': min_psnr,
-    }
-    given = [name for name, value in targets.items() if value is not None]
-    if len(given) > 1:
-      raise ValueError(f'Only one of {" and ".join(given)} can be met.')
-    for name in given:
-      if not 0 < targets[name] < float('inf'):
-        raise ValueError(f'{name} must be above 0, not {targets[name]}.')
-    if seed is not None:
-      _check_seed(seed)
+    quality, target_bytes, target_bpp, min_psnr = arguments.as_rate(
+      quality, target_bytes, target_bpp, min_psnr
+    )
     height, width = image.shape[:2]
     header = functools.partial(
       bitstream.Header, width, height, digest=bytes.fromhex(self.digest[:8]),
-      seed=seed, icc=icc, grey=image.shape[2] < 3, alpha=samples.alpha(image),
+      seed=arguments.as_seed(seed), icc=icc,
+      grey=image.shape[2] < 3, alpha=samples.alpha(image),
     )
     if target_bpp is not None:
       target_bytes = int(min(target_bpp * height * width / 8, 2**62))
@@ -163,6 +172,7 @@ class Codec:
       header(quality_index=index), payload(features, index)
     )
 
+  @networks.in_turn
   def encode(self, image: np.ndarray, quality: float) -> np.ndarray:
     """The integer latents of a picture.
 
@@ -173,7 +183,8 @@ class Codec:
     Returns:
       int32 [ceil(height / 16), ceil(width / 16), channels].
     """
-    features = self._networks.analyse(image, quality)
+    quality = arguments.number('quality', quality)
+    features = self._networks.analyse(arguments.as_image(image), quality)
     symbols = self._quantise(features, quality)
     return np.moveaxis(symbols.reshape(-1, *features.shape[:2]), 0, -1)
 
@@ -222,13 +233,14 @@ class Codec:
 
   # --- Decompression --------------------------------------------------------
 
+  @networks.in_turn
   def decompress(
     self,
     data: bytes,
     decoder: str = 'flow',
     steps: int | None = None,
     seed: int | None = None,
-    realism: float = 1.0,
+    realism: float | None = None,
   ) -> np.ndarray:
     """Decompresses a file.
 
@@ -241,7 +253,9 @@ class Codec:
       seed: of a score decoder's noise; None takes the file's, so that a file
         always gives the same picture, on the same machine and software.
       realism: from 0, the picture of 'mse', to 1, that of the score decoder;
-        between them decoders.mix.
+        between them decoders.mix. None is 1.
+
+    'mse' refuses steps and realism above 0, and has no use for a seed.
 
     Returns:
       uint8 [height, width, channels], as many as were compressed.
@@ -252,6 +266,7 @@ class Codec:
     """
     self.check_decoder(decoder, steps, seed, realism)
     decoder, steps = self.resolve(decoder, steps)
+    realism = 1.0 if realism is None else realism
     latents, header, own_seed = self.read(data)
     quality = bitstream.index_to_quality(header.quality_index)
     if decoder == 'mse' or realism == 0:
@@ -294,7 +309,7 @@ class Codec:
     Raises:
       BitstreamError: see decompress.
     """
-    header, payload, checksum = bitstream.unpack(data)
+    header, payload, checksum = bitstream.unpack(arguments.as_bytes(data))
     expected = self.digest[:8]
     if header.digest.hex() != expected:
       raise bitstream.BitstreamError(
@@ -333,43 +348,14 @@ class Codec:
     )
     return self.bundle.tables.ideal_bits(symbols, header.quality_index)
 
-  def check_decoder(self, decoder, steps=None, seed=None, realism=1.0):
+  def check_decoder(self, decoder, steps=None, seed=None, realism=None):
     """Raises ValueError unless `decompress` takes these."""
     if decoder not in self.decoders:
       raise ValueError(
         f'Model {self.name!r} has no decoder {decoder!r}; it has '
         f'{", ".join(self.decoders)}.'
       )
-    most = 1 if decoder == 'one_step' else decoders.MAX_STEPS
-    if steps is not None and not (
-      isinstance(steps, numbers.Integral) and 1 <= steps <= most
-    ):
-      raise ValueError(
-        f'steps of {decoder} must be a whole number from 1 to {most}, not '
-        f'{steps}.'
-      )
-    if seed is not None:
-      _check_seed(seed)
-    if not 0 <= realism <= 1:
-      raise ValueError(f'realism must be from 0 to 1, not {realism}.')
-
-
-def load(name_or_path='lean', score_decoders: bool = True) -> Codec:
-  """Loads a codec: a bundle in the box by name, or a bundle folder by path.
-
-  Args:
-    name_or_path: see bundle.find.
-    score_decoders: whether to load them too; without, the only decoder is
-      'mse', and less is read.
-  """
-  return Codec(bundle.load(name_or_path, score_decoders))
-
-
-def _check_seed(seed):
-  if not (isinstance(seed, numbers.Integral) and 0 <= seed < 2**32):
-    raise ValueError(
-      f'seed must be a whole number from 0 to 2^32 - 1, not {seed}.'
-    )
+    arguments.check_sampling(decoder, steps, seed, realism)
 
 
 def _grid_size(header) -> tuple[int, int]:
