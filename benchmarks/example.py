@@ -12,7 +12,7 @@ import pathlib
 
 import numpy as np
 
-from gdc.codec import codec as codec_lib
+from gdc.codec import loading
 from gdc.data import sources
 from gdc.evaluation import baselines, heldout, records, report, showcase
 
@@ -27,7 +27,7 @@ def main():
   argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   ).parse_args()
-  codec = codec_lib.load('lean')
+  codec = loading.load('lean')
   files = sources.build('box:heldout')
   index = [path.stem for path in files.paths].index(NAME)
   image = files[index]['image']

@@ -12,7 +12,7 @@ has not been shown to make detail. Writes results/plain_noise.json.
 import argparse
 import pathlib
 
-from gdc.codec import codec as codec_lib
+from gdc.codec import loading
 from gdc.data import sources
 from gdc.evaluation import codecs, records, report, sweep
 
@@ -33,7 +33,7 @@ def main():
   argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   ).parse_args()
-  codec = codec_lib.load('lean')
+  codec = loading.load('lean')
   images = list(sources.box_images('heldout'))
   coders = codecs.build(list(CODECS), codec, QUALITIES)
   curves = sweep.evaluate(coders, images, ('psnr', 'lpips', 'lpips-vgg'))

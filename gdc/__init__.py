@@ -27,5 +27,5 @@ def load(name_or_path: str = 'lean', score_decoders: bool = True):
   Returns:
     gdc.codec.codec.Codec, with compress and decompress.
   """
-  from gdc.codec import codec as codec_module  # imports jax
-  return codec_module.load(name_or_path, score_decoders)
+  from gdc.codec import loading  # imports jax
+  return loading.load(name_or_path, score_decoders)

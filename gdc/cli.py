@@ -167,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     help="of a score decoder's noise; default: the file's",
   )
   decompress.add_argument(
-    '--realism', type=values.realism, default=1.0, metavar='R',
+    '--realism', type=values.realism, metavar='R',
     help='from 0, the picture of mse, to 1, that of the score decoder; '
     'default 1',
   )
@@ -341,7 +341,7 @@ def _add_model(parser, help=''):
 def _add_rate(parser):
   rate = parser.add_mutually_exclusive_group()
   rate.add_argument(
-    '-q', '--quality', type=values.quality, default=3.0, metavar='Q',
+    '-q', '--quality', type=values.quality, metavar='Q',
     help='from 1 (smallest) to 6 (best), continuous; default 3',
   )
   rate.add_argument(

@@ -118,7 +118,7 @@ def decompress(arguments, report: jobs.Report) -> int:
       'decoder': used,
       'steps': steps,
       'seed': _first(arguments.seed, own_seed) if score else None,
-      'realism': arguments.realism if score else None,
+      'realism': _first(arguments.realism, 1.0) if score else None,
       'icc_bytes': len(fitted.icc),
       'model': None if lossless else codec.name,
       'notices': fitted.notices,

@@ -27,7 +27,8 @@ Transparency is kept; an EXIF orientation is not, so apply
 ImageOps.exif_transpose first. The options:
 
   quality        1 (smallest) to 6 (best), continuous; default 3
-  target_bytes, target_bpp, min_psnr   one of them in place of quality
+  target_bytes, target_bpp, min_psnr   one of them in place of quality, not
+                 beside it
   lossless       'auto' (default), 'never' or 'always': whether to keep the
                  image losslessly; auto where that is smaller, or the network
                  fails
@@ -46,14 +47,12 @@ What is wrong with a file is said by GdcError, when it is opened if its bytes
 are damaged, when it is loaded if it is of another model. What does not start as
 a gdc file is none of this plugin's, and Pillow raises UnidentifiedImageError.
 """
-import functools
 import math
 import warnings
 
 import numpy as np
 from PIL import Image, ImageFile
 
-import gdc
 from gdc import icc as icc_lib
 from gdc.codec import bitstream, lossless
 
@@ -95,7 +94,9 @@ class GdcImageFile(ImageFile.ImageFile):
       mse.
     steps: sampling steps of a score decoder; None: the model's own.
     seed: of a score decoder's noise, 0 to 2^32 - 1; None: the file's.
-    realism: 0 (the picture of mse) to 1 (the score decoder's).
+    realism: 0 (the picture of mse) to 1 (the score decoder's); None: 1.
+
+  With mse, steps and realism above 0 are refused.
   """
 
   format = FORMAT
@@ -105,7 +106,7 @@ class GdcImageFile(ImageFile.ImageFile):
   decoder: str | None = None
   steps: int | None = None
   seed: int | None = None
-  realism = 1.0
+  realism: float | None = None
 
   def _open(self):
     data = self.fp.read()
@@ -236,9 +237,9 @@ def _warn(problem):
   )
 
 
-@functools.lru_cache(maxsize=4)
 def _codec(model: str):
-  return gdc.load(model)
+  from gdc.codec import loading  # imports jax
+  return loading.load_once(model)
 
 
 Image.register_open(FORMAT, GdcImageFile, _accept)

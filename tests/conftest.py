@@ -49,11 +49,17 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope='session', autouse=True)
 def compilation_cache(tmp_path_factory):
-  """The same program is compiled once per session, not once per test."""
+  """The same program is compiled once per session, not once per test.
+
+  Other processes keep the codec's programs beside, not in the user's cache.
+  """
   import jax
   folder = tmp_path_factory.getbasetemp()
   if 'PYTEST_XDIST_WORKER' in os.environ:
     folder = folder.parent  # which the processes share
+  from gdc.codec import programs
+  os.environ['GDC_CACHE_DIR'] = str(folder / 'gdc')
+  programs._folder = None
   jax.config.update('jax_compilation_cache_dir', str(folder / 'xla'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 

@@ -28,7 +28,14 @@ def _command(config, workdir, *flags):
 def _environment(home):
   # One device; what is compiled here runs once, so it is compiled fast.
   flags = [f for f in os.environ['XLA_FLAGS'].split() if 'count' not in f]
-  return {**os.environ, 'HOME': str(home), 'XLA_FLAGS': ' '.join(flags)}
+  # As strict as somebody may have set JAX for other work.
+  strict = {
+    'JAX_NUMPY_RANK_PROMOTION': 'raise', 'JAX_TRANSFER_GUARD': 'disallow',
+    'JAX_NUMPY_DTYPE_PROMOTION': 'strict', 'JAX_ENABLE_X64': '1',
+  }
+  return {
+    **os.environ, **strict, 'HOME': str(home), 'XLA_FLAGS': ' '.join(flags),
+  }
 
 
 @pytest.fixture(scope='module')

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 import gdc
 from gdc import pillow
-from gdc.codec import bitstream, bundle
+from gdc.codec import bitstream, bundle, loading
 from gdc.codec import codec as codec_lib
 
 pytestmark = pytest.mark.usefixtures('by_the_network')
@@ -35,7 +35,7 @@ def _load(path):
 def model(tiny_bundle_path, monkeypatch):
   """The tiny bundle is everyone's default; the path of it."""
   monkeypatch.setattr(pillow.GdcImageFile, 'model', tiny_bundle_path)
-  monkeypatch.setattr(gdc, 'load', _load)
+  monkeypatch.setattr(loading, 'load', lambda path, _: _load(path))
   return tiny_bundle_path
 
 
@@ -210,10 +210,12 @@ def fake(monkeypatch):
   """A codec in place of every model; `loaded` are the names asked for."""
   made = FakeCodec()
   made.loaded = []
-  monkeypatch.setattr(gdc, 'load', lambda m: made.loaded.append(m) or made)
-  pillow._codec.cache_clear()
+  monkeypatch.setattr(
+    loading, 'load', lambda path, _: made.loaded.append(path) or made
+  )
+  loading._cached.cache_clear()
   yield made
-  pillow._codec.cache_clear()
+  loading._cached.cache_clear()
 
 
 @pytest.mark.parametrize('options', [
@@ -236,7 +238,7 @@ def test_a_model_is_loaded_once(fake, model):
 def test_decoding_without_flow(codec, fake):
   data = codec.compress(np.zeros((21, 34, 3), np.uint8))
   _open(data).load()
-  assert fake.asked == [('mse', None, None, 1.0)]
+  assert fake.asked == [('mse', None, None, None)]
 
 
 def test_quality_out_of_range(tmp_path):

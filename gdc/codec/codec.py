@@ -8,15 +8,15 @@ kind of machine; by how much it differs has not been measured.
 The networks, which see pictures of any size tile by tile, are in networks.py.
 """
 import functools
-import numbers
 
 import numpy as np
 
 from gdc.codec import (
+  arguments,
   bitstream,
   bundle,
-  decoders,
   encoder,
+  forks,
   former,
   networks,
   prediction,
@@ -33,6 +33,8 @@ STRIDE = networks.STRIDE
 class Codec:
   """A loaded bundle, ready to compress and decompress.
 
+  Threads may share one, and it can be pickled; see docs/python.md.
+
   Attributes:
     name: the bundle's.
     digest: of the autoencoder, 64 hex digits; files carry the first eight.
@@ -42,31 +44,44 @@ class Codec:
   """
 
   def __init__(self, model: bundle.Bundle, **tiles):
-    """Takes a bundle; compiles nothing yet.
+    """Takes a bundle; compiles nothing and does not start JAX yet.
 
     Args:
       model: see bundle.load.
       **tiles: sizes of tiles and blocks, and devices; see networks.Networks.
+
+    Raises:
+      RuntimeError: JAX was running when this process was forked.
     """
+    forks.check()
     self.bundle = model
     self.name = model.name
     self.digest = model.digest
     self.decoders = ('mse', *model.decoders)
     self.decoder_digests = model.decoder_digests
     self._networks = networks.Networks(model, **tiles)
+    self._tiles = tiles
+    self._origin = None  # set by loading.load
+
+  def __reduce__(self):
+    """Pickles a loaded codec as its name or path, another with its weights."""
+    return self._origin or (
+      functools.partial(Codec, **self._tiles), (self.bundle,)
+    )
 
   # --- Compression ----------------------------------------------------------
 
+  @networks.in_turn
   def compress(
     self,
     image: np.ndarray,
-    quality: float = 3.0,
+    quality: float | None = None,
     *,
     target_bytes: int | None = None,
     target_bpp: float | None = None,
     min_psnr: float | None = None,
     seed: int | None = None,
-    icc: bytes | None = b'',
+    icc: bytes | None = None,
     lossless: str = 'auto',
     notices: list[str] | None = None,
   ) -> bytes:
@@ -74,9 +89,11 @@ class Codec:
 
     Args:
       image: uint8 [height, width, channels], any size from 1x1 up; grey, grey
-        and alpha, RGB, or RGB and alpha. Alpha is kept without loss.
-      quality: 1 (smallest file) to 6 (best picture); rounded to 1/16. Not
-        looked at if there is one of the next three.
+        and alpha, RGB, or RGB and alpha. Alpha is kept without loss. Arrays of
+        jax, tensors of torch on a CPU and the like are taken, too.
+      quality: 1 (smallest file) to 6 (best picture); rounded to 1/16. None
+        takes 3, unless one of the next three is given. At most one of the four
+        is.
       target_bytes: the best file that is found of at most so many bytes.
       target_bpp: the same in bits per pixel of the picture.
       min_psnr: the smallest file that is found whose picture, of decoder
@@ -86,7 +103,7 @@ class Codec:
       icc: profile of the colour samples; None or b'' is sRGB. It is stored.
       lossless: 'auto' keeps the image losslessly where that takes no more
         bytes, and where the network does not reach what the quality promises
-        (docs/bitstream.md); 'never'; or 'always', whatever the quality.
+        (docs/bitstream.md); 'never'; or 'always', without a quality.
       notices: a list that takes a sentence about each such choice.
 
     Returns:
@@ -97,29 +114,26 @@ class Codec:
         does not fit the samples.
       RateError: a ValueError; no file that meets the target was found.
     """
-    samples.check(image)
+    image = arguments.as_image(image)
     icc = samples.check_icc(icc, image)
-    targets = {
-      'target_bytes': target_bytes, 'target_bpp': target_bpp,
-      'min_psnr': min_psnr,
-    }
-    given = [name for name, value in targets.items() if value is not None]
-    if len(given) > 1:
-      raise ValueError(f'Only one of {" and ".join(given)} can be met.')
-    for name in given:
-      if not 0 < targets[name] < float('inf'):
-        raise ValueError(f'{name} must be above 0, not {targets[name]}.')
-    if seed is not None:
-      _check_seed(seed)
     if lossless not in encoder.MODES:
       raise ValueError(
         f'lossless must be one of {", ".join(encoder.MODES)}, not '
         f'{lossless!r}.'
       )
+    if lossless == 'always' and quality is not None:
+      raise ValueError(
+        f"quality has no meaning with lossless='always': leave out {quality}, "
+        "or take lossless='auto'."
+      )
+    quality, target_bytes, target_bpp, min_psnr = arguments.as_rate(
+      quality, target_bytes, target_bpp, min_psnr
+    )
     height, width = image.shape[:2]
     header = functools.partial(
       bitstream.Header, width, height, digest=bytes.fromhex(self.digest[:8]),
-      seed=seed, icc=icc, grey=image.shape[2] < 3, alpha=samples.alpha(image),
+      seed=arguments.as_seed(seed), icc=icc,
+      grey=image.shape[2] < 3, alpha=samples.alpha(image),
     )
     if target_bpp is not None:
       target_bytes = int(min(target_bpp * height * width / 8, 2**62))
@@ -138,6 +152,7 @@ class Codec:
       notices += made.notices
     return data
 
+  @networks.in_turn
   def encode(self, image: np.ndarray, quality: float) -> np.ndarray:
     """The integer latents of a picture.
 
@@ -148,7 +163,8 @@ class Codec:
     Returns:
       int32 [ceil(height / 16), ceil(width / 16), channels].
     """
-    features = self._networks.analyse(image, quality)
+    quality = arguments.number('quality', quality)
+    features = self._networks.analyse(arguments.as_image(image), quality)
     symbols = self._quantise(features, quality)
     return np.moveaxis(symbols.reshape(-1, *features.shape[:2]), 0, -1)
 
@@ -184,13 +200,14 @@ class Codec:
 
   # --- Decompression --------------------------------------------------------
 
+  @networks.in_turn
   def decompress(
     self,
     data: bytes,
     decoder: str = 'flow',
     steps: int | None = None,
     seed: int | None = None,
-    realism: float = 1.0,
+    realism: float | None = None,
   ) -> np.ndarray:
     """Decompresses a file.
 
@@ -205,7 +222,9 @@ class Codec:
       seed: of a score decoder's noise; None takes the file's, so that a file
         always gives the same picture, on the same machine and software.
       realism: from 0, the picture of 'mse', to 1, that of the score decoder;
-        between them decoders.mix.
+        between them decoders.mix. None is 1.
+
+    'mse' refuses steps and realism above 0, and has no use for a seed.
 
     Returns:
       uint8 [height, width, channels], as many as were compressed.
@@ -215,11 +234,12 @@ class Codec:
       ValueError: the model has no such decoder, or a value is out of range.
     """
     self.check_decoder(decoder, steps, seed, realism)
-    header, payload, _ = bitstream.unpack(data)
+    header, payload, _ = bitstream.unpack(arguments.as_bytes(data))
     if header.lossless:
       return lossless_lib.decode(payload, header)
     del header, payload
     decoder, steps = self.resolve(decoder, steps)
+    realism = 1.0 if realism is None else realism
     latents, header, own_seed = self.read(data)
     quality = bitstream.index_to_quality(header.quality_index)
     if decoder == 'mse' or realism == 0:
@@ -262,7 +282,7 @@ class Codec:
     Raises:
       BitstreamError: see decompress.
     """
-    header, payload, checksum = bitstream.unpack(data)
+    header, payload, checksum = bitstream.unpack(arguments.as_bytes(data))
     if header.lossless:
       raise bitstream.BitstreamError(
         'This file is kept losslessly: it has no latents, only its image.'
@@ -305,40 +325,11 @@ class Codec:
     )
     return self.bundle.tables.ideal_bits(symbols, header.quality_index)
 
-  def check_decoder(self, decoder, steps=None, seed=None, realism=1.0):
+  def check_decoder(self, decoder, steps=None, seed=None, realism=None):
     """Raises ValueError unless `decompress` takes these."""
     if decoder not in self.decoders:
       raise ValueError(
         f'Model {self.name!r} has no decoder {decoder!r}; it has '
         f'{", ".join(self.decoders)}.'
       )
-    most = 1 if decoder == 'one_step' else decoders.MAX_STEPS
-    if steps is not None and not (
-      isinstance(steps, numbers.Integral) and 1 <= steps <= most
-    ):
-      raise ValueError(
-        f'steps of {decoder} must be a whole number from 1 to {most}, not '
-        f'{steps}.'
-      )
-    if seed is not None:
-      _check_seed(seed)
-    if not 0 <= realism <= 1:
-      raise ValueError(f'realism must be from 0 to 1, not {realism}.')
-
-
-def load(name_or_path='lean', score_decoders: bool = True) -> Codec:
-  """Loads a codec: a bundle in the box by name, or a bundle folder by path.
-
-  Args:
-    name_or_path: see bundle.find.
-    score_decoders: whether to load them too; without, the only decoder is
-      'mse', and less is read.
-  """
-  return Codec(bundle.load(name_or_path, score_decoders))
-
-
-def _check_seed(seed):
-  if not (isinstance(seed, numbers.Integral) and 0 <= seed < 2**32):
-    raise ValueError(
-      f'seed must be a whole number from 0 to 2^32 - 1, not {seed}.'
-    )
+    arguments.check_sampling(decoder, steps, seed, realism)

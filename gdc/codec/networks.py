@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdc.codec import bundle, decoders, runner, tiles
+from gdc.codec import bundle, decoders, forks, runner, tiles
 from gdc.models import locality
 from gdc.processes import noise
 
@@ -28,6 +28,16 @@ SCORE_BLOCK = 256
 # Of the factors in the gated blocks' products; sums are float32, and so is what
 # maps pixels and latents (docs/performance.md has what it gains and costs).
 PRODUCTS = 'bfloat16'
+_starting = forks.lock()
+
+
+def in_turn(method):
+  """Has calls of a method in several threads wait for self._networks.turn()."""
+  @functools.wraps(method)
+  def wrapped(self, *positional, **named):
+    with self._networks.turn():
+      return method(self, *positional, **named)
+  return wrapped
 
 
 class Networks:
@@ -70,13 +80,26 @@ class Networks:
       raise ValueError(
         f"products must be 'bfloat16' or 'float32', not {products!r}."
       )
-    self._runner = runner.Runner(devices)
+    # Without devices, made when it is needed: it starts JAX, and a process
+    # that has not started it can be forked.
+    self._made = None if devices is None else runner.Runner(devices)
     self._bundle = model
     self._tile = tuple(autoencoder_tile)
     self._score_tile = tuple(score_tile)
-    on_cpu = self._runner.platform == 'cpu'
-    self._block = score_block if on_cpu else None
+    self._score_block = score_block
     self._products = products
+
+  @property
+  def _runner(self) -> runner.Runner:
+    forks.check()
+    with _starting:
+      if self._made is None:
+        self._made = runner.Runner()
+    return self._made
+
+  def turn(self):
+    """The context that calls take place in, see Runner.turn."""
+    return self._runner.turn()
 
   def analyse(self, image: np.ndarray, quality: float) -> np.ndarray:
     """The features of a picture: its latents before gains and rounding.
@@ -219,7 +242,8 @@ class Networks:
       patch, depths, spec.get('refine', 0)
     )
     halo = _round_up(look, unit)
-    block = self._block and _round_up(self._block, unit)
+    block = self._score_block if self._runner.platform == 'cpu' else None
+    block = block and _round_up(block, unit)
     shape = tuple(
       _round_up(max(n, 4 * halo), block or unit) for n in self._score_tile
     )
@@ -293,7 +317,11 @@ def _make_score(process, spec, tile, block, products):
         net, {'params': params}, *arguments, tile=tile, extent=extent,
         block=block, products=products,
       ),
-      jax.random.key(seed, impl='threefry2x32'), origin, extent,
+      # As jax.random.key, without what jax_random_seed_offset adds.
+      jax.random.wrap_key_data(
+        jnp.stack([jnp.uint32(0), seed]), impl='threefry2x32'
+      ),
+      origin, extent,
     )
     i, steps = step
     z, x_hat = z[None], x_hat[None]

@@ -18,6 +18,8 @@ import os
 import pathlib
 import platform
 import sys
+import threading
+import weakref
 from collections.abc import Callable
 
 import jax
@@ -25,6 +27,7 @@ from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
 from gdc import atomic
+from gdc.codec import jax_settings
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 # What goes into a program: the source of these rooms.
@@ -32,7 +35,11 @@ _ROOMS = ('codec', 'models', 'processes')
 _DIGEST_BYTES = 32
 _MOST_PROGRAMS = 64  # that are kept, of some 300 KB each
 _MOST_OF_JAX = 512  # of those that jax keeps, some for each size of pictures
-_folder: pathlib.Path | None = None
+_DEFAULT = 'default'
+# Where programs are kept: None keeps none, _DEFAULT is not decided yet.
+_folder: pathlib.Path | str | None = _DEFAULT
+_in_use = weakref.WeakValueDictionary()  # programs of this process, by key
+_building = threading.RLock()
 
 
 def keep(folder=None):
@@ -41,14 +48,11 @@ def keep(folder=None):
   Args:
     folder: None takes GDC_CACHE_DIR if that is set, else `gdc` in the user's
       cache (XDG_CACHE_HOME or ~/.cache); an empty GDC_CACHE_DIR keeps none.
+      Without a call, programs are kept there, but none of jax.
   """
   global _folder
   if folder is None:
-    folder = os.environ.get('GDC_CACHE_DIR')
-  if folder is None:
-    cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    # A user without a home keeps none.
-    folder = '' if cache.startswith('~') else os.path.join(cache, 'gdc')
+    folder = _default_folder()
   _folder = pathlib.Path(folder) / 'programs' if folder else None
   jax_folder = os.environ.get('JAX_COMPILATION_CACHE_DIR', '')
   if jax_folder.startswith('~'):  # which jax takes for a folder of that name
@@ -67,8 +71,20 @@ def keep(folder=None):
       _prune(own, _MOST_OF_JAX)
 
 
+def _default_folder() -> str:
+  folder = os.environ.get('GDC_CACHE_DIR')
+  if folder is None:
+    cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+    folder = os.path.join(cache, 'gdc')
+  folder = os.path.expanduser(folder)
+  # A user without a home keeps none.
+  return '' if folder.startswith('~') else folder
+
+
 def build(name: str, make, arguments, record, devices=None) -> Callable:
-  """A compiled program: the stored one, or compiled now and stored.
+  """A compiled program: one in use, the stored one, or compiled and stored.
+
+  Threads wait for each other, so that each program is compiled once.
 
   Args:
     name: of the program, for people.
@@ -89,14 +105,27 @@ def build(name: str, make, arguments, record, devices=None) -> Callable:
     arguments,
   )
   devices = jax.local_devices()[:1] if devices is None else list(devices)
-  if _folder is None:
-    return _compile(make, shapes)
   trees = jax.tree.structure((shapes, {})), jax.tree.structure(0)
   described = [str(s) for s in jax.tree.leaves(shapes)] + [str(trees[0])]
   described += [f'device {d.id}' for d in devices]
-  key = hashlib.sha256(
-    json.dumps([name, record, described, _machine(), _settings()]).encode()
-  )
+  key = [name, record, described]
+  known = json.dumps(key)
+  with _building, jax_settings.defaults():
+    program = _in_use.get(known)
+    if program is None:
+      program = _build(name, make, shapes, trees, devices, key)
+      _in_use[known] = program
+  return program
+
+
+def _build(name, make, shapes, trees, devices, key):
+  global _folder
+  if _folder == _DEFAULT:
+    folder = _default_folder()
+    _folder = pathlib.Path(folder) / 'programs' if folder else None
+  if _folder is None:
+    return _compile(make, shapes)
+  key = hashlib.sha256(json.dumps([*key, _machine(), _settings()]).encode())
   path = _folder / f'{name}-{key.hexdigest()[:24]}'
 
   def compile_and_store():
@@ -129,18 +158,7 @@ class _Stored:
 
 
 def _compile(make, shapes):
-  # With 64-bit types, where someone has turned them on, a program would not
-  # give the same values.
-  with _without_64_bits():
-    return jax.jit(make()).lower(*shapes).compile()
-
-
-def _without_64_bits():
-  """A context of this thread's."""
-  if hasattr(jax, 'enable_x64'):
-    return jax.enable_x64(False)
-  from jax import experimental  # where older jax has it
-  return experimental.disable_x64()
+  return jax.jit(make()).lower(*shapes).compile()
 
 
 @contextlib.contextmanager
@@ -231,10 +249,10 @@ def _machine() -> list[str]:
 
 
 def _settings() -> list[str]:
-  """jax's settings that decide what is traced and compiled."""
+  """jax's settings that decide what is compiled, beside jax_settings."""
   names = (
-    'jax_enable_x64', 'jax_threefry_partitionable',
-    'jax_numpy_dtype_promotion', 'jax_default_dtype_bits',
+    'jax_default_dtype_bits', 'jax_disable_most_optimizations',
+    'jax_optimization_level', 'jax_exec_time_optimization_effort',
   )
   return [os.environ.get('XLA_FLAGS', '')] + [
     str(getattr(jax.config, name, None)) for name in names

@@ -10,6 +10,8 @@ parameters and one tile.
 Where there are several hosts, each process computes pictures of its own on its
 local devices; no program spans two hosts.
 """
+import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,9 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from gdc.codec import programs, tiles
+from gdc.codec import forks, jax_settings, programs, tiles
 
 _AXIS = 'tiles'  # of the mesh
+_turns = {}  # device, or 'cpu' for all of them -> the lock of whose turn it is
 
 
 class Network(NamedTuple):
@@ -83,6 +86,28 @@ class Runner:
       np.array(devices), (_AXIS,), axis_types=(jax.sharding.AxisType.Auto,)
     )
     self._params = {}
+
+  @contextlib.contextmanager
+  def turn(self):
+    """A context for calls of `run`: one thread at a time, default settings.
+
+    Threads that use the same devices take turns, so a program is compiled once
+    and memory is that of one call. JAX's settings are those of jax_settings,
+    whatever the caller chose.
+
+    Raises:
+      RuntimeError: JAX cannot be used here: it was running before this process
+        was forked, or is tracing a function.
+    """
+    forks.check()
+    # The CPU's devices share cores and memory.
+    on_cpu = self.platform == 'cpu'
+    names = ['cpu'] if on_cpu else sorted(d.id for d in self._devices)
+    with contextlib.ExitStack() as stack:
+      for name in names:
+        stack.enter_context(_turns.setdefault(name, threading.RLock()))
+      stack.enter_context(jax_settings.defaults())
+      yield
 
   def run(
     self, network: Network, cover: Iterable[tiles.Tile], own: Callable,

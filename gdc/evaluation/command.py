@@ -5,6 +5,7 @@ from collections.abc import Callable
 import tqdm
 
 from gdc import paths
+from gdc.codec import jax_settings
 from gdc.data import pictures, sources
 from gdc.evaluation import (
   codecs,
@@ -18,6 +19,7 @@ from gdc.evaluation import (
 )
 
 
+@jax_settings.defaults()
 def run(
   arguments,
   notice: Callable[[str], None],

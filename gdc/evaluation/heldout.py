@@ -14,7 +14,7 @@ import numpy as np
 import tqdm
 
 from gdc import atomic
-from gdc.codec import codec as codec_lib
+from gdc.codec import jax_settings, loading
 from gdc.data import sources
 from gdc.evaluation import (
   codecs,
@@ -30,6 +30,7 @@ from gdc.evaluation import (
 PICTURES = 3  # how many photographs are shown side by side
 
 
+@jax_settings.defaults()
 def run(
   bundle_path,
   *,
@@ -61,7 +62,7 @@ def run(
   Raises:
     ValueError: the source is not one of files.
   """
-  codec = codec_lib.load(bundle_path)
+  codec = loading.load(bundle_path)
   files = sources.files(source)
   images = [
     (path.stem, image)

@@ -8,6 +8,7 @@ decoders of gdc read the same file.
 import numpy as np
 from PIL import Image
 
+from gdc.codec import jax_settings
 from gdc.evaluation import baselines, distortion, perceptual, rate, report
 
 COLUMNS = 3
@@ -17,6 +18,7 @@ DETAIL = 128  # pixels: the side of the box that is enlarged
 _BASELINES = 'jpeg', 'webp', 'avif'
 
 
+@jax_settings.defaults()
 def make(
   codec,
   image: np.ndarray,

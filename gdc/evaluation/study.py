@@ -18,8 +18,7 @@ import jax
 import numpy as np
 
 import gdc
-from gdc.codec import codec as codec_lib
-from gdc.codec import programs
+from gdc.codec import jax_settings, loading, programs
 from gdc.data import pictures
 from gdc.evaluation import (
   codecs,
@@ -90,7 +89,7 @@ class Study:
     own = any(codecs.parse(name).baseline is None for name in plan.codecs)
     if own or plan.matched:
       programs.keep()
-      self.codec = codec_lib.load(plan.model)
+      self.codec = loading.load(plan.model)
     else:
       self.codec = None
     self.coders = codecs.build(
@@ -106,6 +105,7 @@ class Study:
   def rows_per_picture(self) -> int:
     return sum(len(coder.qualities) for coder in self.coders)
 
+  @jax_settings.defaults()
   def work(self, index: int, on_row: Callable | None = None) -> None:
     """Evaluates what is missing of a picture.
 

@@ -3,9 +3,10 @@ import tempfile
 
 from etils import epath
 
-from gdc.codec import bundle
+from gdc.codec import bundle, jax_settings
 
 
+@jax_settings.defaults()
 def bundle_of(stage, params, name: str) -> bundle.Bundle:
   """The bundle of a trained stage.
 

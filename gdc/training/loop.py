@@ -21,6 +21,7 @@ import tqdm
 from etils import epath
 
 from gdc import atomic
+from gdc.codec import jax_settings
 from gdc.data import sources, transforms
 from gdc.models import layers
 from gdc.training import (
@@ -52,6 +53,7 @@ def train_step(run: runs.Run, config, state, frozen, batch):
   return new, {k: v.astype(jnp.float32) for k, v in metrics.items()}
 
 
+@jax_settings.defaults(debugging=True)
 def train(
   config: ml_collections.ConfigDict, workdir, seconds: float = math.inf,
   pictures: bool = True,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 from etils import epath
 
-from gdc.codec import bundle
+from gdc.codec import bundle, jax_settings
 from gdc.data import resident, sources
 from gdc.training import checkpoints, export, limits, sharding, stages
 from gdc.training import stage as stage_lib
@@ -216,6 +216,7 @@ def _check_same(params, like, name):
     )
 
 
+@jax_settings.defaults(debugging=True)
 def restore(config: ml_collections.ConfigDict, workdir):
   """The stage and what a bundle keeps of the newest checkpoint, as numpy.
 

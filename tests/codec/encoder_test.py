@@ -40,7 +40,7 @@ def test_what_is_smaller_losslessly_is_exact_by_any_decoder(codec, channels):
       codec.decompress(data, decoder), image
     )
   assert len(codec.compress(image, 6, lossless='never')) > len(data)
-  assert data == codec.compress(image, 1, lossless='always', seed=3)
+  assert data == codec.compress(image, lossless='always', seed=3)
   with pytest.raises(bitstream.BitstreamError, match='no latents'):
     codec.read(data)
 
@@ -48,10 +48,12 @@ def test_what_is_smaller_losslessly_is_exact_by_any_decoder(codec, channels):
 def test_files_of_the_network_may_be_refused_or_forced(codec):
   image, notices = noise(), []
   lossy = codec.compress(image, 2, lossless='never', notices=notices)
-  exact = codec.compress(image, 2, lossless='always', notices=notices)
+  exact = codec.compress(image, lossless='always', notices=notices)
   assert not header(lossy).lossless and header(exact).lossless
   np.testing.assert_array_equal(codec.decompress(exact), image)
   assert notices == []
+  with pytest.raises(ValueError, match='quality has no meaning .* leave out 2'):
+    codec.compress(image, 2, lossless='always')
 
 
 class Scripted(encoder.Encoder):

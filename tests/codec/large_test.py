@@ -14,7 +14,8 @@ def test_a_picture_of_six_megapixels():
   codec = gdc.load('lean')
   data = codec.compress(image)
   for decoder in codec.decoders:
-    decoded = codec.decompress(data, decoder, steps=1)
+    steps = None if decoder == 'mse' else 1
+    decoded = codec.decompress(data, decoder, steps)
     assert decoded.shape == image.shape
     error = np.mean((decoded.astype(float) - image) ** 2)
     assert 10 * np.log10(255**2 / error) > 20

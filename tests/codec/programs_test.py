@@ -1,9 +1,12 @@
 """Compiled programs: kept, found again, and never trusted blindly."""
+import concurrent.futures
+import gc
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import jax
 import numpy as np
@@ -16,10 +19,14 @@ from gdc.codec import programs
 def folder(tmp_path, monkeypatch):
   tmp_path.chmod(0o700)
   monkeypatch.setattr(programs, '_folder', tmp_path)
+  monkeypatch.setattr(programs, '_in_use', {})
   return tmp_path
 
 
 def _build(record=0, calls=None, dtype=np.float32):
+  """A program, as another process would build it: none is in use."""
+  programs._in_use.clear()
+
   def make():
     if calls is not None:
       calls.append(record)
@@ -91,16 +98,36 @@ def test_another_machine_or_version_is_another_program(folder, monkeypatch):
   assert len(calls) == 1 + len(machine)
 
 
-def test_a_setting_of_jax_is_another_program(folder):
+def test_settings_of_jax_make_no_other_program(folder):
+  """It is traced and compiled under the default ones, whatever is set."""
   calls = []
-  _build(calls=calls)
-  before = jax.config.jax_threefry_partitionable
-  jax.config.update('jax_threefry_partitionable', not before)
-  try:
-    _build(calls=calls)
-  finally:
-    jax.config.update('jax_threefry_partitionable', before)
-  assert len(calls) == 2
+  for setting in (jax.enable_x64(True), jax.threefry_partitionable(False)):
+    with setting:
+      _build(calls=calls)
+  assert calls == [0]
+
+
+def test_a_program_in_use_serves_all_threads(monkeypatch):
+  """Eight threads that need the same one compile once; without any, it goes."""
+  monkeypatch.setattr(programs, '_folder', None)
+  compile_, calls = programs._compile, []
+  monkeypatch.setattr(
+    programs, '_compile', lambda *a: calls.append(a) or compile_(*a)
+  )
+  start = threading.Barrier(8)
+  shape = jax.ShapeDtypeStruct((3,), np.float32)
+
+  def build(_):
+    start.wait()
+    return programs.build('test', lambda: lambda x: x * 2, (shape,), 'threads')
+
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    found = list(pool.map(build, range(8)))
+  assert len(calls) == 1 and len(set(map(id, found))) == 1
+  np.testing.assert_array_equal(found[0](X), 2 * X)
+  del found
+  gc.collect()
+  assert not any('threads' in key for key in programs._in_use)
 
 
 def test_one_byte_of_source_is_another_source(tmp_path):

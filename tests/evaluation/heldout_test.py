@@ -35,7 +35,7 @@ class _Codec:
 
 @pytest.fixture(autouse=True)
 def toy_codec(monkeypatch):
-  monkeypatch.setattr(heldout.codec_lib, 'load', _Codec)
+  monkeypatch.setattr(heldout.loading, 'load', _Codec)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def made(tiny_bundle, tmp_path_factory):
     None,
   )
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(study_lib.codec_lib, 'load', lambda path: codec)
+    patch.setattr(study_lib.loading, 'load', lambda path: codec)
     study = study_lib.Study(plan)
   workers.run(study)
   results = study.results()

@@ -43,7 +43,7 @@ def codec(tiny_bundle):
 @pytest.fixture(autouse=True)
 def load_once(monkeypatch, codec):
   """Studies of this process share a codec of small tiles."""
-  monkeypatch.setattr(study.codec_lib, 'load', lambda path: codec)
+  monkeypatch.setattr(study.loading, 'load', lambda path: codec)
 
 
 @pytest.fixture
@@ -309,7 +309,10 @@ def test_hosts_share_the_pictures(plan, tmp_path):
     subprocess.Popen(
       [sys.executable, '-c', _HOST, port, str(rank), *map(str, arguments)],
       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-      env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+      env=os.environ | {
+        'JAX_PLATFORMS': 'cpu', 'JAX_NUMPY_RANK_PROMOTION': 'raise',
+        'JAX_NUMPY_DTYPE_PROMOTION': 'strict', 'JAX_TRANSFER_GUARD': 'disallow',
+      },
     )
     for rank in range(2)
   ]
