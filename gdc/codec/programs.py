@@ -24,7 +24,7 @@ import jax
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
-from gdc import atomic
+from gdc import atomic, progress
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 # What goes into a program: the source of these rooms.
@@ -90,7 +90,8 @@ def build(name: str, make, arguments, record, devices=None) -> Callable:
   )
   devices = jax.local_devices()[:1] if devices is None else list(devices)
   if _folder is None:
-    return _compile(make, shapes)
+    with progress.compiling(name):
+      return _compile(make, shapes)
   trees = jax.tree.structure((shapes, {})), jax.tree.structure(0)
   described = [str(s) for s in jax.tree.leaves(shapes)] + [str(trees[0])]
   described += [f'device {d.id}' for d in devices]
@@ -100,7 +101,7 @@ def build(name: str, make, arguments, record, devices=None) -> Callable:
   path = _folder / f'{name}-{key.hexdigest()[:24]}'
 
   def compile_and_store():
-    with _without_jax_cache():
+    with progress.compiling(name, kept=True), _without_jax_cache():
       program = _compile(make, shapes)
     _write(path, program)
     return program
