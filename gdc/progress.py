@@ -286,7 +286,7 @@ class Bar:
       self.fraction(), 1.0, self._elapsed(), ncols=_columns(self._file) - 1,
       prefix=self.label, rate=self.rate(),
       ascii='utf' not in (getattr(self._file, 'encoding', '') or '').lower(),
-      bar_format='{l_bar}{bar:16}| {elapsed}<{remaining}{postfix}',
+      bar_format='{l_bar}{bar:10}| {elapsed}<{remaining}{postfix}',
       postfix=self.note,
     )
     self._write('\r' + _plain(line, self._file) + '\x1b[K')

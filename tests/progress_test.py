@@ -137,7 +137,7 @@ def test_a_terminal_has_one_line_that_goes_away(bar, clock, monkeypatch):
   written = terminal.getvalue()
   first = written.split('\x1b[K')[0]
   assert re.fullmatch(
-    r'\ra\\udcff\.png: +25%\|.{16}\| 00:10<00:30, JPEG', first
+    r'\ra\\udcff\.png: +25%\|.{10}\| 00:10<00:30, JPEG', first
   )
   assert written.split(first)[1] == '\x1b[K\r\x1b[Kabove\n'
   assert written.endswith('\r\x1b[K') and written.count('\n') == 1
