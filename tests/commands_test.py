@@ -482,7 +482,7 @@ def test_compare(photo, model, tmp_path, monkeypatch, capsys):
   from gdc.evaluation import showcase
   asked = []
 
-  def make(codec, image, quality=3.0, crop=None, **targets):
+  def make(codec, image, quality=3.0, crop=None, whole=False, **targets):
     asked.append((image, quality, crop, targets))
     return Image.new('RGB', (5, 4), 'red')
   monkeypatch.setattr(showcase, 'make', make)

@@ -11,10 +11,12 @@ import functools
 
 import numpy as np
 
+from gdc import progress
 from gdc.codec import (
   arguments,
   bitstream,
   bundle,
+  decoders,
   forks,
   former,
   networks,
@@ -151,6 +153,8 @@ class Codec:
       )
       return range_coder.encode(coded, tables, i)
 
+    # A search for a PSNR decodes the image at some seven qualities.
+    progress.plan(analyse=1, pixels=7 * (min_psnr is not None))
     if target_bytes is not None:
       features, index = rate_control.search(
         analyse, lambda features: rate_control.largest_within(
@@ -237,7 +241,7 @@ class Codec:
   def decompress(
     self,
     data: bytes,
-    decoder: str = 'flow',
+    decoder: str | None = None,
     steps: int | None = None,
     seed: int | None = None,
     realism: float | None = None,
@@ -246,8 +250,10 @@ class Codec:
 
     Args:
       data: the file's bytes.
-      decoder: 'mse', the autoencoder alone (closest in PSNR), or 'flow',
-        'diffusion' or 'one_step', which make its output realistic.
+      decoder: 'mse', the autoencoder alone (closest in PSNR), or 'one_step',
+        'flow' or 'diffusion', which make its output realistic. None takes the
+        first of one_step, flow and diffusion that the model has, or else mse;
+        with several steps, one_step is passed over.
       steps: sampling steps of a score decoder; None takes the model's own.
         With one step, 'flow' is the model's one-step decoder, if it has one.
       seed: of a score decoder's noise; None takes the file's, so that a file
@@ -270,8 +276,10 @@ class Codec:
     latents, header, own_seed = self.read(data)
     quality = bitstream.index_to_quality(header.quality_index)
     if decoder == 'mse' or realism == 0:
+      progress.plan(pixels=1)
       picture = self._networks.synthesise(latents, quality, np.uint8)
     else:
+      progress.plan(synthesise=1, **{decoder: steps})
       x_hat = self._networks.synthesise(latents, quality, np.float32)
       del latents
       picture = self._networks.sample(
@@ -280,16 +288,18 @@ class Codec:
       )
     return samples.finish(picture[:header.height, :header.width], header)
 
-  def resolve(self, decoder: str, steps: int | None = None):
+  def resolve(self, decoder: str | None = None, steps: int | None = None):
     """The bundle's decoder that `decompress` takes, and its number of steps.
 
     Args:
-      decoder: one of `decoders`.
+      decoder: one of `decoders`, or None for the default.
       steps: as for decompress.
 
     Returns:
       (name, steps); steps is None for 'mse'.
     """
+    if decoder is None:
+      decoder = decoders.default(self.decoders, steps)
     if decoder == 'mse':
       return decoder, None
     if steps is None:
@@ -350,6 +360,8 @@ class Codec:
 
   def check_decoder(self, decoder, steps=None, seed=None, realism=None):
     """Raises ValueError unless `decompress` takes these."""
+    if decoder is None:
+      decoder = decoders.default(self.decoders, steps)
     if decoder not in self.decoders:
       raise ValueError(
         f'Model {self.name!r} has no decoder {decoder!r}; it has '
