@@ -1,11 +1,13 @@
 """Time and peak memory of the command line on large pictures.
 
   python benchmarks/large_pictures.py --sizes 1,10,100
+  python benchmarks/large_pictures.py --sizes 24 --decoders mse,one_step,flow
 
 For every size in megapixels it makes a PNG, runs `gdc compress` on it and `gdc
-decompress --decoder mse` on the file, each a process of its own, and prints
-wall time and peak resident memory of each; then the same less those of a
-process that only imports jax. Reading and writing the PNGs is in them, as for a
+decompress` on the file with every decoder, each a process of its own, and
+prints wall time, time of all cores (which other processes change less) and peak
+resident memory of each; then wall time and memory less those of a process that
+only imports jax. Reading and writing the PNGs is in them, as for a
 user. XLA's compiled programs go to a folder of this run: the first of --repeat
 runs of a size compiles what was not compiled before, the others do not.
 
@@ -56,6 +58,10 @@ def parser() -> argparse.ArgumentParser:
     '--repeat', type=int, default=2, metavar='N',
     help='runs of every command; the first may compile; default 2',
   )
+  made.add_argument(
+    '--decoders', type=lambda text: text.split(','), default='mse',
+    metavar='LIST', help='of decompress; default mse',
+  )
   made.add_argument('--json', metavar='OUT', type=pathlib.Path)
   made.add_argument(MAKE, nargs=3, help=argparse.SUPPRESS)
   return made
@@ -95,8 +101,8 @@ def make(path: str, width: str, height: str):
   )
 
 
-def run(command: list[str], environment=None) -> tuple[float, float]:
-  """Runs a process to its end: wall seconds, and peak resident MiB."""
+def run(command: list[str], environment=None) -> tuple[float, float, float]:
+  """Runs a process: wall seconds, peak resident MiB, seconds of all cores."""
   start = time.perf_counter()
   process = subprocess.Popen(
     [sys.executable, *command], cwd=ROOT, env=environment,
@@ -111,7 +117,7 @@ def run(command: list[str], environment=None) -> tuple[float, float]:
     )
   # In KiB on Linux, in bytes on macOS.
   unit = 2**20 if sys.platform == 'darwin' else 2**10
-  return seconds, usage.ru_maxrss / unit
+  return seconds, usage.ru_maxrss / unit, usage.ru_utime + usage.ru_stime
 
 
 def main():
@@ -134,7 +140,8 @@ def main():
         f'{floors[code][1]:.0f} MiB', flush=True
       )
     print(
-      '\n    MP  command         run  seconds  s less jax    s/MP  peak MiB'
+      '\n    MP  command              run  seconds  s less jax    s/MP  '
+      '  all cores  peak MiB'
       '  MiB less jax  MiB/MP'
     )
     for size in arguments.sizes:
@@ -146,26 +153,30 @@ def main():
       run([__file__, MAKE, str(source), str(width), str(height)])
       for name, words in (
         ('compress', [source, '-o', coded]),
-        ('decompress mse', [coded, '-o', back, '--decoder', 'mse']),
+        *(
+          (f'decompress {name}', [coded, '-o', back, '--decoder', name])
+          for name in arguments.decoders
+        ),
       ):
         command = [
           '-m', 'gdc.cli', name.split()[0], *map(str, words), '--force'
         ]
         for number in range(1, arguments.repeat + 1):
-          seconds, peak = run(command, environment)
+          seconds, peak, cores = run(command, environment)
           own = [a - b for a, b in zip(
-            (seconds, peak), floors['import jax'], strict=True
+            (seconds, peak), floors['import jax'][:2], strict=True
           )]
           megapixels = width * height / 1e6
           rows.append({
             'width': width, 'height': height, 'command': name, 'run': number,
-            'seconds': seconds, 'peak_mib': peak,
+            'seconds': seconds, 'peak_mib': peak, 'cpu_seconds': cores,
             'seconds_less_jax': own[0], 'peak_mib_less_jax': own[1],
             'file_bytes': coded.stat().st_size,
           })
           print(
-            f'{megapixels:6.1f}  {name:14}  {number:3}  {seconds:7.2f}  '
-            f'{own[0]:10.2f}  {own[0] / megapixels:6.2f}  {peak:8.0f}  '
+            f'{megapixels:6.1f}  {name:19}  {number:3}  {seconds:7.2f}  '
+            f'{own[0]:10.2f}  {own[0] / megapixels:6.2f}  {cores:11.1f}  '
+            f'{peak:8.0f}  '
             f'{own[1]:12.0f}  {own[1] / megapixels:6.1f}', flush=True
           )
   if arguments.json:

@@ -2,7 +2,7 @@
 
   codec = gdc.load('lean')
   data = codec.compress(image, quality=3.0)
-  image = codec.decompress(data, decoder='flow', steps=4)
+  image = codec.decompress(data)
 
 Importing this package is cheap: jax is imported when a codec is loaded.
 """

@@ -47,6 +47,7 @@ def _run(arguments) -> int:
   report = jobs.Report(
     as_json=getattr(arguments, 'json', False),
     data_on_stdout=getattr(arguments, 'output', None) == jobs.STREAM,
+    quiet=getattr(arguments, 'quiet', False),
   )
   try:
     if sys.stdout is None:
@@ -154,13 +155,14 @@ def _parser() -> argparse.ArgumentParser:
     help=f'of outputs without a name: {", ".join(_FORMATS)}; default png',
   )
   decompress.add_argument(
-    '--decoder', choices=('mse', 'flow', 'diffusion'),
-    help='mse is the autoencoder alone; default: flow if the model has it',
+    '--decoder', choices=('mse', 'one_step', 'flow', 'diffusion'),
+    help='mse is the autoencoder alone; default: the first of one_step, flow '
+    'and diffusion that the model has',
   )
   decompress.add_argument(
     '--steps', type=values.steps, metavar='N',
-    help="sampling steps of a score decoder; default: the model's; 1 with flow "
-    'is the one-step decoder, if the model has it',
+    help="sampling steps of flow or diffusion; default: the model's; without "
+    '--decoder, more than 1 takes flow; flow with 1 is one_step',
   )
   decompress.add_argument(
     '--seed', type=values.seed, metavar='N',
@@ -203,6 +205,12 @@ def _parser() -> argparse.ArgumentParser:
     '--crop', type=values.box, metavar='LEFT,TOP,RIGHT,BOTTOM',
     help='the detail that is enlarged, in pixels; default: the busiest',
   )
+  compare.add_argument(
+    '--whole', action='store_true',
+    help='of an image above 2 megapixels, compare all of it and not a window '
+    'around the detail',
+  )
+  _add_quiet(compare)
   _add_rate(compare)
   _add_model(compare)
 
@@ -227,9 +235,9 @@ def _add_evaluate(parser):
   parser.add_argument('folder', metavar='FOLDER', type=values.folder)
   parser.add_argument(
     '--codecs', type=values.names, metavar='LIST',
-    default='gdc:mse,gdc:flow@1,gdc:flow,jpeg,webp,avif,jxl',
     help='gdc:DECODER[@STEPS], gdc:mse+NOISE (a control), jpeg, webp, avif, '
-    'jxl, jp2, heic; default %(default)s',
+    "jxl, jp2, heic; default: gdc:mse, the model's default decoder "
+    '(gdc:one_step), jpeg, webp, avif and jxl',
   )
   parser.add_argument(
     '--qualities', type=values.qualities, metavar='LIST',
@@ -298,6 +306,7 @@ def _add_evaluate(parser):
     '--distributed', action='store_true',
     help='share the pictures among the hosts of a pod or cluster',
   )
+  _add_quiet(parser)
   _add_model(parser)
 
 
@@ -323,11 +332,19 @@ def _add_files(parser, output_help):
     help="keep an input's ending in its output's name, as in photo.jpg.gdc",
   )
   _add_json(parser)
+  _add_quiet(parser)
 
 
 def _add_json(parser):
   parser.add_argument(
     '--json', action='store_true', help='print a JSON object per input'
+  )
+
+
+def _add_quiet(parser):
+  parser.add_argument(
+    '--quiet', action='store_true',
+    help='errors alone: no progress, no notices, no line per result',
   )
 
 

@@ -10,7 +10,7 @@ import pathlib
 import sys
 
 import gdc
-from gdc import jobs, outputs
+from gdc import jobs, outputs, progress
 
 CliError = jobs.CliError
 
@@ -66,7 +66,9 @@ def compress(arguments, report: jobs.Report) -> int:
       + ('lossless' if quality is None else f'quality {quality:g}')
     ), record
 
-  return report.each(plan.jobs, work)
+  return report.each(
+    plan.jobs, work, lambda job: progress.pixels(job.source)
+  )
 
 
 def decompress(arguments, report: jobs.Report) -> int:
@@ -81,11 +83,8 @@ def decompress(arguments, report: jobs.Report) -> int:
   if not plan.jobs:
     return report.each([], None)
   codec = _load(arguments.model, arguments.decoder != 'mse')
-  decoder = arguments.decoder or (
-    'flow' if 'flow' in codec.decoders else 'mse'
-  )
   codec.check_decoder(
-    decoder, arguments.steps, arguments.seed, arguments.realism
+    arguments.decoder, arguments.steps, arguments.seed, arguments.realism
   )
 
   def work(job):
@@ -97,13 +96,14 @@ def decompress(arguments, report: jobs.Report) -> int:
     icc, lossless = header.icc, header.lossless
     del header  # an alpha plane may be large
     pixels = codec.decompress(
-      data, decoder, arguments.steps, arguments.seed, arguments.realism
+      data, arguments.decoder, arguments.steps, arguments.seed,
+      arguments.realism,
     )
     height, width, channels = pixels.shape
     fitted = pictures.fit(pixels, ending, icc)
     encoded = pictures.encode(fitted.pixels, ending, fitted.icc)
     jobs.write(job.target, encoded, arguments.force)
-    used, steps = codec.resolve(decoder, arguments.steps)
+    used, steps = codec.resolve(arguments.decoder, arguments.steps)
     if lossless:
       used = steps = None
     score = used not in (None, 'mse')
@@ -124,7 +124,9 @@ def decompress(arguments, report: jobs.Report) -> int:
       'notices': fitted.notices,
     }
 
-  return report.each(plan.jobs, work)
+  return report.each(
+    plan.jobs, work, lambda job: progress.num_bytes(job.source)
+  )
 
 
 def info(arguments, report: jobs.Report) -> int:
@@ -227,9 +229,16 @@ def compare(arguments, report: jobs.Report) -> int:
   from gdc.evaluation import showcase
   image, notices = pictures.read_rgb(source)
   codec = _load(arguments.model)
-  page = showcase.make(
-    codec, image, arguments.quality, arguments.crop, **_targets(arguments)
-  )
+  if not arguments.whole and image.shape[0] * image.shape[1] > showcase.WINDOW:
+    notices = [
+      *notices, 'a window of it is compared; --whole takes all of it, which '
+      'may take minutes',
+    ]
+  with report.progress(showcase.work(), source.name):
+    page = showcase.make(
+      codec, image, arguments.quality, arguments.crop, arguments.whole,
+      **_targets(arguments),
+    )
   encoded = pictures.encode(np.asarray(page.convert('RGB')), target.suffix)
   jobs.write(target, encoded, arguments.force)
   report.result(

@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Sequence
 
-from gdc import outputs, paths
+from gdc import outputs, paths, progress
 
 STREAM = outputs.STREAM
 CliError, Job = outputs.CliError, outputs.Job
@@ -167,27 +167,35 @@ class Report:
   Where that takes the data, all goes to standard error.
   """
 
-  def __init__(self, as_json: bool = False, data_on_stdout: bool = False):
+  def __init__(
+    self, as_json: bool = False, data_on_stdout: bool = False,
+    quiet: bool = False,
+  ):
     self._as_json = as_json
+    self._quiet = quiet
     self._out = sys.stderr if data_on_stdout else sys.stdout
-    self._print = _print
     self._unread = 0  # problems of the plan
 
   def result(self, text: str, record: dict):
     """What was done; `input` and `notices` of the record are said, too."""
     if self._as_json:
-      self._print(json.dumps(record), self._out)
+      _print(json.dumps(record), self._out)
       return
     for name in (record.get('input'), record.get('output')):
       if name:
         text = text.replace(name, paths.printable(name))
     for notice in record.get('notices', ()):
       self.notice(f'{paths.printable(record["input"])}: {notice}.')
-    self._print(text, self._out)
+    if not self._quiet:
+      _print(text, self._out)
 
   def notice(self, text: str):
     """For people only: one line on standard error."""
-    self._print(f'gdc: {text}', sys.stderr)
+    if not self._quiet:
+      self._say(text)
+
+  def _say(self, text: str):
+    _print(f'gdc: {text}', sys.stderr)
 
   def error(self, error: BaseException, name: str | None = None):
     """What went wrong with an input, or, without a name, with all."""
@@ -197,14 +205,14 @@ class Report:
     if self._as_json:
       with contextlib.suppress(OSError):  # full; it is said below, then
         record = {'input': name, 'error': message}
-        self._print(json.dumps(record), self._out)
+        _print(json.dumps(record), self._out)
         return
     shown = paths.printable(name)
     if name and not re.search(
       rf'(?<![\w./-]){re.escape(shown)}(?![\w/-])', message
     ):
       message = f'{shown}: {message}'
-    self.notice(message)
+    self._say(message)
 
   def begin(self, plan: Plan, why: str):
     """Says what a plan leaves out, and what of it cannot be done.
@@ -222,7 +230,7 @@ class Report:
     if plan.existing and self._as_json:
       for job in plan.existing:
         record = {'input': job.source_name, 'output': job.target_name}
-        self._print(json.dumps(record | {'skipped': True}), self._out)
+        _print(json.dumps(record | {'skipped': True}), self._out)
     elif plan.existing:
       self.notice(
         f'{len(plan.existing)} of {len(plan.existing) + len(plan.jobs)} '
@@ -232,32 +240,40 @@ class Report:
     for path, problem in plan.problems:
       self.error(CliError(f'{path}: {problem}.'), str(path))
 
+  def progress(self, total: float = 1.0, label: str = '') -> progress.Bar:
+    """A line of progress, see progress.Bar; a context manager.
+
+    Lines of a log would come between those of JSON where both go to one place.
+    """
+    on_terminal = progress.is_terminal(sys.stderr)
+    hidden = self._quiet or (self._as_json and not on_terminal)
+    return progress.Bar(total, label, hidden)
+
   def each(
-    self, jobs: Sequence[Job], work: Callable[[Job], tuple[str, dict]]
+    self,
+    jobs: Sequence[Job],
+    work: Callable[[Job], tuple[str, dict]],
+    size: Callable[[Job], float] = lambda job: 1.0,
   ) -> int:
     """Does the work for every job; one that fails does not stop the rest.
 
     Args:
-      jobs: several of them have a progress bar, if there is a terminal.
+      jobs: what to do.
       work: returns what `result` takes.
+      size: how much work a job is, against others; for the time left.
 
     Returns:
       The exit status: 1 if one failed, or could not even be begun, else 0.
     """
     failed, total = self._unread, self._unread + len(jobs)
-    with contextlib.ExitStack() as stack:
-      if len(jobs) > 1:
-        import tqdm
-        bar = tqdm.tqdm(jobs, unit='file', disable=None)
-        stack.callback(setattr, self, '_print', _print)
-
-        def print_above(text, file):
-          with tqdm.tqdm.external_write_mode(file):
-            _print(text, file)
-
-        self._print = print_above
-        jobs = stack.enter_context(bar)
-      for job in jobs:
+    sizes = [size(job) if len(jobs) > 1 else 1.0 for job in jobs]
+    with self.progress(sum(sizes)) as bar:
+      for i, job in enumerate(jobs):
+        name = pathlib.PurePath(job.source_name).name
+        bar.label = paths.printable(name) if len(jobs) == 1 else (
+          f'{i + 1} of {len(jobs)} files'
+        )
+        bar.begin(sizes[i])
         try:
           text, record = work(job)
         except BrokenPipeError:
@@ -292,9 +308,10 @@ def _print(text: str, file):
   # A file name may hold bytes that are no text.
   encoding = file.encoding or 'utf-8'
   text = text.encode(encoding, 'backslashreplace').decode(encoding)
-  if file is sys.stderr:
-    with contextlib.suppress(OSError):  # there is nowhere to say it
-      print(text, file=file, flush=True)
-  else:
-    with outputs.naming('standard output'):
-      print(text, file=file, flush=True)
+  with progress.aside():
+    if file is sys.stderr:
+      with contextlib.suppress(OSError):  # there is nowhere to say it
+        print(text, file=file, flush=True)
+    else:
+      with outputs.naming('standard output'):
+        print(text, file=file, flush=True)

@@ -90,8 +90,8 @@ class GdcImageFile(ImageFile.ImageFile):
 
   Attributes:
     model: a name in the box or a bundle folder; also the default for saving.
-    decoder: 'mse', 'flow' or 'diffusion'; None: flow if the model has it, else
-      mse.
+    decoder: 'mse', 'one_step', 'flow' or 'diffusion'; None: the model's
+      default, see Codec.decompress.
     steps: sampling steps of a score decoder; None: the model's own.
     seed: of a score decoder's noise, 0 to 2^32 - 1; None: the file's.
     realism: 0 (the picture of mse) to 1 (the score decoder's); None: 1.
@@ -168,10 +168,8 @@ class GdcImageFile(ImageFile.ImageFile):
     header, payload, _ = bitstream.unpack(self._data)
     if header.lossless:  # of no model
       return lossless.decode(payload, header)
-    codec = _codec(str(self.model))
-    decoder = self.decoder or ('flow' if 'flow' in codec.decoders else 'mse')
-    return codec.decompress(
-      self._data, decoder, self.steps, self.seed, self.realism
+    return _codec(str(self.model)).decompress(
+      self._data, self.decoder, self.steps, self.seed, self.realism
     )
 
 

@@ -75,19 +75,22 @@ def _reached(name):
 MAY_IMPORT = {
   'gdc.paths': [],
   'gdc.atomic': [],
+  'gdc.progress': [],
   'gdc.processes': [],
   'gdc.models': [],
   'gdc.icc': [],
   'gdc.codec': [
     'gdc.models', 'gdc.processes', 'gdc.atomic', 'gdc.icc', 'gdc.paths',
+    'gdc.progress',
   ],
-  'gdc.data': ['gdc.atomic', 'gdc.icc', 'gdc.paths'],
+  'gdc.data': ['gdc.atomic', 'gdc.icc', 'gdc.paths', 'gdc.progress'],
   'gdc.training': [
     'gdc.codec', 'gdc.models', 'gdc.processes', 'gdc.data', 'gdc.atomic',
-    'gdc.paths',
+    'gdc.paths', 'gdc.progress',
   ],
   'gdc.evaluation': [
     'gdc.codec', 'gdc.models', 'gdc.data', 'gdc.atomic', 'gdc.paths',
+    'gdc.progress',
   ],
   'gdc.pretrained': [],
   'gdc.main': [
@@ -97,8 +100,9 @@ MAY_IMPORT = {
   'gdc.cli': ['gdc.commands', 'gdc.jobs', 'gdc.outputs', 'gdc.values'],
   'gdc.commands': [
     'gdc.jobs', 'gdc.outputs', 'gdc.evaluation', 'gdc.codec', 'gdc.data',
+    'gdc.progress',
   ],
-  'gdc.jobs': ['gdc.outputs', 'gdc.paths'],
+  'gdc.jobs': ['gdc.outputs', 'gdc.paths', 'gdc.progress'],
   'gdc.outputs': ['gdc.atomic', 'gdc.paths'],
   'gdc.values': ['gdc.paths'],
   'gdc.pillow': ['gdc.codec', 'gdc.data', 'gdc.icc'],

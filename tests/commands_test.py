@@ -486,7 +486,7 @@ def test_compare(photo, model, tmp_path, monkeypatch, capsys):
   from gdc.evaluation import showcase
   asked = []
 
-  def make(codec, image, quality=3.0, crop=None, **targets):
+  def make(codec, image, quality=3.0, crop=None, whole=False, **targets):
     asked.append((image, quality, crop, targets))
     return Image.new('RGB', (5, 4), 'red')
   monkeypatch.setattr(showcase, 'make', make)
@@ -541,7 +541,7 @@ def test_eval(photo, model, tmp_path, capsys):
   assert run(*share) == 1
   said = capsys.readouterr().err
   assert f'gdc: {tmp_path}/pipe.png: is a named pipe.\n' in said
-  assert f'gdc: {bad} is a damaged picture' in said
+  assert f'gdc: {bad} is a damaged PNG file' in said
   assert '2 left out, 3 images are evaluated' in said
   assert len(list((tmp_path / 'parts').glob('*.json'))) == 5
 

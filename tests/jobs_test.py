@@ -1,5 +1,4 @@
 """What goes where, and what is said: without a codec."""
-import io
 import json
 import os
 import pathlib
@@ -9,7 +8,7 @@ import sys
 
 import pytest
 
-from gdc import jobs, outputs
+from gdc import jobs, outputs, progress
 
 PICTURES = ('.png', '.jpg')
 
@@ -431,17 +430,24 @@ def test_names_that_are_no_text_are_printed_all_the_same(capsys):
   assert set(capsys.readouterr().out.splitlines()) == {r'did a\udcff.png'}
 
 
-class _Terminal(io.StringIO):
-  encoding = 'utf-8'
+def test_work_is_counted_by_its_size(capsys):
+  seen = []
 
-  def isatty(self):
-    return True
+  def work(job):
+    bar = progress._listener.get()
+    seen.append((bar.label, bar.fraction()))
+    return _work(job)
+
+  sizes = {'folder/a': 1.0, 'bad': 3.0, 'c': 4.0}
+  report = jobs.Report()
+  report.each(_jobs(*sizes), work, lambda job: sizes[job.source_name])
+  assert seen == [
+    ('1 of 3 files', 0), ('2 of 3 files', 1 / 8), ('3 of 3 files', 4 / 8)
+  ]
+  report.each(_jobs('folder/a'), work)
+  assert seen[3:] == [('a', 0)]
 
 
-def test_several_have_a_progress_bar_on_a_terminal(monkeypatch, capsys):
-  for names, bar in ((['a', 'b'], True), (['a'], False)):
-    terminal = _Terminal()
-    monkeypatch.setattr(sys, 'stderr', terminal)
-    jobs.Report().each(_jobs(*names), _work)
-    assert ('file' in terminal.getvalue()) == bar
-  assert capsys.readouterr().out == 'did a\ndid b\ndid a\n'
+def test_quiet_leaves_errors_alone(capsys):
+  assert jobs.Report(quiet=True).each(_jobs('a', 'bad'), _work) == 1
+  assert capsys.readouterr() == ('', 'gdc: bad: several lines\n')

@@ -235,10 +235,10 @@ def test_a_model_is_loaded_once(fake, model):
   assert fake.loaded == ['a', 'b', str(model)]
 
 
-def test_decoding_without_flow(codec, fake):
+def test_the_default_decoder_is_that_of_the_codec(codec, fake):
   data = codec.compress(np.zeros((21, 34, 3), np.uint8))
   _open(data).load()
-  assert fake.asked == [('mse', None, None, None)]
+  assert fake.asked == [(None, None, None, None)]
 
 
 def test_quality_out_of_range(tmp_path):

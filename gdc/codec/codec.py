@@ -11,10 +11,12 @@ import functools
 
 import numpy as np
 
+from gdc import progress
 from gdc.codec import (
   arguments,
   bitstream,
   bundle,
+  decoders,
   encoder,
   forks,
   former,
@@ -140,6 +142,11 @@ class Codec:
     # What is wrong with a header is said before the networks run.
     bitstream.pack(header(quality_index=0, alpha=None), b'')
     made = encoder.Encoder(self, image, header, lossless)
+    if lossless != 'always':
+      # A search for a PSNR decodes the image at some seven qualities.
+      progress.plan(
+        analyse=1, pixels=7 if min_psnr is not None else lossless == 'auto'
+      )
     if target_bytes is not None:
       data = made.within(target_bytes)
     elif min_psnr is not None:
@@ -204,7 +211,7 @@ class Codec:
   def decompress(
     self,
     data: bytes,
-    decoder: str = 'flow',
+    decoder: str | None = None,
     steps: int | None = None,
     seed: int | None = None,
     realism: float | None = None,
@@ -215,8 +222,10 @@ class Codec:
 
     Args:
       data: the file's bytes.
-      decoder: 'mse', the autoencoder alone (closest in PSNR), or 'flow',
-        'diffusion' or 'one_step', which make its output realistic.
+      decoder: 'mse', the autoencoder alone (closest in PSNR), or 'one_step',
+        'flow' or 'diffusion', which make its output realistic. None takes the
+        first of one_step, flow and diffusion that the model has, or else mse;
+        with several steps, one_step is passed over.
       steps: sampling steps of a score decoder; None takes the model's own.
         With one step, 'flow' is the model's one-step decoder, if it has one.
       seed: of a score decoder's noise; None takes the file's, so that a file
@@ -243,8 +252,10 @@ class Codec:
     latents, header, own_seed = self.read(data)
     quality = bitstream.index_to_quality(header.quality_index)
     if decoder == 'mse' or realism == 0:
+      progress.plan(pixels=1)
       picture = self._networks.synthesise(latents, quality, np.uint8)
     else:
+      progress.plan(synthesise=1, **{decoder: steps})
       x_hat = self._networks.synthesise(latents, quality, np.float32)
       del latents
       picture = self._networks.sample(
@@ -253,16 +264,18 @@ class Codec:
       )
     return samples.finish(picture[:header.height, :header.width], header)
 
-  def resolve(self, decoder: str, steps: int | None = None):
+  def resolve(self, decoder: str | None = None, steps: int | None = None):
     """The bundle's decoder that `decompress` takes, and its number of steps.
 
     Args:
-      decoder: one of `decoders`.
+      decoder: one of `decoders`, or None for the default.
       steps: as for decompress.
 
     Returns:
       (name, steps); steps is None for 'mse'.
     """
+    if decoder is None:
+      decoder = decoders.default(self.decoders, steps)
     if decoder == 'mse':
       return decoder, None
     if steps is None:
@@ -327,6 +340,8 @@ class Codec:
 
   def check_decoder(self, decoder, steps=None, seed=None, realism=None):
     """Raises ValueError unless `decompress` takes these."""
+    if decoder is None:
+      decoder = decoders.default(self.decoders, steps)
     if decoder not in self.decoders:
       raise ValueError(
         f'Model {self.name!r} has no decoder {decoder!r}; it has '

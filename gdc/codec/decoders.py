@@ -8,7 +8,7 @@ the network.
 """
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -23,6 +23,9 @@ ENTRIES = {'flow': 'flow', 'diffusion': 'diffusion', 'one_step': 'flow'}
 # is its `around`, 'flow' its `along_flow`.
 PREDICTIONS = (*diffusion.PREDICTIONS, 'residual', 'flow')
 MAX_STEPS = 10_000
+# The default decoder is the first of these that a model has: the best LPIPS for
+# the time that it takes (docs/performance.md).
+_BY_DEFAULT = ('one_step', 'flow', 'diffusion', 'mse')
 SAMPLERS = {
   'flow': ('euler', 'midpoint', 'heun', 'stochastic'),
   'diffusion': ('ddpm', 'ddim', 'dpmpp_2m'),
@@ -41,6 +44,20 @@ _LIMITS = {
     'warp': (0.1, 10.0), 'gamma': (0.0, 1.0), 'start': (1e-3, 1.0)
   },
 }
+
+
+def default(names: Collection[str], steps: int | None = None) -> str:
+  """Returns the decoder that is used where none is named.
+
+  Args:
+    names: decoders of the model, and 'mse'.
+    steps: number of sampling steps asked for; more than one is not for the
+      one-step decoder.
+  """
+  return next(
+    name for name in _BY_DEFAULT
+    if name in names and (name != 'one_step' or steps in (None, 1))
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ import jax
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
-from gdc import atomic
+from gdc import atomic, progress
 from gdc.codec import jax_settings
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
@@ -124,12 +124,13 @@ def _build(name, make, shapes, trees, devices, key):
     folder = _default_folder()
     _folder = pathlib.Path(folder) / 'programs' if folder else None
   if _folder is None:
-    return _compile(make, shapes)
+    with progress.compiling(name):
+      return _compile(make, shapes)
   key = hashlib.sha256(json.dumps([*key, _machine(), _settings()]).encode())
   path = _folder / f'{name}-{key.hexdigest()[:24]}'
 
   def compile_and_store():
-    with _without_jax_cache():
+    with progress.compiling(name, kept=True), _without_jax_cache():
       program = _compile(make, shapes)
     _write(path, program)
     return program

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from gdc import progress
 from gdc.codec import forks, jax_settings, programs, tiles
 
 _AXIS = 'tiles'  # of the mesh
@@ -131,8 +132,10 @@ class Runner:
     program = self._program(network, count)
     params = self._placed(network, count)
     if count == 1:
-      for tile in cover:
-        yield tile, np.asarray(program(params, own(tile), shared))
+      for i, tile in enumerate(cover, 1):
+        output = np.asarray(program(params, own(tile), shared))
+        progress.tile(network.name, i, len(cover))
+        yield tile, output
       return
     for first in range(0, len(cover), count):
       group = cover[first:first + count]
@@ -144,6 +147,8 @@ class Runner:
         self._stack(parts) for parts in zip(*given, strict=True)
       )
       outputs = _shards(program(params, stacks, shared))
+      done = min(first + count, len(cover))
+      progress.tile(network.name, done, len(cover), first == 0)
       for tile, output in zip(group, outputs, strict=False):
         yield tile, np.asarray(output)[0]
 

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdc import progress
+
 # Of all that is drawn here: networks and noise are drawn from the seed, too.
 _STREAM = 2
 
@@ -71,16 +73,18 @@ def squares(
     raise ValueError('balance needs a folder or the box as its source.')
   found, groups = [], []
   labels = getattr(source, 'groups', [''] * len(source))
-  for i in range(len(source)):
-    image = source[i]['image']
-    height, width, _ = image.shape
-    if side > min(height, width):
-      raise ValueError(
-        f'data.resident is {side}: picture {i} of {source}, of {width} x '
-        f'{height} pixels (width x height), is smaller than such a square.'
-      )
-    found.append(grid(image[height % side // 2:, width % side // 2:], side))
-    groups += [labels[i]] * len(found[-1])
+  with progress.Bar(len(source), 'loading data') as bar:
+    for i in range(len(source)):
+      image = source[i]['image']
+      height, width, _ = image.shape
+      if side > min(height, width):
+        raise ValueError(
+          f'data.resident is {side}: picture {i} of {source}, of {width} x '
+          f'{height} pixels (width x height), is smaller than such a square.'
+        )
+      found.append(grid(image[height % side // 2:, width % side // 2:], side))
+      groups += [labels[i]] * len(found[-1])
+      bar.advance()
   return np.concatenate(found), groups
 
 

@@ -2,14 +2,14 @@
 import shlex
 from collections.abc import Callable
 
-import tqdm
-
-from gdc import paths
+from gdc import paths, progress
 from gdc.codec import jax_settings
 from gdc.data import pictures, sources
 from gdc.evaluation import (
+  choice,
   codecs,
   overview,
+  pace,
   published,
   records,
   report,
@@ -53,12 +53,27 @@ def run(
       curve
       for path in arguments.reference for curve in published.read_all(path)
     ]
+    arguments.codecs, missing = choice.codecs(
+      arguments.codecs, arguments.model
+    )
+    arguments.measures, unmeasured = choice.measures(
+      arguments.measures, bool(arguments.inception)
+    )
+    for sentence in (*missing, *unmeasured):
+      notice(sentence)
     images, unread = _images(arguments, notice, error)
     made = study.Study(_plan(arguments, images), arguments.jobs)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    total = len(made.names[shard[0]::shard[1]]) * made.rows_per_picture
-    with tqdm.tqdm(total=total, unit='row') as bar:
-      workers.run(made, arguments.jobs, shard, lambda row: bar.update())
+    sizes = {
+      name: progress.pixels(path) for name, path in
+      list(zip(made.names, made.plan.paths, strict=True))[shard[0]::shard[1]]
+    }
+    with progress.Bar(
+      sum(sizes.values()), 'eval', arguments.quiet, tiles=False
+    ) as bar:
+      on_row = pace.Pace(bar, sizes, made.rows).row
+      workers.run(made, arguments.jobs, shard, on_row)
+      bar.label = 'eval'
     failed = False
   finally:
     # The others would wait for ever for one that does not come.
@@ -68,22 +83,25 @@ def run(
     print(f'Part {shard[0]} of {shard[1]} is done. Once all are, the same '
           'command without --shard writes the results.')
   elif shard[0] == 0:
-    _write(made, references, arguments)
+    _write(made, references, arguments, notice)
   return unread
 
 
-def _write(made, references, arguments):
+def _write(made, references, arguments, notice):
   results = made.results()
-  overview.write(
-    made, results,
-    command=shlex.join(['gdc', *records.portable(arguments.argv)]),
-    title=arguments.title or arguments.out.resolve().name,
-    note=arguments.note, anchor=arguments.anchor, references=references,
-    num_pictures=arguments.pictures, crop=arguments.crop,
-  )
+  with progress.Bar(1.0, 'writing the page', arguments.quiet, tiles=False):
+    overview.write(
+      made, results,
+      command=shlex.join(['gdc', *records.portable(arguments.argv)]),
+      title=arguments.title or arguments.out.resolve().name,
+      note=arguments.note, anchor=arguments.anchor, references=references,
+      num_pictures=arguments.pictures, crop=arguments.crop,
+    )
+  for line in overview.notices(results, made.failed_codecs):
+    notice(line)
+  if arguments.quiet:
+    return
   print(report.format_table(tables.summary(results)))
-  for line in overview.notices(results):
-    print(line)
   print(f'{arguments.out / "page.html"} is the page to look at.')
 
 
@@ -109,16 +127,18 @@ def _images(arguments, notice, error):
     error(OSError(f'{path}: {why}.'), str(path))
   images, unread = [], len(found.problems)
   # A damaged file is better found now than after an hour.
-  for path in tqdm.tqdm(found.files, desc='reading', unit='image', disable=None,
-                        leave=False):
-    if len(images) == arguments.max_images:
-      break
-    try:
-      pictures.read_rgb(path)
-      images.append(path)
-    except (OSError, ValueError) as e:
-      error(e, str(path))
-      unread += 1
+  sizes = [progress.num_bytes(path) for path in found.files]
+  with progress.Bar(sum(sizes), 'reading images', arguments.quiet) as bar:
+    for path, size in zip(found.files, sizes, strict=True):
+      if len(images) == arguments.max_images:
+        break
+      try:
+        pictures.read_rgb(path)
+        images.append(path)
+      except (OSError, ValueError) as e:
+        error(e, str(path))
+        unread += 1
+      bar.advance(size)
   if not images:
     raise ValueError(f'{arguments.folder}: none of its images can be read.')
   if unread:

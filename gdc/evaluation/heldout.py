@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tqdm
 
-from gdc import atomic
+from gdc import atomic, progress
 from gdc.codec import jax_settings, loading
 from gdc.data import sources
 from gdc.evaluation import (
@@ -88,9 +87,9 @@ def run(
     [f'gdc:{name}' for name in names], codec, list(qualities)
   )
   total = len(images) * len(qualities) * len(coders)
-  with tqdm.tqdm(total=total, unit='picture', desc='eval') as bar:
+  with progress.Bar(total, 'evaluating', tiles=False) as bar:
     measured = sweep.evaluate(
-      coders, images, on_row=lambda row: bar.update()
+      coders, images, on_row=lambda row: bar.advance()
     )
   curves = {
     label.removeprefix('gdc:'): curve for label, curve in measured.items()

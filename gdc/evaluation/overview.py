@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from gdc import progress
 from gdc.data import pictures
 from gdc.evaluation import (
   baselines,
   curves,
+  legend,
   measures,
   page,
   published,
@@ -30,6 +32,7 @@ from gdc.evaluation import study as study_lib
 
 # Below so many patches, a Fréchet distance is more bias than distance.
 MANY_PATCHES = 10_000
+MOST_RATES = 3  # at which images are shown
 Results = Mapping[str, Mapping[str, Any]]
 
 
@@ -71,11 +74,10 @@ def write(
   bjontegaard = tables.differences(swept, anchor)
   # What takes long, or may fail, comes before the first file is replaced.
   shown = exhibits(study, results, num_pictures, crop)
-  charts = [
-    page.Chart(_CHARTS[path.stem][0], _CHARTS[path.stem][1], path.read_text())
-    for path in curves.write(out, swept, references)
-  ]
-  for coder in study.coders:
+  charts, entries = curves.charts(swept, references)
+  plots = curves.write(out, swept, references)
+  coders = [coder for coder in study.coders if coder.label in results]
+  for coder in coders:
     result = dict(results[coder.label])
     result['meta'] = {**result['meta'], 'command': command}
     records.save(result, out / f'{coder.file}.json')
@@ -89,8 +91,8 @@ def write(
   )
   records.save({
     'command': command,
-    'files': [f'{coder.file}.json' for coder in study.coders],
-    'plots': [f'{name}.svg' for name, _ in zip(_CHARTS, charts, strict=False)],
+    'files': [f'{coder.file}.json' for coder in coders],
+    'plots': [path.name for path in plots],
     'anchor': anchor,
     'references': [reference.label for reference in references],
   }, out / records.INDEX)
@@ -100,19 +102,36 @@ def write(
     tables.equal_bytes(results),
     tables.means(swept),
   ]
+  shown_first = rates(study, results)[:1] if shown else []
+  opening, why = ('', ''), ''
+  if shown_first:
+    opening, why = legend.opening(study.coders, results, shown_first[0])
   page.write(
     out / 'page.html',
     title=title,
-    summary=[*_summary(study, first['meta']), *notices(results)],
+    opening=opening,
+    exhibits_note=why,
+    names=legend.names(study.coders, results),
+    summary=[
+      *_summary(study, first['meta']), *notices(results, study.failed_codecs),
+    ],
     tables=[table for table in made if table is not None],
     charts=charts,
+    curves=entries,
     exhibits=shown,
     details=_details(study, first['meta'], command, note),
   )
 
 
-def notices(results: Results) -> list[str]:
-  """What is not as a reader would expect, a sentence each."""
+def notices(
+  results: Results, failed_codecs: Mapping[str, str] | None = None
+) -> list[str]:
+  """What is not as a reader would expect, a sentence each.
+
+  Args:
+    results: label -> result.
+    failed_codecs: label -> why, of codecs that could code no image.
+  """
   meta = next(iter(results.values()))['meta']
   said = [
     f'{measures.MEASURES[name].title.partition(",")[0]} is not given: of '
@@ -120,6 +139,18 @@ def notices(results: Results) -> list[str]:
     f'{small[0]}.'
     for name, small in meta['too_small'].items()
   ]
+  said += [
+    f'{label} is left out: it could code none of the images ({why}).'
+    for label, why in (failed_codecs or {}).items()
+  ]
+  for label, result in results.items():
+    if failed := result['meta'].get('failed'):
+      name, why = next(iter(failed.items()))
+      said.append(
+        f'{label} could not code {len(failed)} of '
+        f'{len(failed) + result["meta"]["num_images"]} images, such as {name} '
+        f'({why}): its means are of the others.'
+      )
   if any('others' in result['meta'] for result in results.values()):
     said.append(
       'Not all was made on the same machine and by the same versions, so times '
@@ -128,26 +159,14 @@ def notices(results: Results) -> list[str]:
   return said
 
 
-_CHARTS = {
-  'curves': (
-    'Rate and quality',
-    'Means over pictures at each quality; bits per pixel of whole files.',
-  ),
-  'plane': (
-    'Distortion and perception',
-    'Joined: decoders of the same bits, one line per quality.',
-  ),
-}
-
-
 # --- Words ------------------------------------------------------------------
 
 
 def _summary(study, meta) -> list[str]:
   codecs = sum(not tables.is_matched(coder.label) for coder in study.coders)
   said = [
-    f'{meta["num_images"]} pictures through {codecs} codecs. Every '
-    'figure is of whole files as written and of decoded 8-bit pictures; '
+    f'{len(study.names)} images through {codecs} codecs. Every '
+    'figure is of whole files as written and of decoded 8-bit images; '
     'decoders of gdc read the same files.'
   ]
   if 'features' in meta:
@@ -194,6 +213,29 @@ def _models(study) -> dict[str, str]:
 # --- Pictures ---------------------------------------------------------------
 
 
+def rates(study: study_lib.Study, results: Results) -> list[float]:
+  """Qualities of gdc at which images are shown: those of most codecs.
+
+  At most MOST_RATES of them, evenly spaced.
+  """
+  found = collections.Counter(
+    quality for coder in _comparable(study, results)
+    for quality in coder.qualities
+  )
+  most = sorted(q for q in found if found[q] == max(found.values()))
+  count = min(len(most), MOST_RATES)
+  chosen = np.linspace(0, len(most) - 1, count).round().astype(int)
+  return [most[i] for i in chosen]
+
+
+def _comparable(study, results):
+  """Codecs whose qualities are those of gdc."""
+  return [
+    coder for coder in study.coders
+    if coder.label not in baselines.BASELINES and coder.label in results
+  ]
+
+
 def exhibits(
   study: study_lib.Study, results: Results, count: int, crop: int
 ) -> list[page.Exhibit]:
@@ -207,45 +249,58 @@ def exhibits(
   """
   paths = study.plan.paths
   count = min(count, len(paths))
-  comparable = [
-    coder for coder in study.coders
-    if coder.label not in baselines.BASELINES
-  ]
+  comparable = _comparable(study, results)
   if not count or not comparable:
     return []
-  # At which most of them were measured; the lowest of these.
-  found = collections.Counter(
-    quality for coder in comparable for quality in coder.qualities
-  )
-  quality = min(found, key=lambda q: (-found[q], q))
-  coders = [coder for coder in comparable if quality in coder.qualities]
-  writers = {coder.writer: coder for coder in coders}
+  shown_at = rates(study, results)
+  part = 1 / (count * len(shown_at) * len(comparable))  # of the work
   made = []
   for index in np.linspace(0, len(paths) - 1, count).round().astype(int):
-    name = study.names[index]
     image, _ = pictures.read_rgb(paths[index])
     left, top, right, bottom = box = showcase.busiest(image, crop)
     shown = np.s_[top:bottom, left:right]
     versions = [page.Version('original', image[shown])]
-    files = {
-      writer: coder.encode(image, quality) for writer, coder in writers.items()
-    }
-    for coder in coders:
-      data = files[coder.writer]
-      row = next(
-        row for row in results[coder.label]['images']
-        if (row['name'], row['quality']) == (name, quality)
+    for quality in shown_at:
+      versions += _versions(
+        study, results, comparable, study.names[index], image, shown, quality,
+        part,
       )
-      versions.append(page.Version(
-        coder.label.removesuffix('=gdc'), coder.decode(data)[shown], len(data),
-        _size_note(len(data), files),
-        {
-          measures.MEASURES[measure].title: row[measure]
-          for measure in study.plan.measures if row[measure] is not None
-        },
-      ))
     height, width, _ = image.shape
-    made.append(page.Exhibit(name, height, width, box, versions))
+    made.append(
+      page.Exhibit(study.names[index], height, width, box, versions)
+    )
+  return made
+
+
+def _versions(
+  study, results, comparable, name, image, shown, quality, part
+):
+  """What codecs make of one image at one quality of gdc."""
+  rows = [
+    (coder, row) for coder in comparable
+    for row in results[coder.label]['images']
+    if (row['name'], row['quality']) == (name, quality)
+  ]
+  writers = {coder.writer: coder for coder, _ in rows}
+  files = {}
+  for writer, coder in writers.items():
+    progress.part(0.0, f'{name}, {writer}')
+    files[writer] = coder.encode(image, quality)
+  made = []
+  for coder, row in rows:
+    progress.part(part, f'{name}, {coder.label}')
+    data = files[coder.writer]
+    made.append(page.Version(
+      coder.label.removesuffix('=gdc'), coder.decode(data)[shown], len(data),
+      _size_note(len(data), files),
+      {
+        tables.heading(
+          measures.MEASURES[measure].title, tables.arrow(measure)
+        ): row[measure]
+        for measure in study.plan.measures if row[measure] is not None
+      },
+      f'gdc quality {quality:g}',
+    ))
   return made
 
 

@@ -13,7 +13,6 @@ pictures before.
 
 import base64
 import hashlib
-import html
 import io
 import math
 import pathlib
@@ -24,10 +23,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, features
 
-from gdc.evaluation import distortion, rate, records
+from gdc.evaluation import charts as charts_lib
+from gdc.evaluation import distortion, markup, rate, records
 
 TEMPLATE = pathlib.Path(__file__).with_name('page.html')
-WIDE_CHART = 1.6  # width over height from which a chart takes a whole row
 
 _WEBP_MAX_SIDE = 16383  # pixels; the format's limit
 _NUMBER = re.compile(
@@ -47,6 +46,8 @@ class Version(NamedTuple):
     note: for the caption, as 'smallest file: 1.3 x the bytes'; or ''.
     measures: of the whole picture, {'PSNR, dB': 31.2}: a name and, behind a
       comma, its unit.
+    rate: of several rates the one that this is of, as 'quality 1'; '' for the
+      original, which is shown beside all.
   """
 
   codec: str
@@ -54,6 +55,7 @@ class Version(NamedTuple):
   num_bytes: int | None = None
   note: str = ''
   measures: Mapping[str, float] = {}
+  rate: str = ''
 
 
 class Exhibit(NamedTuple):
@@ -64,8 +66,7 @@ class Exhibit(NamedTuple):
     height: of the whole picture, in pixels.
     width: of the whole picture, in pixels.
     box: (left, top, right, bottom) of the crop, in pixels of the picture.
-    versions: the original first. The first is shown on the left and the last
-      on the right, until the visitor chooses others.
+    versions: the original first, then by rate.
   """
 
   name: str
@@ -88,21 +89,17 @@ class Table(NamedTuple):
   folded: bool = False
 
 
-class Chart(NamedTuple):
-  """svg: the text of an SVG file, as figures.draw writes it."""
-
-  title: str
-  note: str
-  svg: str
-
-
 def render(
   *,
   title: str,
   summary: Sequence[str] = (),
   tables: Sequence[Table] = (),
-  charts: Sequence[Chart] = (),
+  charts: Sequence[charts_lib.Chart] = (),
+  curves: Sequence[charts_lib.Curve] = (),
   exhibits: Sequence[Exhibit] = (),
+  opening: tuple[str, str] = ('', ''),
+  exhibits_note: str = '',
+  names: Mapping[str, str] | None = None,
   details: Mapping[str, str] | None = None,
 ) -> str:
   """The page's text. Every text given is shown as it is, markup included.
@@ -110,12 +107,17 @@ def render(
   Args:
     title: of the page.
     summary: paragraphs.
-    tables: the first below the summary, others below the pictures.
+    tables: the first below the pictures, others below the charts.
     charts: each is an image of its own, so that identifiers of several SVG
       files do not clash and nothing in them runs.
+    curves: the legend of the charts, of which a visitor chooses what is drawn.
     exhibits: with different names; the page's address keeps the one that is
       shown, its two codecs and the detail that is enlarged, so that a view
       can be linked.
+    opening: the codecs on the left and on the right, until the visitor chooses
+      others; where an exhibit has them not, its first and its last.
+    exhibits_note: below the heading of the pictures.
+    names: what codecs, measures and signs on the page mean.
     details: how the page came about: command, model, machine, licences.
 
   Returns:
@@ -133,15 +135,27 @@ def render(
   script_hash = hashlib.sha256(script.encode()).digest()
   parts = {
     'script_hash': base64.b64encode(script_hash).decode(),
-    'title': _text(title),
-    'summary': _join(f'<p>{_text(p)}</p>' for p in summary),
-    'first_table': _join(_table(table) for table in tables[:1]),
-    'other_tables': _join(_table(table) for table in tables[1:]),
-    'charts': _section('Charts', 'charts', map(_chart, charts)),
-    'exhibits': _join(_exhibit(exhibit) for exhibit in exhibits),
+    'title': markup.text(title),
+    'summary': markup.join(f'<p>{markup.text(p)}</p>' for p in summary),
+    'opening': ' '.join(
+      f'data-{side}="{markup.text(codec)}"'
+      for side, codec in zip(('left', 'right'), opening, strict=True)
+    ),
+    'exhibits_note': markup.note(exhibits_note),
+    'names': markup.section('What the names mean', 'details names', [
+      f'<dt>{markup.text(name)}</dt><dd>{markup.text(value)}</dd>'
+      for name, value in (names or {}).items()
+    ], tag='dl'),
+    'first_table': markup.join(_table(table) for table in tables[:1]),
+    'other_tables': markup.join(_table(table) for table in tables[1:]),
+    'charts': markup.section('Charts', 'charts', charts and [
+      *charts_lib.legend(curves), '<div class="panels">',
+      *(charts_lib.render(chart, curves) for chart in charts), '</div>',
+    ]),
+    'exhibits': markup.join(_exhibit(exhibit) for exhibit in exhibits),
     'no_exhibits': '' if exhibits else 'hidden',
-    'details': _section('How this was made', 'details', [
-      f'<dt>{_text(name)}</dt><dd>{_text(value)}</dd>'
+    'details': markup.section('How this was made', 'details', [
+      f'<dt>{markup.text(name)}</dt><dd>{markup.text(value)}</dd>'
       for name, value in (details or {}).items()
     ], tag='dl'),
   }
@@ -161,32 +175,6 @@ def write(path, **contents) -> None:
   records.write(path, render(**contents))
 
 
-def _text(text) -> str:
-  """Escapes for content and quoted attributes; UTF-8 whatever is given.
-
-  Names of files that are not UTF-8 come with lone surrogates, which no file
-  can hold; they are shown as question marks.
-  """
-  return html.escape(str(text).encode('utf-8', 'replace').decode())
-
-
-def _join(parts) -> str:
-  return '\n'.join(parts)
-
-
-def _section(heading, name, parts, tag='div') -> str:
-  """A section of the page, or nothing where there is nothing in it."""
-  body = _join(parts)
-  return body and (
-    f'<section><h2>{heading}</h2>\n<{tag} class="{name}">\n{body}\n</{tag}>'
-    '</section>'
-  )
-
-
-def _note(text) -> str:
-  return f'<p class="note">{_text(text)}</p>' if text else ''
-
-
 def _check_different(what, names):
   for name in names:
     if names.count(name) > 1:
@@ -196,7 +184,7 @@ def _check_different(what, names):
       )
 
 
-# --- Tables and charts ------------------------------------------------------
+# --- Tables ------------------------------------------------------
 
 
 def _table(table: Table) -> str:
@@ -213,21 +201,21 @@ def _table(table: Table) -> str:
 
   def line(tag, cells):
     return '<tr>' + ''.join(
-      f'<{tag}{name}>{_text(cell)}</{tag}>'
+      f'<{tag}{name}>{markup.text(cell)}</{tag}>'
       for name, cell in zip(classes, cells, strict=True)
     ) + '</tr>'
 
-  title = _text(table.title)
+  title = markup.text(table.title)
   opening, closing = f'<section><h2>{title}</h2>', '</section>'
   if table.folded:
     opening = f'<section><details><summary><h2>{title}</h2></summary>'
     closing = '</details></section>'
   return (
-    f'{opening}{_note(table.note)}\n'
+    f'{opening}{markup.note(table.note)}\n'
     # It scrolls sideways on a phone; by keys, too, as it takes the focus.
     f'<div class="table" tabindex="0" role="region" aria-label="{title}">'
     f'<table>\n<thead>{line("th", table.header)}</thead>\n<tbody>\n'
-    + _join(line('td', row) for row in table.rows)
+    + markup.join(line('td', row) for row in table.rows)
     + f'\n</tbody></table></div>{closing}'
   )
 
@@ -237,27 +225,6 @@ def _is_number(column) -> bool:
   cells = [str(cell).strip() for cell in column]
   known = [cell for cell in cells if cell not in _NOTHING]
   return bool(known) and all(_NUMBER.fullmatch(cell) for cell in known)
-
-
-def _chart(chart: Chart) -> str:
-  if '<svg' not in chart.svg:
-    raise ValueError(
-      f'the chart {chart.title!r} is {chart.svg[:40]!r}: the text of an SVG '
-      'file is expected'
-    )
-  name = size = ''
-  box = re.search(r'<svg\b[^>]*\bviewBox="([^"]+)"', chart.svg)
-  if box:
-    _, _, width, height = map(float, box[1].replace(',', ' ').split())
-    name = ' class="wide"' if width > WIDE_CHART * height else ''
-    # Known at once, so that what follows keeps its place.
-    size = f' width="{width:.0f}" height="{height:.0f}"'
-  return (
-    f'<figure{name}><figcaption><h3>{_text(chart.title)}</h3>'
-    f'{_note(chart.note)}</figcaption><div class="card"><img{size} '
-    f'alt="Chart: {_text(chart.title)}" '
-    f'src="{_data_uri("svg+xml", chart.svg.encode())}"></div></figure>'
-  )
 
 
 # --- Pictures ---------------------------------------------------------------
@@ -273,12 +240,12 @@ def _exhibit(exhibit: Exhibit) -> str:
       'shown; bytes and measures are of the whole'
     )
   return (
-    f'<details class="exhibit" open data-name="{_text(exhibit.name)}">\n'
+    f'<details class="exhibit" open data-name="{markup.text(exhibit.name)}">\n'
     f'<summary><span class="all">All versions of </span>'
-    f'<bdi>{_text(exhibit.name)}</bdi>\n<span class="size">\u00b7 '
+    f'<bdi>{markup.text(exhibit.name)}</bdi>\n<span class="size">\u00b7 '
     f'{exhibit.width} \u00d7 {exhibit.height} pixels{crop}'
     + '</span></summary>\n<div class="versions">\n'
-    + _join(_version(exhibit, version) for version in exhibit.versions)
+    + markup.join(_version(exhibit, version) for version in exhibit.versions)
     + '\n</div></details>'
   )
 
@@ -297,7 +264,10 @@ def _check_exhibit(exhibit):
     raise ValueError(
       f'{where} has {len(exhibit.versions)} versions: 2 or more are expected'
     )
-  _check_different(where, [version.codec for version in exhibit.versions])
+  _check_different(where, [
+    f'{version.codec}, {version.rate}' if version.rate else version.codec
+    for version in exhibit.versions
+  ])
   shape = (bottom - top, right - left, 3)
   for version in exhibit.versions:
     distortion.check_image(version.image, f'{where}, {version.codec!r},')
@@ -317,15 +287,17 @@ def _version(exhibit, version) -> str:
     name, _, unit = name.partition(', ')
     facts.append((name, f'{_number(value)} {unit}'.strip()))
   height, width, _ = version.image.shape
-  codec = _text(version.codec)
+  codec, rate_name = markup.text(version.codec), markup.text(version.rate)
+  shown = f' <span class="size">at {rate_name}</span>' if rate_name else ''
   return (
-    f'<figure data-codec="{codec}"><img width="{width}" height="{height}" '
-    f'alt="{_text(exhibit.name)}, {codec}" '
+    f'<figure data-codec="{codec}" data-rate="{rate_name}">'
+    f'<img width="{width}" height="{height}" '
+    f'alt="{markup.text(exhibit.name)}, {codec}" '
     f'src="{_picture(version.image)}">\n'
-    f'<figcaption><p><b><bdi>{codec}</bdi></b></p>{_note(version.note)}'
+    f'<figcaption><p><b><bdi>{codec}</bdi></b>{shown}</p>{markup.note(version.note)}'
     '<dl class="facts">'
     + ''.join(
-      f'<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>'
+      f'<div><dt>{markup.text(name)}</dt><dd>{markup.text(value)}</dd></div>'
       for name, value in facts
     )
     + '</dl></figcaption></figure>'
@@ -353,8 +325,4 @@ def _picture(image: np.ndarray) -> str:
     picture.save(buffer, name, **options)
     files[name] = buffer.getvalue()
   name = min(files, key=lambda name: len(files[name]))
-  return _data_uri(name, files[name])
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-  return f'data:image/{kind};base64,{base64.b64encode(data).decode()}'
+  return markup.data_uri(name, files[name])

@@ -202,6 +202,7 @@ def read(folder) -> dict[str, dict[str, Any]]:
     found[content['meta']['codec']] = content
   names = {
     label: {row['name'] for row in result['images']}
+    | set(result['meta'].get('failed', ()))
     for label, result in found.items()
   }
   for label in names:

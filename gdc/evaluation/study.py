@@ -8,6 +8,7 @@ whichever process made which.
 """
 import collections
 import functools
+import itertools
 import operator
 import os
 import pathlib
@@ -68,6 +69,7 @@ class Study:
       endings where these do without.
     coders: see codecs.build.
     codec: the gdc codec, None where no name asks for it.
+    failed_codecs: label -> why; see `results`.
   """
 
   def __init__(self, plan: Plan, processes: int = 1):
@@ -100,10 +102,19 @@ class Study:
     self._store = units.Store(pathlib.Path(plan.out) / UNITS)
     self._seen = set()
     self._digests = {}
+    self.failed_codecs = {}
+
+  @property
+  def rows(self) -> list[tuple[str, float]]:
+    """(Name of the codec, quality) of every row of an image."""
+    return [
+      (coder.name, quality)
+      for coder in self.coders for quality in coder.qualities
+    ]
 
   @property
   def rows_per_picture(self) -> int:
-    return sum(len(coder.qualities) for coder in self.coders)
+    return len(self.rows)
 
   @jax_settings.defaults()
   def work(self, index: int, on_row: Callable | None = None) -> None:
@@ -111,7 +122,7 @@ class Study:
 
     Args:
       index: into the plan's paths.
-      on_row: called with each row, also with those that were there.
+      on_row: called with each row; with those that were there, with `skipped`.
     """
     path = self.plan.paths[index]
     image, _ = pictures.read_rgb(path)
@@ -130,7 +141,7 @@ class Study:
           self._measure(index, image, group, lacking, compare, on_row)
         elif on_row is not None:
           for row in (row for _, unit in group for row in unit.rows):
-            on_row(row)
+            on_row(row, skipped=True)
     if self.extractor is not None:
       key = self._key(index, None, image)
       if self._store.load(ORIGINAL, key) is None:
@@ -158,13 +169,18 @@ class Study:
       if extracting:
         features[row['codec']].append(self._features(decoded))
 
+    failures = {}
     places = {(coder.label, image.shape) for coder in coders}
     made = sweep.picture(
       coders, self.names[index], image, {name: compare[name] for name in names},
-      on_row, keep, warm_up=not places <= self._seen,
+      on_row, keep, not places <= self._seen, failures,
     )
     self._seen |= places
     for coder, old in group:
+      if coder.label in failures:
+        unit = units.Unit([], [], self._made, failure=failures[coder.label])
+        self._store.save(coder.label, self._key(index, coder, image), unit)
+        continue
       unit = units.Unit(made[coder.label], digests[coder.name], self._made)
       if extracting:
         unit = unit._replace(
@@ -182,6 +198,10 @@ class Study:
   def results(self) -> dict[str, dict[str, Any]]:
     """Adds up the units: label -> result, see records.result.
 
+    An image that a codec cannot code is left out of that codec's means, and is
+    in the `failed` of its meta: name -> why. A codec that can code none has no
+    result; it is in `failed_codecs`.
+
     Raises:
       ValueError: a unit is missing.
     """
@@ -189,20 +209,36 @@ class Study:
     x = np.concatenate([unit.features[0] for unit in originals] or [()])
     equal = frechet.kid(x, x) if len(x) > 1 else None
     found = {}
+    self.failed_codecs = {}
     for coder in self.coders:
       made = self._units(coder)
+      failed = {
+        name: unit.failure
+        for name, unit in zip(self.names, made, strict=True) if unit.failure
+      }
+      if len(failed) == len(made):
+        self.failed_codecs[coder.label] = next(iter(failed.values()))
+        continue
+      kept = [not unit.failure for unit in made]
+      made = list(itertools.compress(made, kept))
+      real = list(itertools.compress(originals, kept))
       found[coder.label] = records.result(
         coder, [self._shown(row) for unit in made for row in unit.rows],
-        self.plan.measures, self._distances(originals, made),
+        self.plan.measures, self._distances(real, made),
         [unit.made for unit in made],
       )
+      if failed:
+        found[coder.label]['meta']['failed'] = failed
       if self.extractor is not None:
         found[coder.label]['meta'] |= {
           'features': self.extractor.label,
           'features_digest': self.extractor.digest,
-          'num_patches': sum(unit.features.shape[1] for unit in originals),
+          'num_patches': sum(unit.features.shape[1] for unit in real),
           'kid_of_equal_sets': equal,
         }
+    if not found:
+      label, why = next(iter(self.failed_codecs.items()))
+      raise ValueError(f'no codec could code any image: {label}: {why}')
     return found
 
   def _shown(self, row):

@@ -66,6 +66,7 @@ def picture(
   on_row: Callable[[Row], None] | None = None,
   on_decoded: Callable[[Row, bytes, np.ndarray], None] | None = None,
   warm_up: bool = True,
+  failures: dict[str, str] | None = None,
 ) -> dict[str, list[Row]]:
   """One picture through codecs, at every quality of each.
 
@@ -78,24 +79,48 @@ def picture(
     on_decoded: called with each row, its file and its decoded picture.
     warm_up: let codecs that compile do so before they are timed: for the first
       picture of a size.
+    failures: gets label -> what went wrong, for codecs that cannot code the
+      image; None: their errors are raised.
 
   Returns:
-    label -> rows, one per quality: name, height, width, codec, quality, bytes,
-    bpp, one column per measure (None where the picture is too small for it),
-    encode_seconds, decode_seconds.
+    label -> rows, one per quality, none of a codec that failed: name, height,
+    width, codec, quality, bytes, bpp, one column per measure (None where the
+    picture is too small for it), encode_seconds, decode_seconds.
   """
   rows = {coder.label: [] for coder in coders}
+  failed = {}
+
+  def call(readers, function, *args):
+    """Times a call; readers whose call fails are not asked again."""
+    start = time.perf_counter()
+    try:  # what it returns is on the host already
+      value = function(*args)
+    # Whatever an encoder's library raises.
+    except Exception as error:
+      if failures is None:
+        raise
+      why = ' '.join(f'{type(error).__name__}: {error}'.split())
+      failed.update((coder.label, why) for coder in readers)
+      return None, 0.0
+    return value, time.perf_counter() - start
+
   for writer in dict.fromkeys(coder.writer for coder in coders):
     readers = [coder for coder in coders if coder.writer == writer]
     encode, qualities = readers[0].encode, readers[0].qualities
     if warm_up and readers[0].compiles:
-      data = encode(image, qualities[0])
-      for coder in readers:
-        coder.decode(data)
+      data, _ = call(readers, encode, image, qualities[0])
+      for coder in readers if data is not None else ():
+        call([coder], coder.decode, data)
     for quality in qualities:
-      data, encode_seconds = _timed(encode, image, quality)
+      if all(coder.label in failed for coder in readers):
+        break
+      data, encode_seconds = call(readers, encode, image, quality)
       for coder in readers:
-        decoded, decode_seconds = _timed(coder.decode, data)
+        if coder.label in failed:
+          continue
+        decoded, decode_seconds = call([coder], coder.decode, data)
+        if coder.label in failed:
+          continue
         row = _row(coder, name, image.shape, quality, data)
         row |= _measured(compare, decoded)
         row['encode_seconds'] = encode_seconds
@@ -105,6 +130,10 @@ def picture(
           on_decoded(row, data, decoded)
         if on_row is not None:
           on_row(row)
+  for label in failed:
+    rows[label] = []
+  if failures is not None:
+    failures |= failed
   return rows
 
 
@@ -136,10 +165,3 @@ def _measured(compare: Mapping, decoded) -> Row:
     name: None if measure is None else measure(decoded)
     for name, measure in compare.items()
   }
-
-
-def _timed(function, *args):
-  """(function(*args), seconds); what it returns is on the host already."""
-  start = time.perf_counter()
-  value = function(*args)
-  return value, time.perf_counter() - start

@@ -11,6 +11,14 @@ from gdc.evaluation import baselines, measures, page, rate
 
 Results = Mapping[str, Mapping[str, Any]]
 MS_SSIM = measures.MEASURES['ms-ssim'].key
+HIGHER, LOWER = '\u2191', '\u2193'
+NOTHING = '\u2013'  # a cell without a figure
+
+
+DASH = (
+  'A dash: no figure, as an image is too small for the measure or was '
+  'decoded without error.'
+)
 
 
 class Column(NamedTuple):
@@ -19,13 +27,21 @@ class Column(NamedTuple):
   title: str
   style: str  # of a format string
   factor: float = 1.0
+  arrow: str = LOWER  # the direction that is better
+
+  @property
+  def heading(self) -> str:
+    """The title with its arrow: 'PSNR \u2191, dB'."""
+    return heading(self.title, self.arrow)
 
 
 def columns(result: Mapping[str, Any]) -> dict[str, Column]:
   """Key in results -> column, of every measure that a result has."""
   known = {
-    m.key: Column(m.title, f'.{m.decimals}f')
-    for m in measures.MEASURES.values()
+    m.key: Column(
+      m.title, f'.{m.decimals}f', arrow=arrow(name),
+    )
+    for name, m in measures.MEASURES.items()
   }
   label = result['meta'].get('features', '')
   for key in result['results']:
@@ -35,6 +51,17 @@ def columns(result: Mapping[str, Any]) -> dict[str, Column]:
       kind = label.replace('FID', 'KID').replace('FD', 'KID')
       known[key] = Column(f'{kind} x 1000', '.2f', 1000.0)
   return {key: known[key] for key in result['results'] if key in known}
+
+
+def arrow(name: str) -> str:
+  """The direction in which a measure, a key of MEASURES, is better."""
+  return HIGHER if measures.MEASURES[name].higher_is_better else LOWER
+
+
+def heading(title: str, arrow: str) -> str:
+  """A measure's title with an arrow behind its name, before its unit."""
+  name, comma, unit = title.partition(',')
+  return f'{name} {arrow}{comma}{unit}'
 
 
 def scaled(key: str, values: Sequence[float | None]) -> list[float | None]:
@@ -82,9 +109,10 @@ def means(results: Results) -> page.Table:
       ])
   return page.Table(
     'All means',
-    'Over the pictures; each codec has its own scale of quality. Times are '
-    'medians, in seconds per picture, of this machine.',
-    ['codec', 'quality', 'bpp', *(column.title for column in shown.values()),
+    'Means over the images, one row per codec and quality; each codec has its '
+    'own scale of quality. Times are medians, in seconds per image, on this '
+    'machine. ' + DASH,
+    ['codec', 'quality', 'bpp', *(column.heading for column in shown.values()),
      'encode, s', 'decode, s'],
     rows,
     folded=True,
@@ -114,13 +142,16 @@ def equal_bytes(results: Results) -> page.Table | None:
         *cells(result, i, shown),
       ])
   return page.Table(
-    'At equal bytes, picture by picture',
-    'Decoders of gdc read the same files. Of every other codec, for each '
-    'picture, the best file that is no larger than that of gdc at this '
-    'quality, or, where it can not be so small, its smallest: of how many '
-    'pictures is said beside its name.',
+    'At equal bytes, image by image',
+    'Means over the images. All decoders of gdc read the same files, so their '
+    'bytes are equal. Of every other codec, each image is the best file that '
+    'is no larger than the one of gdc at this quality. Where a codec cannot '
+    'make so small a file, its smallest is taken: (3 larger) says that this '
+    'was so for 3 images, and its figures are flattered by these bytes. '
+    'Qualities at which only gdc is listed have no such files, see '
+    '--equal-bytes. ' + DASH,
     ['quality of gdc', 'codec', 'bytes', 'bpp',
-     *(column.title for column in shown.values())],
+     *(column.heading for column in shown.values())],
     rows,
   )
 
@@ -133,7 +164,9 @@ def larger(results: Results, label: str, quality: float) -> str:
   own = next(name for name in results if name.startswith('gdc:'))
   limits = _sizes(results[own], quality)
   sizes = _sizes(results[label], quality)
-  count = sum(sizes[name] > limits[name] for name in limits)
+  count = sum(
+    sizes[name] > limit for name, limit in limits.items() if name in sizes
+  )
   return f' ({count} larger)' if count else ''
 
 
@@ -151,7 +184,7 @@ def cells(
   """What a row shows of a result's measures, of its quality number i."""
   curve = result['results']
   return [
-    '-' if curve[key][i] is None
+    NOTHING if curve[key][i] is None
     else f'{column.factor * curve[key][i]:{column.style}}'
     for key, column in shown.items()
   ]
@@ -253,18 +286,20 @@ def bjontegaard(
     found = row['pchip']
     cells.setdefault(row['codec'], {})[row['measure']] = (
       f'{found["bd_rate_percent"]:+.1f} % ({found["overlap"]:.0%})'
-      if 'overlap' in found else '-'
+      if 'overlap' in found else NOTHING
     )
   return page.Table(
     f'BD-rate against {anchor}',
-    'Mean difference of bits at equal quality (Bjontegaard, PCHIP); negative: '
-    'fewer bits. MS-SSIM is taken in dB, -10 log10(1 - x). In brackets the '
-    'overlap: how much of the span of both curves both cover. A dash: a curve '
-    'that turns back, too few points, or nothing in common. bd.json has Akima, '
-    'the cubic fit and BD-PSNR, too.',
+    f'How many per cent of bits more (+) or fewer (-) than {anchor} a codec '
+    'needs for an equal measure: the mean over the values that both reach '
+    '(Bjontegaard, PCHIP; MS-SSIM in dB). Negative is better. In brackets how '
+    'much of the span of both curves both cover: of a small part, a figure '
+    'says little. A dash: no figure, as the curves have no value in common, '
+    'one turns back, or there are too few points. bd.json has other methods '
+    'and BD-PSNR.',
     ['codec', *(shown[key].title.partition(',')[0] for key in keys)],
     [
-      [codec, *(found.get(key, '-') for key in keys)]
+      [codec, *(found.get(key, NOTHING) for key in keys)]
       for codec, found in cells.items()
     ],
   )

@@ -31,6 +31,7 @@ class Unit(NamedTuple):
     made: with what and when, see records.circumstances.
     network: digest of the network that made the features; '' for none.
     features: float32 [qualities, patches, dimension].
+    failure: why the codec cannot code the image: there are no rows then.
   """
 
   rows: list[dict[str, Any]]
@@ -38,9 +39,12 @@ class Unit(NamedTuple):
   made: Mapping[str, Any]
   network: str = ''
   features: np.ndarray = np.zeros((0, 0, 0), np.float32)
+  failure: str = ''
 
   def lacks(self, names: Sequence[str], network: str) -> tuple[str, ...]:
     """The measures that are not in it; FEATURES for other features."""
+    if self.failure:
+      return ()
     lacking = [n for n in names if any(n not in row for row in self.rows)]
     if network not in ('', self.network):
       lacking.append(FEATURES)

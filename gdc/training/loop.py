@@ -17,10 +17,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import tqdm
 from etils import epath
 
-from gdc import atomic
+from gdc import atomic, progress
 from gdc.codec import jax_settings
 from gdc.data import sources, transforms
 from gdc.models import layers
@@ -112,20 +111,25 @@ def train(
 
     # --- Loop ---------------------------------------------------------------
     pending = []
-    progress = tqdm.tqdm(
-      total=config.steps, initial=first, unit='step', desc=config.stage,
-      disable=jax.process_index() != 0, dynamic_ncols=True,
+    bar = progress.Bar(
+      config.steps, f'training {config.stage}', jax.process_index() != 0,
+      tiles=False,
     )
+    bar.advance(first, skipped=True)
     with (
       # Closed whatever happens: the newest checkpoint may be on its way.
       contextlib.closing(store),
       contextlib.closing(writer),
-      contextlib.closing(progress),
+      bar,
       jax.set_mesh(run.mesh),
     ):
       for step in range(first + 1, config.steps + 1):
         batch = next(batches)
-        with jax.transfer_guard('disallow'):
+        with (
+          jax.transfer_guard('disallow'),
+          bar.pause('compiling the training step (first use)')
+          if step == first + 1 else contextlib.nullcontext(),
+        ):
           state, metrics = step_fn(state, run.frozen, batch)
         pending.append(metrics)
         last = step == config.steps
@@ -136,10 +140,10 @@ def train(
           _check_finite(step, scalars, store.latest_step())
           scalars['learning_rate'] = float(run.schedule(step - 1))
           writer.scalars(step, scalars)
-          progress.set_postfix({
-            k: f'{scalars[k]:.3f}'
+          bar.note = f'step {step} of {config.steps}, ' + ', '.join(
+            f'{k} {scalars[k]:.3f}'
             for k in ('bpp', 'psnr', 'loss') if k in scalars
-          })
+          )
           # The metrics were waited for: the devices are as far as the clock.
           last |= time.monotonic() > deadline
         if step % config.checkpoint_every == 0 or last or stopped:
@@ -154,7 +158,7 @@ def train(
           writer.images(step, {
             k: np.clip(np.asarray(v) / 2 + 0.5, 0, 1) for k, v in shown.items()
           })
-        progress.update()
+        bar.advance()
         if last:
           break
   return state

@@ -324,6 +324,23 @@ def test_a_flow_of_one_step_is_the_one_step_decoder(with_one_step, codec):
     )
   with pytest.raises(ValueError, match='one_step must be .* from 1 to 1, not'):
     both.decompress(data, 'one_step', steps=2)
+  # It is the default, unless several steps are asked for.
+  np.testing.assert_array_equal(one, both.decompress(data))
+  np.testing.assert_array_equal(
+    both.decompress(data, steps=2), codec.decompress(data, steps=2)
+  )
+
+
+@pytest.mark.parametrize('names,steps,expected', [
+  (('mse', 'diffusion', 'flow', 'one_step'), None, 'one_step'),
+  (('mse', 'flow', 'one_step'), 1, 'one_step'),
+  (('mse', 'flow', 'one_step'), 2, 'flow'),
+  (('mse', 'diffusion', 'flow'), None, 'flow'),
+  (('mse', 'diffusion'), 4, 'diffusion'),
+  (('mse',), None, 'mse'),
+])
+def test_the_default_decoder(names, steps, expected):
+  assert decoders.default(names, steps) == expected
 
 
 @pytest.mark.parametrize('widths,depths,patch', [

@@ -257,6 +257,8 @@ def test_the_documented_programs_run(tiny_bundle_path, tmp_path):
   done = _run(tmp_path / 'workers.py')
   assert not done.returncode, done.stderr
   assert done.stdout.count('(48, 64, 3)') == 4
+  # What one of them compiled is there for the others.
+  assert any(pathlib.Path(os.environ['GDC_CACHE_DIR'], 'programs').iterdir())
 
 
 # --- Settings of JAX --------------------------------------------------------

@@ -245,6 +245,21 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
   np.testing.assert_array_equal(program({'a': X}, X), X * X)
 
 
+def test_programs_are_kept_where_the_environment_says(monkeypatch):
+  monkeypatch.setenv('HOME', '/somewhere')
+  for name in ('GDC_CACHE_DIR', 'XDG_CACHE_HOME'):
+    monkeypatch.delenv(name, raising=False)
+  assert programs._default_folder() == '/somewhere/.cache/gdc'
+  monkeypatch.setenv('XDG_CACHE_HOME', '~/x')
+  assert programs._default_folder() == '/somewhere/x/gdc'
+  for value, folder in (('~/y', '/somewhere/y'), ('z', 'z'), ('', '')):
+    monkeypatch.setenv('GDC_CACHE_DIR', value)
+    assert programs._default_folder() == folder
+  monkeypatch.setattr(os.path, 'expanduser', lambda path: path)  # no home
+  monkeypatch.setenv('GDC_CACHE_DIR', '~/y')
+  assert programs._default_folder() == ''
+
+
 def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
   monkeypatch.setattr(programs, '_folder', None)
   monkeypatch.chdir(tmp_path)

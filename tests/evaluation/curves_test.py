@@ -1,5 +1,6 @@
 """The plots of an evaluation."""
 import math
+import re
 
 import pytest
 
@@ -34,8 +35,8 @@ def results():
 def test_a_panel_for_each_measure_and_a_line_for_each_codec(results):
   panels = curves.rate_panels(results)
   assert [panel['y_label'] for panel in panels] == [
-    'PSNR, dB', 'MS-SSIM, -10 log10(1 - x), dB', 'LPIPS',
-    'KID-VGG16/256 x 1000',
+    'PSNR ↑, dB', 'MS-SSIM ↑, -10 log10(1 - x), dB', 'LPIPS ↓',
+    'KID-VGG16/256 x 1000 ↓',
   ]
   psnr, ssim, _, kid = (panel['lines'] for panel in panels)
   assert [line['label'] for line in psnr] == list(results)
@@ -72,7 +73,7 @@ def test_published_curves_are_marked_and_kept_to_our_rates(results):
 
 def test_the_plane_joins_decoders_of_equal_bits(results):
   lpips, kid = curves.plane_panels(results)
-  assert (lpips['x_label'], lpips['y_label']) == ('PSNR, dB', 'LPIPS')
+  assert (lpips['x_label'], lpips['y_label']) == ('PSNR ↑, dB', 'LPIPS ↓')
   joined = [line for line in lpips['lines'] if line['label'] == 'equal bits']
   assert [(line['x'], line['y']) for line in joined] == [
     ([27.0, 28.0], [0.2, 0.3]), ([30.0, 31.0], [0.1, 0.2]),
@@ -85,6 +86,34 @@ def test_the_plane_joins_decoders_of_equal_bits(results):
   assert curves.plane_panels(results) == []
 
 
+def test_of_many_published_curves_the_best_are_drawn_at_first(
+  results, tmp_path
+):
+  def curve(name, psnr):
+    values = {'bpp': [0.1, 0.9], 'lpips-alex': [0.5, 0.1]}
+    if psnr is not None:
+      values['psnr-rgb'] = [psnr, psnr + 6.0]
+    return published.Curve(name, 'kodak', values)
+
+  order = [30.0, None, 24.0, 33.0, 26.0, 31.0, 32.0]
+  references = [curve(f'r{i}', psnr) for i, psnr in enumerate(order)]
+  best = {f'r{i} (published, kodak)' for i in (0, 3, 5, 6)}
+  assert curves.drawn(results, references) == best
+  few = references[:4]
+  assert len(curves.drawn(results, few)) == 4
+  charts, legend = curves.charts(results, references)
+  assert len(charts) == 4 + 2
+  assert {c.label for c in legend if c.thin and c.drawn} == {
+    *best, curves.EQUAL_BITS
+  }
+  assert len({(c.colour, c.dashes) for c in legend}) == len(legend) == 3 + 7 + 1
+  # Each is a group of its own, also of those that are not drawn at first.
+  found = set(re.findall(r'id="(curve-\d+)"', charts[2].svg))
+  assert found == {f'curve-{i}' for i in range(10)}
+  text = curves.write(tmp_path, results, references)[0].read_text()
+  assert 'r3 (published' in text and 'r2 (published' not in text
+
+
 def test_files_are_drawn_and_the_same_data_gives_the_same_bytes(
   results, tmp_path
 ):
@@ -92,7 +121,7 @@ def test_files_are_drawn_and_the_same_data_gives_the_same_bytes(
   assert [path.name for path in paths] == ['curves.svg', 'plane.svg']
   first = [path.read_bytes() for path in paths]
   assert b'gdc:flow' in first[0] and b'KID-VGG16/256' in first[0]
-  assert b'PSNR, dB' in first[1]
+  assert 'PSNR ↑, dB'.encode() in first[1]
   assert [path.read_bytes() for path in curves.write(tmp_path, results)] == (
     first
   )

@@ -1,13 +1,14 @@
 """What an evaluation leaves behind."""
 import csv
 import json
+import typing
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from gdc.codec import codec as codec_lib
-from gdc.evaluation import overview, published, records, workers
+from gdc.evaluation import legend, overview, published, records, workers
 from gdc.evaluation import study as study_lib
 
 
@@ -110,7 +111,7 @@ def test_exhibits_are_of_the_measured_files(made):
     row for row in results['gdc:mse']['images']
     if (row['name'], row['quality']) == ('a', 2.0)
   )
-  assert mse.measures['LPIPS'] == row['lpips']
+  assert mse.measures['LPIPS ↓'] == row['lpips'] and mse.rate == 'gdc quality 2'
   # JPEG can not be as small as gdc is here, and that is said.
   jpeg = first.versions[-1]
   assert jpeg.num_bytes > len(data)
@@ -123,6 +124,8 @@ def test_the_page_holds_everything(made):
   for words in (
     'A &lt;title&gt;', 'gdc eval photos --out x', 'CC0', 'BD-rate against jpeg',
     'At equal bytes', 'gdc:mse+0.2', 'autoencoder',
+    'data-left="gdc:flow@1" data-right="jpeg"', 'higher is better',
+    'white noise of 0.2 times', 'value="curve-5" checked',
   ):
     assert words in page, words
 
@@ -131,3 +134,38 @@ def test_a_wrong_anchor_is_named(made, tmp_path):
   _, results, study = made
   with pytest.raises(ValueError, match="anchor is 'gif'"):
     overview.write(study, results, command='', title='', anchor='gif')
+
+
+def test_the_page_opens_on_the_default_decoder_and_the_best_of_the_others():
+  def result(lpips, psnr, bpp):
+    return {'results': {
+      'quality': [1.0], 'lpips-alex': lpips, 'psnr-rgb': psnr, 'bpp': [bpp],
+    }}
+
+  coders = [
+    _Coder('gdc:mse', {'entry': 'mse'}),
+    _Coder('gdc:flow@1', {'entry': 'one_step'}),
+    _Coder('gdc:flow', {'entry': 'flow'}),
+    _Coder('gdc:mse+0.2', {'entry': 'mse', 'noise': 0.2}),
+    *(_Coder(f'{name}=gdc', {}) for name in ('jpeg', 'webp', 'avif')),
+  ]
+  results = {coder.label: result([0.2], [30.0], 100) for coder in coders[:4]}
+  results['jpeg=gdc'] = result([0.5], [25.0], 90)
+  results['webp=gdc'] = result([0.3], [24.0], 99)
+  results['avif=gdc'] = result([0.1], [31.0], 120)  # larger than gdc
+  pair, why = legend.opening(coders, results, 1.0)
+  assert pair == ('gdc:flow@1', 'webp') and 'lowest LPIPS' in why
+  for label in results:
+    results[label]['results']['lpips-alex'] = [None]
+  pair, why = legend.opening(coders, results, 1.0)
+  assert pair == ('gdc:flow@1', 'jpeg') and 'highest PSNR' in why
+  del results['jpeg=gdc'], results['webp=gdc']
+  assert legend.opening(coders, results, 1.0)[0] == ('gdc:flow@1', 'avif')
+  del results['avif=gdc'], results['gdc:flow@1']
+  assert legend.opening(coders, results, 1.0)[0] == ('original', 'gdc:flow')
+  assert legend.opening(coders[4:], {}, 1.0) == (('', ''), '')
+
+
+class _Coder(typing.NamedTuple):
+  label: str
+  record: dict

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdc.evaluation import page
+from gdc.evaluation import charts, page
 
 sync_api = pytest.importorskip(
   'playwright.sync_api', reason='playwright is not installed'
@@ -65,7 +65,7 @@ def url(tmp_path_factory):
     path,
     title='Codecs', summary=['A summary.'],
     tables=[page.Table('Rates', '', ['codec', 'bpp'], [['jpeg', '0.5']] * 3)],
-    charts=[page.Chart(title, '', SVG) for title in ('One', 'Two')],
+    charts=[charts.Chart(title, '', SVG) for title in ('One', 'Two')],
     exhibits=[
       _exhibit('first.png', COLOURS, 400, 640),
       _exhibit(HOSTILE, ['original', 'gdc:flow@1']),
@@ -353,8 +353,8 @@ def test_touch(visit):
     [(100, 20), (140, 60)],
   )
   assert tab.evaluate('window.scrollY') == scrolled
-  _touch(tab, [(100, 120)], [(100, 150)], [(100, 190)])  # the page's
-  tab.wait_for_function('y => window.scrollY < y', arg=scrolled)
+  _touch(tab, [(100, 160)], [(100, 130)], [(100, 90)])  # the page's
+  tab.wait_for_function('y => window.scrollY > y', arg=scrolled)
   assert _split(tab) == 75
 
 
@@ -453,3 +453,81 @@ def test_a_window_that_changes(tab):
   assert _extent(shot, COLOURS['original'][0])[2] == pytest.approx(
     width / 4, abs=2
   )
+
+
+def test_rates_and_curves_on_a_phone(browser, tmp_path):
+  """One page of the kind that an evaluation with many curves writes."""
+  first = _exhibit('a', COLOURS)
+  original, jpeg, flow = first.versions
+  curves = [
+    charts.Curve(f'codec-{i}_of_a_rather_long_name (published, kodak)', '#f00',
+               drawn=i < 2)
+    for i in range(60)
+  ]
+  lines = ''.join(
+    f'<g id="curve-{i}"><rect x="{5 * i}" width="5" height="300" '
+    f'style="fill: #f00"/></g>' for i in range(60)
+  )
+  path = tmp_path / 'page.html'
+  page.write(
+    path, title='A', opening=('gdc:flow@1', 'jpeg'),
+    tables=[page.Table('T', 'note', ['codec', *'abcdefgh'], [['jpeg'] * 9])],
+    charts=[charts.Chart('C', '', SVG.replace('</svg>', f'{lines}</svg>'))] * 3,
+    curves=curves, names={'a_long_name_of_a_codec': 'words ' * 30},
+    exhibits=[first._replace(versions=[
+      original, *(
+        version._replace(rate=rate, num_bytes=size)
+        for rate, size in (('quality 1', 111), ('quality 3', 333))
+        for version in (jpeg, flow)
+      )
+    ])],
+  )
+  with browser.new_context(
+    viewport={'width': 390, 'height': 844}, has_touch=True, is_mobile=True
+  ) as context:
+    tab = context.new_page()
+    tab.set_default_timeout(5000)
+    tab.goto(path.as_uri())
+    assert tab.evaluate('document.documentElement.scrollWidth') == 390
+    assert [
+      tab.locator(f'#{side}-caption b').inner_text()
+      for side in ('left', 'right')
+    ] == ['gdc:flow@1', 'jpeg']
+    assert '111' in tab.locator('#left-caption').inner_text()
+    assert tab.locator('#left option').count() == 3
+    tab.click('.rates button:has-text("quality 3")')
+    for side in ('left', 'right'):
+      assert '333' in tab.locator(f'#{side}-caption').inner_text()
+    _await_hash(tab, 'rate=quality+3')
+    tab.reload()
+    assert tab.locator('.rates [aria-pressed=true]').inner_text() == 'quality 3'
+    assert '333' in tab.locator('#left-caption').inner_text()
+
+    def shows(count):
+      image = tab.locator('.charts img').first
+      image.scroll_into_view_if_needed()
+      for _ in range(20):  # until the last of the changes is drawn
+        image.evaluate('image => image.decode()')
+        shot = np.asarray(Image.open(io.BytesIO(image.screenshot())))[..., :3]
+        row = shot[shot.shape[0] // 2].astype(int)
+        red = (row[:, 0] - row[:, 1] > 100).mean()
+        if red == pytest.approx(count * 5 / 400, abs=0.01):
+          return True
+      return False
+
+    assert shows(2)
+    for box in tab.locator('.legend input').all()[2:42]:
+      box.check()
+    assert shows(42)
+    tab.locator('.legend input').first.uncheck()
+    assert shows(41)
+    legend = tab.locator('.legend').bounding_box()
+    chart = tab.locator('.charts .card').first.bounding_box()
+    assert legend['y'] + legend['height'] <= chart['y'] or (
+      legend['x'] + legend['width'] <= chart['x']
+    )
+    tab.set_viewport_size({'width': 1400, 'height': 900})
+    legend = tab.locator('.legend').bounding_box()
+    chart = tab.locator('.charts .card').first.bounding_box()
+    assert legend['x'] + legend['width'] <= chart['x']
+    assert tab.evaluate('document.documentElement.scrollWidth') <= 1400

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdc.evaluation import page
+from gdc.evaluation import charts, page
 
 HOSTILE = (
   '</script><img src=x onerror=alert(1)>"\'&amp;{{title}} \u202eß日本.png'
@@ -72,10 +72,14 @@ def _contents(text):
     'title': text,
     'summary': [text, text],
     'tables': [page.Table(text, text, [text, 'b'], [[text, text]])],
-    'charts': [page.Chart(text, text, SVG.format(4, 3))],
+    'charts': [charts.Chart(text, text, SVG.format(4, 3))],
+    'curves': [charts.Curve(text, '#000')],
+    'names': {text: text},
+    'opening': (text, 'b'),
+    'exhibits_note': text,
     'exhibits': [_exhibit(text, [
       page.Version(text, original, None, text),
-      page.Version('b', decoded, 9, text, {f'{text}, {text}': 1.0}),
+      page.Version('b', decoded, 9, text, {f'{text}, {text}': 1.0}, text),
     ])],
     'details': {text: text},
   }
@@ -88,7 +92,7 @@ def test_texts_are_shown_and_are_not_markup():
   assert [set(a) for _, a in hostile.tags] == [
     set(a) for _, a in harmless.tags
   ]
-  assert hostile.text.count(HOSTILE) == 19
+  assert hostile.text.count(HOSTILE) == 24
   assert hostile.all('details')[1]['data-name'] == HOSTILE
   assert hostile.all('img')[0]['alt'] == f'{HOSTILE}, {HOSTILE}'
 
@@ -232,21 +236,52 @@ def test_a_table_without_rows():
   assert len(Reader(page.render(title='', tables=[table])).all('th')) == 2
 
 
+def test_curves_that_are_not_drawn_at_first_are_hidden_in_every_chart():
+  curves = [
+    charts.Curve('jpeg', '#123456'),
+    charts.Curve('vtm', '#fff', '5 3', False, True),
+  ]
+  drawn = [charts.Chart(str(i), '', SVG.format(4, 3)) for i in range(2)]
+  read = Reader(page.render(title='', charts=drawn, curves=curves))
+  assert [(a['value'], 'checked' in a) for a in read.all('input')] == [
+    ('curve-0', True), ('curve-1', False)
+  ]
+  assert '1 of 2 curves are not drawn at first' in read.text
+  for attrs in read.all('img'):
+    assert _embedded(attrs)[1].decode().endswith(
+      '<path id="a"/><style>#curve-1{display:none}</style></svg>'
+    )
+
+
+def test_an_image_at_several_rates():
+  original, decoded = _images()
+  versions = [
+    page.Version('original', original),
+    *(page.Version('jpeg', decoded, 9, rate=rate) for rate in ('q 1', 'q 3')),
+  ]
+  read = Reader(page.render(title='', exhibits=[_exhibit(versions=versions)]))
+  assert [f['data-rate'] for f in read.all('figure')] == ['', 'q 1', 'q 3']
+  with pytest.raises(ValueError, match="'jpeg, q 3' more than once"):
+    page.render(title='', exhibits=[
+      _exhibit(versions=[*versions, versions[-1]])
+    ])
+
+
 def test_charts_are_images_of_their_own():
   shapes = [(400, 300), (800, 300)]
-  charts = [page.Chart(str(s), '', SVG.format(*s)) for s in shapes]
-  text = page.render(title='', charts=charts)
+  drawn = [charts.Chart(str(s), '', SVG.format(*s)) for s in shapes]
+  text = page.render(title='', charts=drawn)
   read = Reader(text)
   assert 'id="a"' not in text and not read.all('svg')
   assert [f.get('class') for f in read.all('figure')] == [None, 'wide']
-  for chart, attrs in zip(charts, read.all('img'), strict=True):
+  for chart, attrs in zip(drawn, read.all('img'), strict=True):
     kind, data = _embedded(attrs)
     assert kind == 'svg+xml' and data.decode() == chart.svg
 
 
 @pytest.mark.parametrize('contents,message', [
   ({'tables': [page.Table('t', '', ['a', 'b'], [['1']])]}, "'t'.*1 cells"),
-  ({'charts': [page.Chart('c', '', 'PNG')]}, "'c' is 'PNG'"),
+  ({'charts': [charts.Chart('c', '', 'PNG')]}, "'c' is 'PNG'"),
   ({'exhibits': [_exhibit(), _exhibit()]}, "'photo.png' more than once"),
   (_two(codec='original'), "'original' more than once"),
   ({'exhibits': [_exhibit(versions=_exhibit().versions[:1])]}, '1 versions'),
@@ -270,5 +305,5 @@ def test_file(tmp_path):
   assert path.read_text('utf-8') == page.render(title='again')
   assert [p.name for p in path.parent.iterdir()] == ['page.html']
   with pytest.raises(ValueError):
-    page.write(path, title='', charts=[page.Chart('c', '', '')])
+    page.write(path, title='', charts=[charts.Chart('c', '', '')])
   assert path.read_text('utf-8') == page.render(title='again')

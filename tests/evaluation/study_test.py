@@ -13,7 +13,15 @@ import pytest
 from PIL import Image
 
 from gdc.codec import codec as codec_lib
-from gdc.evaluation import baselines, frechet, patch_features, study, workers
+from gdc.evaluation import (
+  baselines,
+  frechet,
+  overview,
+  patch_features,
+  study,
+  tables,
+  workers,
+)
 
 encode = baselines.encode
 
@@ -121,7 +129,10 @@ def test_a_second_run_does_nothing_again(plan, monkeypatch):
     study.sweep, 'picture', lambda *_, **__: pytest.fail('made again')
   )
   rows = []
-  second = _run(plan, on_row=rows.append)
+  second = _run(
+    plan, on_row=lambda row, skipped: rows.append((row, skipped))
+  )
+  assert all(skipped for _, skipped in rows)
   assert len(rows) == 5 * second.rows_per_picture
   assert second.results().keys() == first.results().keys()
   assert _figures(second) == _figures(first)
@@ -328,6 +339,55 @@ def test_hosts_share_the_pictures(plan, tmp_path):
   ).results()['jpeg']
   for key in ('bpp', 'psnr-rgb', 'lpips-alex'):
     assert shared['results'][key] == alone['results'][key]
+
+
+def test_an_image_that_a_codec_cannot_code_is_left_out_and_said(
+  plan, patches, monkeypatch
+):
+  def fails(name, image, quality):
+    if name == 'jpeg' and (broken is None or image.shape[1] == broken):
+      raise RuntimeError('encoder\n-6')
+    return encode(name, image, quality)
+
+  monkeypatch.setattr(study.codecs.baselines, 'encode', fails)
+  plan = plan._replace(
+    codecs=('gdc:mse', 'jpeg', 'webp'), matched=(), features='mean',
+    measures=('psnr',),
+  )
+  broken = 128
+  made = _run(plan)
+  found = made.results()
+  whole, part = found['webp'], found['jpeg']
+  assert part['meta']['failed'] == {
+    name: 'RuntimeError: encoder -6' for name in ('photo1', 'photo3')
+  }
+  assert (part['meta']['num_images'], whole['meta']['num_images']) == (3, 5)
+  assert {row['name'] for row in part['images']} == {
+    'photo0', 'photo2', 'photo4'
+  }
+  assert part['meta']['num_patches'] == 3 * 16
+  assert part['results']['fd-mean-16'][0] > 0
+  assert overview.notices(found) == [
+    'jpeg could not code 2 of 5 images, such as photo1 (RuntimeError: encoder '
+    '-6): its means are of the others.'
+  ]
+  limits = {row['name']: row['bytes'] for row in whole['images']}
+  assert tables.larger(found, 'jpeg', 1.0) == '' and len(limits) == 5
+  # Nothing is tried again; and one that can code none is left out.
+  with monkeypatch.context() as patch:
+    patch.setattr(study.sweep, 'picture', None)
+    assert _run(plan).results()['jpeg']['meta']['failed']
+  broken = None
+  made = study.Study(plan._replace(
+    codecs=('jpeg', 'webp'), out=plan.out / 'none', features=None
+  ))
+  workers.run(made)
+  assert list(made.results()) == ['webp']
+  assert made.failed_codecs == {'jpeg': 'RuntimeError: encoder -6'}
+  made = study.Study(plan._replace(codecs=('jpeg',), out=plan.out / 'none'))
+  workers.run(made)
+  with pytest.raises(ValueError, match='could code any image: jpeg: Runtime'):
+    made.results()
 
 
 def test_names_tell_folders_apart(plan, tmp_path):

@@ -36,7 +36,7 @@ def results():
 def test_equal_bytes(results):
   table = tables.equal_bytes(results)
   assert table.header == [
-    'quality of gdc', 'codec', 'bytes', 'bpp', 'PSNR, dB', 'KID/256 x 1000',
+    'quality of gdc', 'codec', 'bytes', 'bpp', 'PSNR ↑, dB', 'KID/256 x 1000 ↓',
   ]
   assert table.rows[:3] == [
     ['1', 'gdc:mse', '200', '0.050', '25.00', '4.00'],
@@ -46,7 +46,7 @@ def test_equal_bytes(results):
   assert [row[:2] for row in table.rows[3:5]] == [
     ['2', 'gdc:mse'], ['2', 'gdc:flow'],
   ]
-  assert table.rows[-1][-1] == '-'
+  assert table.rows[-1][-1] == '–'
   assert tables.equal_bytes({'jpeg': results['jpeg']}) is None
 
 
@@ -105,7 +105,7 @@ def test_bjontegaard_differences(results):
   table = tables.bjontegaard(rows, 'jpeg', results['jpeg'])
   assert table.header == ['codec', 'PSNR', 'KID/256 x 1000']
   assert table.rows == [
-    ['gdc:mse', '-50.0 % (100%)', '-'], ['gdc:flow', '-', '-'],
+    ['gdc:mse', '-50.0 % (100%)', '–'], ['gdc:flow', '–', '–'],
   ]
   assert tables.bjontegaard(rows[2:], 'jpeg', results['jpeg']) is None
   with pytest.raises(ValueError, match="'gif'.*gdc:mse, gdc:flow, jpeg"):
