@@ -8,6 +8,7 @@ depend on the step alone there is no iterator, and grain is not imported.
 """
 import contextlib
 import gc
+import itertools
 import json
 import logging
 import pathlib
@@ -130,9 +131,11 @@ class Checkpoints:
       return
     if jax.process_index() == 0:
       for found in newer:
-        path, count = self._path(found), 0
-        while (target := path.with_name(f'{found}.incomplete-{count}')).exists():
-          count += 1
+        path = self._path(found)
+        others = (
+          path.with_name(f'{found}.incomplete-{i}') for i in itertools.count()
+        )
+        target = next(p for p in others if not p.exists())
         path.rename(target)
         _LOG.warning('%s is now called %s.', path, target.name)
     multihost_utils.sync_global_devices('set aside')

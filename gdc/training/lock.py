@@ -50,7 +50,7 @@ def held(workdir) -> Iterator[None]:
 def _locked(path: pathlib.Path):
   """The lock's file, open and ours."""
   while True:
-    file = open(path, 'a+')
+    file = path.open('a+')
     try:
       if fcntl:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
