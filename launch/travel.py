@@ -149,7 +149,9 @@ def _copy_package(name, site):
   """A package out of this environment that runs on any later Python, too."""
   spec = importlib.util.find_spec(name)
   if spec is None:
-    raise ValueError(f"{name} is not installed: pip install 'gdc[train]'.")
+    raise ValueError(
+      f"{name} is not installed: pip install 'gdc-codec[train]' brings it."
+    )
   folder = pathlib.Path(spec.origin).parent
   built = [
     p.name for p in folder.rglob('*.so') if not p.name.endswith('.abi3.so')
@@ -250,23 +252,6 @@ def bring(out: pathlib.Path, part_size: int) -> list[pathlib.Path]:
 # --- Command line -----------------------------------------------------------
 
 
-def _config(words):
-  """The config that flags ask for, as gdc.main reads them."""
-  from absl import flags
-  from ml_collections import config_flags
-  found, words = flags.FlagValues(), ['travel', *words]
-  holder = config_flags.DEFINE_config_file(
-    'config', lock_config=True, flag_values=found, sys_argv=words
-  )
-  try:
-    left = found(words)[1:]
-  except (flags.Error, AttributeError) as e:
-    raise ValueError(str(e).strip().splitlines()[-1]) from e
-  if left:
-    raise ValueError(f'Unknown arguments: {" ".join(left)}')
-  return holder.value
-
-
 def _local(text: str) -> pathlib.Path:
   if '://' in text:
     raise argparse.ArgumentTypeError(
@@ -316,7 +301,8 @@ def main(argv=None) -> int:
     parser.error(f'unknown arguments: {" ".join(flags)}')
   try:
     if arguments.verb == 'pack':
-      config = _config(['--config', arguments.config, *flags])
+      from gdc.training import options
+      config = options.read_config(arguments.config, flags)
       made = pack(config, arguments.workdir, arguments.out, arguments.part_size)
       step = checkpoints.newest(arguments.workdir)
       print(

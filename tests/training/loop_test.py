@@ -223,10 +223,13 @@ def test_sigterm_saves_the_step_it_comes_in(straight, tmp_path, monkeypatch):
 
 def test_export_is_of_the_averages(straight, tmp_path):
   config = autoencoder.get_config('tiny')
-  stage, params = runs.restore(config, straight.workdir)
+  stage, params, step = runs.restore(config, straight.workdir)
+  assert step == 4
   _assert_same(params, jax.device_get(straight.state.ema_params))
-  path = runs.export_bundle(config, straight.workdir, tmp_path / 'bundle')
-  assert path == tmp_path / 'bundle'
+  path, step = runs.export_bundle(
+    config, straight.workdir, tmp_path / 'bundle'
+  )
+  assert step == 4 and path == tmp_path / 'bundle'
   expected = bundle.make(config.name, stage.spec, params)
   assert bundle.load(path).digest == expected.digest
 
@@ -525,3 +528,6 @@ def test_a_run_whose_data_is_on_the_devices_stops_in_time_and_goes_on(
   config.data.resident = 0
   with pytest.raises(ValueError, match='go on with the data.resident'):
     loop.train(config, tmp_path)
+  record = json.loads((tmp_path / runs.CONFIG).read_text())
+  config.data.resident = record['data']['resident']
+  assert int(loop.train(config, tmp_path, seconds=0).step) == 3
