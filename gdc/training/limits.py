@@ -107,8 +107,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
   if net and config.data.crop % (net.patch << len(net.widths) - 1):
     raise ValueError(
-      f'data.crop {config.data.crop} must be a multiple of score_net.patch, '
-      f'{net.patch}, times 2 for each further of score_net.widths.'
+      f'score_net.patch {net.patch}, doubled for each of score_net.widths '
+      f'after the first, must divide data.crop {config.data.crop}.'
     )
   sources.check_files(config.evaluation.source)
 
@@ -123,8 +123,8 @@ def _value(config, name):
 def _range(low, high, ends) -> str:
   if math.isinf(low):
     return 'finite'
-  lowest = f'{low:g} or more' if ends in (True, 'lowest') else f'above {low:g}'
+  lowest = f'{low} or more' if ends in (True, 'lowest') else f'above {low}'
   if math.isinf(high):
     return lowest
   highest = 'at most' if ends in (True, 'highest') else 'below'
-  return f'{lowest}, {highest} {high:g}'
+  return f'{lowest}, {highest} {high}'

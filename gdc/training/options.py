@@ -156,7 +156,7 @@ def _load(name: str) -> ml_collections.ConfigDict:
   try:
     spec.loader.exec_module(module)
     config = module.get_config(*([variant] if colon else ()))
-  except Exception as e:
+  except (Exception, SystemExit) as e:
     raise OptionError(f'{name}: {e}') from e
   if not isinstance(config, ml_collections.ConfigDict):
     raise OptionError(

@@ -200,7 +200,7 @@ def _emptied(folder):
 
 def _cut(folder):
   path = _largest(folder / 'state')
-  path.write_bytes(path.read_bytes()[:-100])
+  path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
 
 
 def _flipped(folder):

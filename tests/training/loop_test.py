@@ -369,7 +369,8 @@ def test_init_from_another_network(tiny_bundle, tmp_path):
   config = autoencoder.get_config('tiny')
   config.init_from = str(bundle.save(other, tmp_path / 'other'))
   with pytest.raises(ValueError, match='init_from .* holds another network'):
-    runs.build(config).init()
+    loop.train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
 
 
 def test_init_from_a_bundle_without_the_decoder(tiny_bundle, tmp_path):
