@@ -1,6 +1,7 @@
 """Imports run one way; a reader may rely on it, so a test holds it."""
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -242,3 +243,29 @@ def test_no_bare_except():
     if isinstance(node, ast.ExceptHandler) and node.type is None
   ]
   assert not bare
+
+
+# --- The distribution's name ------------------------------------------------
+
+
+def test_nobody_is_told_to_install_the_other_gdc():
+  """PyPI's `gdc` is another project; this distribution is gdc-codec."""
+  suffixes = {'.py', '.md', '.sh', '.ipynb', '.html', '.toml'}
+  told = [
+    f'{path}: {found.group()}' for path in ROOT.rglob('*')
+    if path.suffix in suffixes and path != pathlib.Path(__file__)
+    and not {'.git', 'results', 'runs'} & set(path.relative_to(ROOT).parts)
+    for found in re.finditer(
+      r'''pip install (-\S+ )*['"]?gdc(?![\w-])|\bgdc\[''', path.read_text()
+    )
+  ]
+  assert not told
+
+
+def test_a_folder_with_a_checkout_does_not_hide_the_package(tmp_path):
+  (tmp_path / 'gdc').symlink_to(ROOT)
+  done = subprocess.run(
+    [sys.executable, '-c', 'import gdc; print(gdc.load.__module__)'],
+    cwd=tmp_path, capture_output=True, text=True, check=False,
+  )
+  assert done.stdout == 'gdc\n', done.stderr
