@@ -68,7 +68,7 @@ def main(asked):
   from gdc.training import limits, lock, loop, options
   # The libraries' own information would drown ours.
   absl.logging.set_verbosity(absl.logging.FATAL)
-  logging.basicConfig(format='%(message)s')
+  logging.basicConfig(format='%(message)s', force=True)  # absl has its own
   logging.getLogger('gdc').setLevel(logging.INFO)
   absl.flags.FLAGS.mark_as_parsed()  # grain's workers read flags
   try:

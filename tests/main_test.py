@@ -1,5 +1,6 @@
 """Door 1, run as a user runs it, on the tiny variants."""
 import json
+import logging
 import os
 import pathlib
 import signal
@@ -60,6 +61,7 @@ def run_here(monkeypatch, capsys):
 
   monkeypatch.chdir(ROOT)
   monkeypatch.setattr(programs, 'keep', lambda: None)
+  monkeypatch.setattr(logging, 'basicConfig', lambda **_: None)
   monkeypatch.setattr(jax.distributed, 'initialize', no_pod)
 
   def run(config, workdir, *flags):
