@@ -15,6 +15,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+from gdc import atomic
+
 _SIGNALS = [
   getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP')
   if hasattr(signal, name)
@@ -218,5 +220,6 @@ def _say(text: str):
 
 
 def _end(number: int):
+  atomic.discard()
   _say(f'Ended by {_name(number)}.')
   os._exit(status(number))
