@@ -229,6 +229,15 @@ def test_without_the_back_end_it_says_so(run_here, monkeypatch, tmp_path):
   assert errors.count('\n') == 1
 
 
+def test_a_missing_package_is_named_with_what_brings_it(
+  run_here, monkeypatch, tmp_path
+):
+  monkeypatch.setitem(sys.modules, 'absl.logging', None)
+  status, _, errors = run_here('autoencoder.py:tiny', tmp_path / 'a')
+  assert status == 1 and errors.count('\n') == 1
+  assert "absl.logging" in errors and "'gdc-codec[train]' brings" in errors
+
+
 def test_a_mistake_of_the_program_shows_where(run_here, monkeypatch, tmp_path):
   monkeypatch.setattr(programs, 'keep', lambda: int('x'))
   with pytest.raises(ValueError, match='invalid literal'):

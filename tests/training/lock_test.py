@@ -15,22 +15,21 @@ _HOLD = (
 
 def test_one_process_at_a_time(tmp_path):
   workdir = tmp_path / 'runs' / 'a'
-  process = subprocess.Popen(
+  with subprocess.Popen(
     [sys.executable, '-c', _HOLD, str(workdir)], stdin=subprocess.PIPE,
     stdout=subprocess.PIPE, text=True,
-  )
-  try:
-    assert process.stdout.readline() == 'held\n'
-    with (
-      pytest.raises(ValueError, match=(
-        f'process {process.pid} on {socket.gethostname()}: wait for it'
-      )),
-      lock.held(workdir),
-    ):
-      pass
-  finally:
-    process.kill()
-    process.wait()
+  ) as process:
+    try:
+      assert process.stdout.readline() == 'held\n'
+      with (
+        pytest.raises(ValueError, match=(
+          f'process {process.pid} on {socket.gethostname()}: wait for it'
+        )),
+        lock.held(workdir),
+      ):
+        pass
+    finally:
+      process.kill()
   assert (workdir / lock.NAME).exists()  # it was killed
   with lock.held(workdir):
     assert f'process {os.getpid()} ' in (workdir / lock.NAME).read_text()
