@@ -51,7 +51,9 @@ TEST = TRAIN + [
 ]
 
 setuptools.setup(
-  name='gdc',
+  # On PyPI, `gdc` is another project: what is imported, and the command, is
+  # gdc all the same.
+  name='gdc-codec',
   version=VERSION,
   description='Generative image compression with score-based decoders in JAX.',
   long_description=(ROOT / 'README.md').read_text(),
@@ -60,6 +62,10 @@ setuptools.setup(
   license_files=['LICENSE'],
   python_requires='>=3.11',
   packages=setuptools.find_packages(include=['gdc', 'gdc.*']),
+  # So named, an editable install is a line in a .pth file and no import hook,
+  # which comes too late in a folder that has a checkout called gdc: Python
+  # would take that for a namespace package.
+  package_dir={'': '.'},
   package_data={
     'gdc.data': ['photos/*.jpg', 'photos/MANIFEST.csv', 'photos/README.md'],
     'gdc.evaluation': ['*.html'],

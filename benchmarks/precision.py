@@ -29,7 +29,7 @@ LABELS = {
 
 def bundles(config, workdir):
   """As stored, and with the trained part's weights as they were trained."""
-  stage, params = runs.restore(config, workdir)
+  stage, params, _ = runs.restore(config, workdir)
   stored = export.bundle_of(stage, params, config.name)
   if config.stage == 'autoencoder':
     trained = dataclasses.replace(stored, autoencoder_params=params)

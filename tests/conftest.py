@@ -57,9 +57,7 @@ def compilation_cache(tmp_path_factory):
   folder = tmp_path_factory.getbasetemp()
   if 'PYTEST_XDIST_WORKER' in os.environ:
     folder = folder.parent  # which the processes share
-  from gdc.codec import programs
   os.environ['GDC_CACHE_DIR'] = str(folder / 'gdc')
-  programs._folder = None
   jax.config.update('jax_compilation_cache_dir', str(folder / 'xla'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
@@ -73,6 +71,13 @@ def by_the_network(monkeypatch):
   def patched(self, codec, image, header, mode):
     init(self, codec, image, header, 'never' if mode == 'auto' else mode)
   monkeypatch.setattr(encoder.Encoder, '__init__', patched)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept(monkeypatch):
+  """A test finds no program of the codec that another one has kept."""
+  from gdc.codec import programs
+  monkeypatch.setattr(programs, '_folder', None)
 
 
 @pytest.fixture(scope='session')

@@ -1,5 +1,6 @@
 """Door 1, run as a user runs it, on the tiny variants."""
 import json
+import logging
 import os
 import pathlib
 import signal
@@ -7,11 +8,14 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import gdc
+from gdc import main
+from gdc.codec import programs
 from gdc.data import sources
 from gdc.training import export
 
@@ -45,19 +49,41 @@ def home(tmp_path_factory):
 
 
 def _run(config, workdir, home, *flags):
+  """What a run prints: standard output and standard error."""
   result = subprocess.run(
     _command(config, workdir, *flags), cwd=ROOT, env=_environment(home),
     capture_output=True, text=True,
   )
   assert result.returncode == 0, result.stderr[-3000:]
-  return result.stdout
+  for noise in ('oneDNN', 'absl::InitializeLog', 'Warning', 'Traceback'):
+    assert noise not in result.stderr
+  return result.stdout, result.stderr
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+  """Runs a command in this process: (exit status, output, errors)."""
+  def no_pod():
+    raise ValueError('a single host')
+
+  monkeypatch.chdir(ROOT)
+  monkeypatch.setattr(programs, 'keep', lambda: None)
+  monkeypatch.setattr(logging, 'basicConfig', lambda **_: None)
+  monkeypatch.setattr(jax.distributed, 'initialize', no_pod)
+
+  def run(config, workdir, *flags):
+    capsys.readouterr()
+    status = main.run(_command(config, workdir, *flags)[3:])
+    return status, *capsys.readouterr()
+
+  return run
 
 
 @pytest.fixture(scope='module')
 def autoencoder_run(tmp_path_factory, home):
   """Stage 1, trained, exported, evaluated."""
   workdir = tmp_path_factory.mktemp('autoencoder')
-  return workdir, _run('autoencoder.py:tiny', workdir, home)
+  return workdir, _run('autoencoder.py:tiny', workdir, home)[0]
 
 
 def test_stage_1_leaves_everything_that_it_names(autoencoder_run):
@@ -74,7 +100,7 @@ def test_stage_1_leaves_everything_that_it_names(autoencoder_run):
 
 
 def test_stage_2_from_a_checkpoint_and_the_later_modes(
-  autoencoder_run, tmp_path, home
+  autoencoder_run, tmp_path, home, run_here
 ):
   workdir = tmp_path / 'flow'
   flags = [f'--config.autoencoder_from=workdir:{autoencoder_run[0]}']
@@ -103,17 +129,18 @@ def test_stage_2_from_a_checkpoint_and_the_later_modes(
   (workdir / 'results.json').unlink()
   for path in (workdir / 'pictures').iterdir():
     path.unlink()
-  _run('flow.py:tiny', workdir, home, *flags, '--mode=sample')
+  assert run_here('flow.py:tiny', workdir, *flags, '--mode=sample')[0] == 0
   assert list((workdir / 'pictures').glob('*.png'))
   assert not (workdir / 'results.json').exists()
 
   # Sampled in another way, with the results elsewhere: the run is as it was.
   before = _files(workdir)
   out = tmp_path / 'sweep' / '3.json'
-  printed = _run(
-    'flow.py:tiny', workdir, home, *flags, '--mode=eval', f'--out={out}',
+  status, printed, _ = run_here(
+    'flow.py:tiny', workdir, *flags, '--mode=eval', f'--out={out}',
     '--config.sampling.steps=3', '--config.data.batch_size=16',
   )
+  assert status == 0
   assert _files(workdir) == before
   assert printed.split()[-2:] == ['results', str(out)]
   record = json.loads(out.read_text())['flow']['meta']['config']
@@ -129,7 +156,7 @@ def _files(folder):
   }
 
 
-def test_a_killed_run_goes_on(autoencoder_run, tmp_path, home):
+def test_a_killed_run_goes_on(autoencoder_run, tmp_path, home, run_here):
   flags = [
     f'--config.autoencoder_from={autoencoder_run[0] / "bundle"}',
     '--config.steps=300', '--config.checkpoint_every=2',
@@ -146,6 +173,9 @@ def test_a_killed_run_goes_on(autoencoder_run, tmp_path, home):
   while not (metrics.exists() and metrics.read_text().count('\n') > 6):
     assert process.poll() is None and time.monotonic() < deadline
     time.sleep(0.1)
+  # A second one is refused meanwhile.
+  status, _, errors = run_here('flow.py:tiny', workdir, *flags)
+  assert status == 1 and f'trained in by process {process.pid} on ' in errors
   process.send_signal(signal.SIGKILL)
   process.wait()
   reached = max(
@@ -153,33 +183,83 @@ def test_a_killed_run_goes_on(autoencoder_run, tmp_path, home):
     if p.name.isdigit()
   )
   assert 0 < reached < 300
+  # A copy of the next one was broken off.
+  (workdir / 'checkpoints' / str(reached + 1)).mkdir()
   flags[1] = f'--config.steps={reached + 2}'
-  _run('flow.py:tiny', workdir, home, *flags)
+  _, errors = _run('flow.py:tiny', workdir, home, *flags)
+  assert f'checkpoint {reached + 1} is not whole' in errors
+  assert f'step {reached} is used' in errors
   steps = [json.loads(s)['step'] for s in metrics.read_text().splitlines()]
   assert steps == list(range(1, reached + 3))
 
-
-def test_a_run_without_checkpoints_says_so(tmp_path, home):
-  result = subprocess.run(
-    _command('autoencoder.py:tiny', tmp_path / 'empty', '--mode=eval'),
-    cwd=ROOT, env=_environment(home), capture_output=True, text=True,
-  )
-  assert result.returncode != 0
-  assert 'No checkpoint in' in result.stderr
-  assert not (tmp_path / 'empty').exists()  # it was to be read
+  # Once more: there is nothing left to do.
+  before = _files(workdir)
+  status, printed, _ = run_here('flow.py:tiny', workdir, *flags)
+  assert status == 0 and _files(workdir) == before
+  assert f'is finished, at step {reached + 2}. --config.steps=' in printed
+  for name in ('bundle', 'tensorboard', 'results.json'):
+    assert str(workdir / name) in printed
 
 
-@pytest.mark.parametrize('flags', [
-  ['--mode=sample', '--out=a.json'], ['--out=gs://bucket/a.json'],
+@pytest.mark.parametrize('flags, status, message', [
+  (['--config.steps_=3'], 2, "no field 'steps_'; did you mean steps?"),
+  (['--config.steps=0'], 2, 'config.steps must be 1 or more, not 0.'),
+  (['--mode=eval'], 1, 'No checkpoint in '),
+  (['--config.data.source=folder:none'], 1, "'none' is not a folder of"),
+  (['--config.data.batch_size=7'], 1, 'must be a multiple of the 8 devices'),
+  (['--config.autoencoder.predicted_channels=(99,)'], 1, 'channels from 0 to'),
+  (['--workdir={file}'], 1, 'is a file, not a folder'),
+  (['--workdir={file}/below'], 1, 'Not a directory'),
 ])
-def test_out_is_refused_where_it_means_nothing(flags, tmp_path, home):
-  result = subprocess.run(
-    _command('flow.py:tiny', tmp_path / 'never', *flags),
-    cwd=ROOT, env=_environment(home), capture_output=True, text=True,
+def test_a_mistake_is_one_line_and_leaves_nothing(
+  flags, status, message, tmp_path, run_here
+):
+  file = tmp_path / 'file'
+  file.touch()
+  flags = [f.format(file=file) for f in flags]
+  found, printed, errors = run_here(
+    'autoencoder.py:tiny', tmp_path / 'runs' / 'a', *flags
   )
-  assert result.returncode != 0
-  assert '--out is a local file' in result.stdout + result.stderr
-  assert not (tmp_path / 'never').exists()
+  assert (found, printed) == (status, '')
+  assert message in errors and errors.count('\n') == 1
+  assert errors.startswith('gdc.main: ')
+  assert list(tmp_path.iterdir()) == [file]
+
+
+def test_without_the_back_end_it_says_so(run_here, monkeypatch, tmp_path):
+  def none():
+    raise AssertionError  # as jax does where no plugin brings it
+
+  monkeypatch.setattr(jax, 'devices', none)
+  status, _, errors = run_here('autoencoder.py:tiny', tmp_path / 'a')
+  assert status == 1 and 'has no back end' in errors
+  assert errors.count('\n') == 1
+
+
+def test_a_missing_package_is_named_with_what_brings_it(
+  run_here, monkeypatch, tmp_path
+):
+  monkeypatch.setitem(sys.modules, 'absl.logging', None)
+  status, _, errors = run_here('autoencoder.py:tiny', tmp_path / 'a')
+  assert status == 1 and errors.count('\n') == 1
+  assert "absl.logging" in errors and "'gdc-codec[train]' brings" in errors
+
+
+def test_a_mistake_of_the_program_shows_where(run_here, monkeypatch, tmp_path):
+  monkeypatch.setattr(programs, 'keep', lambda: int('x'))
+  with pytest.raises(ValueError, match='invalid literal'):
+    run_here('autoencoder.py:tiny', tmp_path / 'a')
+
+
+def test_interrupted_before_the_first_step_it_leaves_nothing(
+  run_here, monkeypatch, tmp_path
+):
+  monkeypatch.setattr(
+    programs, 'keep', lambda: os.kill(os.getpid(), signal.SIGINT)
+  )
+  status, _, errors = run_here('autoencoder.py:tiny', tmp_path / 'a')
+  assert (status, errors) == (130, 'gdc.main: ended by SIGINT\n')
+  assert not (tmp_path / 'a').exists()
 
 
 def test_results_are_copied_to_a_bucket(tmp_path):

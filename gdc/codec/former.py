@@ -9,14 +9,17 @@ LIST = pathlib.Path(__file__).parents[1] / 'pretrained' / 'former.json'
 
 
 def where(digest: str) -> str:
-  """A sentence on how to decode files of a former model; '' of any other.
+  """A sentence on how to decode files of another model than the loaded one.
 
   Args:
     digest: the first eight hex digits of the model's.
   """
   found = json.loads(LIST.read_text()).get(digest)
   if found is None:
-    return ''
+    return (
+      ' The folder of the model that made it is named with --model FOLDER, in '
+      'Python with gdc.load(FOLDER).'
+    )
   name, until, commit = (found[key] for key in ('name', 'until', 'commit'))
   return (
     f' It was {name!r} in the box until {until}: in a clone of gdc, `git '

@@ -251,7 +251,7 @@ def _check_imagecodecs(codec: str, version: str) -> str:
   if not getattr(package, codec).available:
     raise RuntimeError(
       f'this imagecodecs was built without {codec}: a wheel of it has it, '
-      "pip install 'gdc[eval]'"
+      "pip install 'gdc-codec[eval]'"
     )
   encoder = getattr(package, version)()
   return f'{encoder} (imagecodecs {package.__version__})'
@@ -263,7 +263,7 @@ def _check_heic() -> str:
   if not encoder:
     raise RuntimeError(
       'this pillow-heif was built without x265: a wheel of it has it, '
-      "pip install 'gdc[eval]'"
+      "pip install 'gdc-codec[eval]'"
     )
   return (
     f'{encoder} in libheif {package.libheif_version()} '
@@ -278,7 +278,8 @@ def _package(module: str):
   except ImportError as error:
     name = module.replace('_', '-')
     raise RuntimeError(
-      f"the package {name} is not installed: pip install 'gdc[eval]' brings it"
+      f"the package {name} is not installed: pip install 'gdc-codec[eval]' "
+      'brings it'
     ) from error
 
 

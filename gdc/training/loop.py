@@ -72,29 +72,31 @@ def train(
   Raises:
     ValueError: a config field, or a checkpoint that does not fit.
     FloatingPointError: the loss is not finite; nothing is saved after it.
-    SystemExit: SIGTERM came; the step it came in is saved. See preemption.py.
+    SystemExit: a signal came; the step it came in is saved. See preemption.py.
   """
   deadline = time.monotonic() + seconds
   run = runs.build(config)
   frozen = runs.frozen_digests(config, run.stage)
-  if checkpoints.steps(runs.checkpoint_folder(workdir)):
+  saved = checkpoints.steps(runs.checkpoint_folder(workdir))
+  if saved:
     runs.check_trained(config, workdir, frozen)
   shows_images = pictures and metric_writers.shows_images()
   examples = _examples(config, run.mesh) if shows_images else None
 
-  with preemption.watched() as preempted:
+  with preemption.watched() as signals:
     # --- Restore ------------------------------------------------------------
+    first = max(saved, default=0)
+    if signals.stops(first):
+      raise SystemExit(signals.status)
+    # Before anything is written: it may not fit init_from.
+    state = None if saved else run.init()
     store = checkpoints.Checkpoints(
       runs.checkpoint_folder(workdir), config.checkpoints_kept
     )
-    first = store.latest_step() or 0
-    if preempted(first):
-      raise SystemExit(preemption.STATUS)
-    if first:
-      state = store.restore(first, run.abstract_state, run.data)
+    if saved:
+      first, state = store.restore(run.abstract_state, run.data)
+      store.set_aside(first)
       _LOG.info('Resumed at step %d.', first)
-    else:
-      state = run.init()
     batches = run.batches(first)
     _write_config(config, workdir, frozen)
     writer = metric_writers.MetricWriter(workdir, first)
@@ -132,8 +134,9 @@ def train(
         ):
           state, metrics = step_fn(state, run.frozen, batch)
         pending.append(metrics)
+        signals.begin()
         last = step == config.steps
-        stopped = preempted(step)
+        stopped = signals.stops(step)
         if step % config.log_every == 0 or last:
           scalars = _mean(pending)
           pending = []
@@ -151,8 +154,11 @@ def train(
             _check_finite(step, _mean(pending), store.latest_step())
           store.save(step, state, run.data)
         if stopped:  # there may be seconds left
-          _LOG.warning('Stopped by SIGTERM at step %d, which is kept.', step)
-          raise SystemExit(preemption.STATUS)
+          _LOG.warning(
+            'Stopped by %s at step %d, which is kept.', signals.name, step
+          )
+          signals.saved()
+          raise SystemExit(signals.status)
         if examples is not None and (step % config.image_every == 0 or last):
           shown = pictures_fn(state.ema_params, run.frozen, examples)
           writer.images(step, {
@@ -175,9 +181,11 @@ def _mean(metrics):
 def _check_finite(step: int, scalars: dict[str, float], saved: int | None):
   """Raises FloatingPointError; `saved` is the newest checkpoint's step."""
   if not all(np.isfinite(v) for v in scalars.values()):
+    kept = 'nothing is saved yet' if saved is None else (
+      f'the newest checkpoint is of step {saved}'
+    )
     raise FloatingPointError(
-      f'Step {step}: {scalars}. Lower optimizer.learning_rate; the newest '
-      f'checkpoint is of step {saved}.'
+      f'Step {step}: {scalars}. Lower --config.optimizer.learning_rate; {kept}.'
     )
 
 

@@ -3,11 +3,13 @@
 clu's writers need TensorFlow. Without it only metrics.jsonl is written.
 Only process 0 writes.
 """
+import contextlib
 import importlib.util
 import json
 import logging
 import os
 import pathlib
+import sys
 
 import jax
 import numpy as np
@@ -41,13 +43,13 @@ class MetricWriter:
     if not self._active:
       return
     try:
-      from clu import metric_writers
+      with _quiet():
+        from clu import metric_writers
+        self._tensorboard = metric_writers.SummaryWriter(
+          os.path.join(str(folder), 'tensorboard')
+        )
     except ImportError as e:
       _LOG.warning('No TensorBoard events: %s', e)
-    else:
-      self._tensorboard = metric_writers.SummaryWriter(
-        os.path.join(str(folder), 'tensorboard')
-      )
     if '://' not in str(folder):
       path = pathlib.Path(folder) / 'metrics.jsonl'
       path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +79,27 @@ class MetricWriter:
       self._tensorboard.close()
     if self._lines:
       self._lines.close()
+
+
+@contextlib.contextmanager
+def _quiet():
+  """Drops what TensorFlow says of itself while it is imported.
+
+  Its C++ libraries do so before they can be told not to; what fails raises.
+  """
+  try:
+    kept = os.dup(2)
+  except OSError:  # there is no standard error
+    yield
+    return
+  sys.stderr.flush()
+  with open(os.devnull, 'w') as null:
+    os.dup2(null.fileno(), 2)
+  try:
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
 
 
 def _drop_after(path: pathlib.Path, step: int):

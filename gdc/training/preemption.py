@@ -1,50 +1,225 @@
-"""Notice that a machine is about to be taken away: SIGTERM."""
+"""Signals that ask a run to end: SIGINT (^C), SIGTERM and SIGHUP.
+
+While it trains, the step that one comes in is saved; at any other moment there
+is nothing to save, and the process ends at once. A second one ends it at once
+whatever it does. Python runs signal handlers between two of its own
+instructions, which may take minutes while XLA compiles, so a thread listens,
+too.
+"""
 import contextlib
+import os
 import signal
+import socket
+import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 
-import jax
-from jax.experimental import multihost_utils
+from gdc import atomic
 
-STATUS = 128 + signal.SIGTERM  # of a process that it ended, as shells have it
+_SIGNALS = [
+  getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP')
+  if hasattr(signal, name)
+]
+# Seconds: that the main thread has to end in an orderly way where there is
+# nothing to save, and within which two signals are one (`timeout` sends two).
+_GRACE, _TWICE = 2.0, 0.5
+_listener = None  # of this process
+
+
+def status(number: int) -> int:
+  """The exit status of a process that a signal ended, as shells have it."""
+  return 128 + number
+
+
+class Listener:
+  """What a process was asked by signals.
+
+  Attributes:
+    number: of the first signal; 0: none came.
+    training: whether the next signal is noted, for the step to be saved; at
+      other times it raises SystemExit.
+    saved: whether a loop has saved a step since, and said so.
+  """
+
+  def __init__(self):
+    self.number = 0
+    self.training = self.saved = False
+    self._joined = False  # by jax.distributed, which heeds SIGTERM itself
+    self._answered = threading.Event()
+    # A terminal that has gone raises an error at every word.
+    self._terminals = [fd for fd in (0, 1, 2) if _is_terminal(fd)]
+
+  @property
+  def name(self) -> str:
+    """Of the signal that came; another process' was SIGTERM."""
+    return _name(self.number or signal.SIGTERM)
+
+  @contextlib.contextmanager
+  def installed(self) -> Iterator[None]:
+    """Listens until the context ends; in the main thread alone."""
+    # What the parent has ignored, as nohup does, stays so. None is of a
+    # handler from before Python, which can not be set again.
+    before = {
+      n: signal.getsignal(n) or signal.SIG_DFL for n in _SIGNALS
+      if signal.getsignal(n) != signal.SIG_IGN
+    }
+    ours, signals = socket.socketpair()
+    signals.setblocking(False)
+    wakeup = signal.set_wakeup_fd(
+      signals.fileno(), warn_on_full_buffer=False
+    )
+    threading.Thread(
+      target=self._watch, args=(ours, set(before)), daemon=True
+    ).start()
+    try:
+      for number in before:
+        signal.signal(number, self._hear)
+      yield
+    finally:
+      for number, handler in before.items():
+        signal.signal(number, handler)
+      signal.set_wakeup_fd(wakeup)
+      signals.close()  # which ends the thread
+
+  def _hear(self, number, frame):
+    """The handler; it runs in the main thread."""
+    del frame
+    if self.number:
+      return  # a second one is the other thread's
+    self.number = number
+    self._answered.set()
+    if number == getattr(signal, 'SIGHUP', None) and self._terminals:
+      null = os.open(os.devnull, os.O_RDWR)
+      for fd in self._terminals:
+        os.dup2(null, fd)
+    if not self.training:
+      raise SystemExit(status(number))
+    _say(f'{_name(number)}: this step is saved; a second one ends at once.')
+    if self._joined:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  def _watch(self, ours, numbers):
+    """Ends the process where the main thread can not; in its own thread."""
+    first = None
+    with ours:
+      while heard := ours.recv(1):
+        if heard[0] not in numbers:
+          continue
+        now = time.monotonic()
+        if first is None:
+          first = now
+          if not (self.training or self._answered.wait(_GRACE)):
+            _end(heard[0])
+        elif now - first > _TWICE:
+          _end(heard[0])
+
+  @contextlib.contextmanager
+  def saving(self) -> Iterator:
+    """See watched."""
+    import jax  # late: signals are listened to before it is imported
+    from jax.experimental import multihost_utils
+    self._joined = jax.distributed.is_initialized()
+    try:
+      yield Watch(
+        self, multihost_utils.reached_preemption_sync_point if self._joined
+        else lambda step: bool(self.number)
+      )
+    finally:
+      self.training = False
+    if self.number:
+      raise SystemExit(status(self.number))
+
+
+class Watch:
+  """What a training loop asks of the signals."""
+
+  def __init__(self, listener: Listener, reached):
+    self._listener, self._reached = listener, reached
+
+  @property
+  def name(self) -> str:
+    """Of the signal that came."""
+    return self._listener.name
+
+  @property
+  def status(self) -> int:
+    """The exit status of a run that it stops."""
+    return status(self._listener.number or signal.SIGTERM)
+
+  def begin(self):
+    """From now on there is a step to save."""
+    self._listener.training = True
+
+  def saved(self):
+    """The step is saved, and that is said."""
+    self._listener.saved = True
+
+  def stops(self, step: int) -> bool:
+    """Whether to save that step and stop.
+
+    Asked by all processes: first for the step that they start from, as early
+    as possible (what a process hears before that, the others do not stop for),
+    then for every step.
+    """
+    return self._reached(step)
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[Callable[[int], bool]]:
-  """Listens for SIGTERM instead of dying of it.
+def listening() -> Iterator[Listener]:
+  """Heeds signals in this process from now on; once, outermost."""
+  global _listener
+  listener = Listener()
+  if _listener or threading.current_thread() is not threading.main_thread():
+    yield _listener or listener  # only the main thread can listen
+    return
+  _listener = listener
+  try:
+    with listener.installed():
+      yield listener
+  finally:
+    _listener = None
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[Watch]:
+  """Lets a training loop save the step that a signal comes in.
 
   Processes that jax.distributed joined are told by jax's preemption service to
   stop after the same step, whichever of them was signalled. Any other process
-  listens itself, in its main thread: a second signal ends it at once.
+  listens itself.
 
   Yields:
-    step -> whether to save that step and stop. Asked by all processes: first
-    for the step that they start from, as early as possible (what a process
-    hears before that, the others do not stop for), then for every step.
+    A Watch.
 
   Raises:
-    SystemExit: with STATUS, in the end: a process of its own has heard it.
+    SystemExit: before Watch.begin; and in the end, if a signal came that the
+      loop did not see.
   """
-  if jax.distributed.is_initialized():
-    yield multihost_utils.reached_preemption_sync_point
-    return
-  if threading.current_thread() is not threading.main_thread():
-    yield lambda step: False  # only the main thread can listen
-    return
-  heard = False
-  # None: one that was there before Python, which can not be set again.
-  before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+  with listening() as listener, listener.saving() as watch:
+    yield watch
 
-  def hear(number, frame):
-    nonlocal heard
-    signal.signal(signal.SIGTERM, before)
-    heard = True
 
-  signal.signal(signal.SIGTERM, hear)
+def _is_terminal(fd: int) -> bool:
   try:
-    yield lambda step: heard
-  finally:
-    signal.signal(signal.SIGTERM, before)
-  if heard:
-    raise SystemExit(STATUS)
+    return os.isatty(fd)
+  except OSError:
+    return False
+
+
+def _name(number: int) -> str:
+  return signal.Signals(number).name
+
+
+def _say(text: str):
+  """A line on standard error, in whatever state its Python object is."""
+  with contextlib.suppress(OSError):
+    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, (
+      f'\n{text}\n'.encode()
+    ))
+
+
+def _end(number: int):
+  atomic.discard()
+  _say(f'Ended by {_name(number)}.')
+  os._exit(status(number))

@@ -166,6 +166,16 @@ class _Network:
 
 
 def _network(config) -> _Network:
+  try:
+    return _build_network(config)
+  except (ArithmeticError, AttributeError, LookupError, TypeError) as e:
+    # Whatever is wrong with a network at this point its config asks for.
+    raise ValueError(
+      f'The networks of this config can not be built: {type(e).__name__}, {e}.'
+    ) from e
+
+
+def _build_network(config) -> _Network:
   autoencoder = None
   if config.stage != 'autoencoder' and config.get('autoencoder_from'):
     autoencoder = read_autoencoder(config.autoencoder_from)
@@ -218,11 +228,14 @@ def _check_same(params, like, name):
 
 @jax_settings.defaults(debugging=True)
 def restore(config: ml_collections.ConfigDict, workdir):
-  """The stage and what a bundle keeps of the newest checkpoint, as numpy.
-
-  That is the averaged parameters, as the stage exports them.
+  """The stage, and of the newest whole checkpoint what a bundle keeps.
 
   Needs neither the data nor the devices that the run was trained with.
+
+  Returns:
+    stage: of the config.
+    params: the averaged parameters, as the stage exports them, numpy.
+    step: of the checkpoint.
 
   Raises:
     ValueError: workdir has no checkpoint, or one of another config.
@@ -231,11 +244,10 @@ def restore(config: ml_collections.ConfigDict, workdir):
   check_trained(config, workdir, frozen_digests(config, network.stage))
   whole = sharding.replicated(sharding.create_mesh())
   with checkpoints.opened(checkpoint_folder(workdir)) as store:
-    step = store.latest_step()
     shardings = jax.tree.map(lambda _: whole, network.shapes)
-    state = store.restore(step, _abstract(network.shapes, shardings))
+    step, state = store.restore(_abstract(network.shapes, shardings))
   params = network.stage.exported(state.ema_params)
-  return network.stage, jax.device_get(params)
+  return network.stage, jax.device_get(params), step
 
 
 def check(config: ml_collections.ConfigDict, workdir) -> None:
@@ -345,7 +357,7 @@ def read_autoencoder(name: str) -> bundle.Bundle:
   if kind != 'workdir':
     return export.read_bundle(name)
   config = read_config(path)
-  stage, params = restore(config, path)
+  stage, params, _ = restore(config, path)
   return export.bundle_of(stage, params, config.name)
 
 
@@ -354,12 +366,16 @@ def checkpoint_folder(workdir) -> str:
   return f'{str(workdir).rstrip("/")}/checkpoints'
 
 
-def export_bundle(config, workdir, folder) -> pathlib.Path:
+def export_bundle(config, workdir, folder) -> tuple[pathlib.Path, int]:
   """Exports the newest checkpoint of a run as a bundle folder.
 
   All processes of a run call this together; process 0 writes.
+
+  Returns:
+    folder: of the bundle.
+    step: of the checkpoint.
   """
-  stage, params = restore(config, workdir)
+  stage, params, step = restore(config, workdir)
   if jax.process_index() == 0:
     bundle.save(export.bundle_of(stage, params, config.name), folder)
-  return pathlib.Path(folder)
+  return pathlib.Path(folder), step

@@ -83,7 +83,7 @@ def test_all_prints_every_command_in_order():
   for command in (scp, install, run):
     assert '--worker=all' in command
   assert '--worker=0' in tail
-  assert "install --quiet './gdc[train,tpu]'" in install[-3]
+  assert "install --quiet '.[train,tpu]'" in install[-3]
   assert (
     '-m gdc.main --config=configs/flow.py --workdir=gs://bucket/dir;' in run[-3]
   )

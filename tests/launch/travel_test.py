@@ -181,7 +181,7 @@ def test_another_machine_is_refused(there, capsys):
 
 @pytest.mark.parametrize('flags, words', [
   ([], 'data.resident is 0'),
-  (['--config.data.residence=1'], 'Did you mean "resident"'),
+  (['--config.data.residence=1'], 'did you mean data.resident'),
   (['--config.data.resident=600'], 'smaller than such a square'),
   (['--config.data.resident=512', '--config.init_from=/a/bundle'],
    "'/a/bundle' can not travel"),
@@ -190,7 +190,7 @@ def test_another_machine_is_refused(there, capsys):
   (['--config.data.resident=16'], 'data.resident is 16'),
   (['--config.evaluation.qualities=(9.0,)', '--config.data.resident=512'],
    'must be from 1 to 6, not 9'),
-  (['junk', '--config.data.resident=512'], 'Unknown arguments: junk'),
+  (['junk', '--config.data.resident=512'], "Unknown argument 'junk'"),
 ])
 def test_what_can_not_travel_is_refused(
   tmp_path, monkeypatch, capsys, flags, words
@@ -285,3 +285,9 @@ def test_there_and_back(tmp_path, monkeypatch, config, flags):
   assert digests[0] == digests[1]
   rows = (workdir / 'metrics.jsonl').read_text().splitlines()
   assert [json.loads(row)['step'] for row in rows] == [1, 2, 3, 4]
+
+
+def test_what_a_copy_left_unfinished_does_not_travel(tmp_path):
+  _checkpoint(tmp_path, 5)
+  (tmp_path / 'checkpoints' / '7').mkdir()
+  assert list(travel._run_files(tmp_path)) == ['checkpoints/5']

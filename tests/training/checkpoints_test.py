@@ -1,5 +1,6 @@
 import json
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gdc.data import pipeline, sources
-from gdc.training import checkpoints, sharding
+from gdc.training import checkpoints, manifest, sharding
 
 
 @pytest.fixture(scope='module')
@@ -62,7 +63,8 @@ def test_round_trip_of_state_and_data(saved, source):
   store = checkpoints.Checkpoints(folder)
   assert store.latest_step() == 3
   data = _batches(source)
-  state = store.restore(3, _abstract(_state(), mesh), data)
+  step, state = store.restore(_abstract(_state(), mesh), data)
+  assert step == 3
   store.close()
   np.testing.assert_array_equal(state['w'], _state()['w'])
   assert int(state['step']) == 3
@@ -77,9 +79,10 @@ def test_a_run_goes_on_with_another_number_of_processes(saved, source):
   folder, expected = saved
   place = folder / '3' / 'data'
   (place / 'process_0-of-1.json').rename(place / 'process_3-of-4.json')
+  manifest.write(folder / '3')
   store = checkpoints.Checkpoints(folder)
   data = _batches(source)
-  store.restore(3, _abstract(_state(), sharding.create_mesh()), data)
+  store.restore(_abstract(_state(), sharding.create_mesh()), data)
   store.close()
   np.testing.assert_array_equal(next(data)['image'], expected)
 
@@ -97,7 +100,7 @@ def test_reading_makes_nothing(tmp_path):
 def test_state_alone(saved):
   folder, _ = saved
   store = checkpoints.Checkpoints(folder)
-  state = store.restore(3, _abstract(_state(), sharding.create_mesh()))
+  _, state = store.restore(_abstract(_state(), sharding.create_mesh()))
   store.close()
   np.testing.assert_array_equal(state['w'], _state()['w'])
 
@@ -116,7 +119,7 @@ def test_saving_a_step_again_keeps_the_first(tmp_path, source):
   store = checkpoints.Checkpoints(tmp_path)
   store.save(1, _state(1.0), data)
   store.save(1, _state(2.0), data)
-  state = store.restore(1, _abstract(_state(), sharding.create_mesh()))
+  _, state = store.restore(_abstract(_state(), sharding.create_mesh()))
   store.close()
   assert (state['w'] == 1.0).all()
 
@@ -167,5 +170,116 @@ def test_a_state_that_does_not_fit(saved, other):
   folder, _ = saved
   store = checkpoints.Checkpoints(folder)
   with pytest.raises(ValueError, match='step 3 .* does not fit this config'):
-    store.restore(3, _abstract(other, sharding.create_mesh()))
+    store.restore(_abstract(other, sharding.create_mesh()))
+  store.close()
+
+
+# --- Checkpoints that are not whole -----------------------------------------
+
+
+@pytest.fixture(scope='module')
+def two(tmp_path_factory, source):
+  """A folder with checkpoints of steps 1 and 2, of noise."""
+  folder = tmp_path_factory.mktemp('two')
+  noise = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+  store = checkpoints.Checkpoints(folder)
+  for step in (1, 2):
+    store.save(step, {'w': jnp.asarray(noise * step)}, _batches(source))
+  store.close()
+  return folder, noise
+
+
+def _largest(folder):
+  return max(folder.rglob('*'), key=lambda p: p.stat().st_size * p.is_file())
+
+
+def _emptied(folder):
+  shutil.rmtree(folder)
+  folder.mkdir()
+
+
+def _cut(folder):
+  path = _largest(folder / 'state')
+  path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+
+
+def _flipped(folder):
+  path = _largest(folder / 'state')
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 16
+  path.write_bytes(data)
+
+
+def _lost(folder):
+  _largest(folder / 'state').unlink()
+
+
+def _without_place(folder):
+  next((folder / 'data').iterdir()).unlink()
+
+
+def _copied_in_part(folder):  # by name, as rsync does
+  shutil.rmtree(folder / 'state')
+  (folder / manifest.NAME).unlink()
+
+
+def _of_before(folder):  # before files were recorded
+  (folder / manifest.NAME).unlink()
+  _cut(folder)
+
+
+@pytest.mark.filterwarnings(
+  'ignore::pytest.PytestUnhandledThreadExceptionWarning',
+  'ignore::pytest.PytestUnraisableExceptionWarning',
+)
+@pytest.mark.parametrize('damage, words', [
+  (_emptied, 'it is empty'), (_cut, 'bytes, not'), (_flipped, 'is damaged'),
+  (_lost, 'is missing'), (_without_place, 'is missing'),
+  (_copied_in_part, 'state/manifest.ocdbt is missing'),
+  (_of_before, ''),
+], ids=lambda v: v.__name__ if callable(v) else '')
+def test_the_whole_checkpoint_before_is_used(
+  two, source, tmp_path, caplog, damage, words
+):
+  folder, noise = tmp_path / 'run', two[1]
+  shutil.copytree(two[0], folder)
+  damage(folder / '2')
+  abstract = _abstract({'w': noise}, sharding.create_mesh())
+  store = checkpoints.Checkpoints(folder)
+  step, state = store.restore(abstract, _batches(source))
+  assert step == 1
+  np.testing.assert_array_equal(state['w'], noise)
+  assert 'checkpoint 2 is not whole (2: ' in caplog.text
+  assert words in caplog.text and 'step 1 is used' in caplog.text
+  # A run that goes on saves that step again; nothing is thrown away.
+  store.set_aside(step)
+  store.save(2, {'w': jnp.asarray(noise)}, _batches(source))
+  store.close()
+  assert sorted(p.name for p in folder.iterdir()) == [
+    '1', '2', '2.incomplete-0'
+  ]
+  assert manifest.fault(folder / '2') == ''
+
+
+def test_without_a_whole_checkpoint_the_advice_helps(two, source, tmp_path):
+  folder = tmp_path / 'run'
+  shutil.copytree(two[0], folder)
+  _emptied(folder / '1')
+  _cut(folder / '2')
+  store = checkpoints.Checkpoints(folder)
+  with pytest.raises(ValueError, match=(
+    r'No checkpoint in .* is whole \(1: it is empty; 2: state.*bytes, not .*'
+    'copy one there again, or remove them all'
+  )):
+    store.latest_step()
+  store.close()
+  shutil.rmtree(folder / '2')
+  shutil.copytree(two[0] / '2', folder / '2')
+  store = checkpoints.Checkpoints(folder)
+  assert store.latest_step() == 2
+  store.close()
+  for step in '12':
+    shutil.rmtree(folder / step)
+  store = checkpoints.Checkpoints(folder)
+  assert store.latest_step() is None
   store.close()

@@ -17,7 +17,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 _HOST = """
 import sys
 import jax
-from absl import app
 from gdc import main
 port, rank = sys.argv[1:3]
 jax.config.update('jax_cpu_collectives_implementation', 'gloo')
@@ -25,8 +24,7 @@ initialize = jax.distributed.initialize
 jax.distributed.initialize = lambda: initialize(
   f'localhost:{port}', 2, int(rank)
 )
-sys.argv = ['gdc.main', *sys.argv[3:]]
-app.run(main.main)
+sys.exit(main.run(sys.argv[3:]))
 """
 
 

@@ -208,6 +208,7 @@ def test_sigterm_saves_the_step_it_comes_in(straight, tmp_path, monkeypatch):
   before = signal.getsignal(signal.SIGTERM)
   config = autoencoder.get_config('tiny')
   config.checkpoint_every = 4
+  monkeypatch.setattr(metric_writers, 'shows_images', lambda: False)
   with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
     patch.setattr(metric_writers.MetricWriter, 'scalars', terminate)
     loop.train(config, tmp_path)
@@ -223,10 +224,13 @@ def test_sigterm_saves_the_step_it_comes_in(straight, tmp_path, monkeypatch):
 
 def test_export_is_of_the_averages(straight, tmp_path):
   config = autoencoder.get_config('tiny')
-  stage, params = runs.restore(config, straight.workdir)
+  stage, params, step = runs.restore(config, straight.workdir)
+  assert step == 4
   _assert_same(params, jax.device_get(straight.state.ema_params))
-  path = runs.export_bundle(config, straight.workdir, tmp_path / 'bundle')
-  assert path == tmp_path / 'bundle'
+  path, step = runs.export_bundle(
+    config, straight.workdir, tmp_path / 'bundle'
+  )
+  assert step == 4 and path == tmp_path / 'bundle'
   expected = bundle.make(config.name, stage.spec, params)
   assert bundle.load(path).digest == expected.digest
 
@@ -254,7 +258,6 @@ def test_the_same_name_is_not_enough_to_go_on(
 ):
   """The frozen networks are known by their digests, wherever they lie."""
   _replace_step(monkeypatch, lambda step: 1.0)
-  monkeypatch.setattr(metric_writers, 'shows_images', lambda: False)
   config = flow.get_config('tiny')
   config.autoencoder_from = str(bundle.save(tiny_bundle, tmp_path / 'first'))
   config.steps = 1
@@ -283,7 +286,6 @@ def test_the_same_name_is_not_enough_to_go_on(
 def test_a_workdir_without_a_checkpoint_is_no_run_yet(tmp_path, monkeypatch):
   """Such as of one that ran out of memory at its first step."""
   _replace_step(monkeypatch, lambda step: 1.0)
-  monkeypatch.setattr(metric_writers, 'shows_images', lambda: False)
   (tmp_path / runs.CONFIG).write_text('{"autoencoder": {"widths": [999]}}')
   (tmp_path / 'checkpoints' / '1.orbax-checkpoint-tmp-0').mkdir(parents=True)
   config = autoencoder.get_config('tiny')
@@ -366,7 +368,8 @@ def test_init_from_another_network(tiny_bundle, tmp_path):
   config = autoencoder.get_config('tiny')
   config.init_from = str(bundle.save(other, tmp_path / 'other'))
   with pytest.raises(ValueError, match='init_from .* holds another network'):
-    runs.build(config).init()
+    loop.train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
 
 
 def test_init_from_a_bundle_without_the_decoder(tiny_bundle, tmp_path):
@@ -419,6 +422,8 @@ def _replace_step(monkeypatch, total):
     return state.replace(step=step), {'total': total(step) + zero}
 
   monkeypatch.setattr(loop, 'train_step', step_fn)
+  # Nor are pictures made of it, which takes longer than the step.
+  monkeypatch.setattr(metric_writers, 'shows_images', lambda: False)
 
 
 def test_transfers_within_a_step_are_refused(tmp_path, monkeypatch):
@@ -489,8 +494,7 @@ def test_unknown_stage():
     runs.build(config)
 
 
-def test_pictures_to_watch_must_be_large_enough(tmp_path, monkeypatch):
-  _replace_step(monkeypatch, lambda step: 1.0)
+def test_pictures_to_watch_must_be_large_enough(tmp_path):
   Image.new('RGB', (63, 80)).save(tmp_path / 'small.png')
   config = autoencoder.get_config('tiny')
   config.evaluation.source = f'folder:{tmp_path}'
@@ -502,6 +506,7 @@ def test_pictures_to_watch_must_be_large_enough(tmp_path, monkeypatch):
 def test_a_run_whose_data_is_on_the_devices_stops_in_time_and_goes_on(
   tmp_path, monkeypatch
 ):
+  _replace_step(monkeypatch, lambda step: 1.0)
   config = autoencoder.get_config('tiny')
   with config.unlocked():
     config.data.resident = 512
@@ -525,3 +530,6 @@ def test_a_run_whose_data_is_on_the_devices_stops_in_time_and_goes_on(
   config.data.resident = 0
   with pytest.raises(ValueError, match='go on with the data.resident'):
     loop.train(config, tmp_path)
+  record = json.loads((tmp_path / runs.CONFIG).read_text())
+  config.data.resident = record['data']['resident']
+  assert int(loop.train(config, tmp_path, seconds=0).step) == 3

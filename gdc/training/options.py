@@ -1,0 +1,249 @@
+"""The arguments of `python -m gdc.main`, and the config that they ask for.
+
+Neither jax nor what trains is imported, so that a mistake is answered at once.
+"""
+import argparse
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+
+from gdc import paths
+
+MODES = ('train', 'sample', 'eval')
+_FLAGS = ('--config', '--workdir', '--mode', '--out', '--help')
+# Fields that hold a path, after a word and a colon or alone.
+_PATHS = (
+  'autoencoder_from', 'init_from', 'data.source', 'data.data_dir',
+  'evaluation.source',
+)
+_BEFORE_PATHS = ('workdir', 'folder', 'arrays')
+_BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
+_KINDS = {
+  bool: 'true or false', int: 'a whole number', float: 'a number',
+  tuple: 'numbers, such as "(1, 2)"',
+}
+
+
+class OptionError(ValueError):
+  """A mistake in the arguments; said in one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What a command line asks for.
+
+  Attributes:
+    config: of the run, locked.
+    workdir: its folder, or the URL of one in a bucket.
+    mode: one of MODES.
+    out: file of the results; None: the workdir's own.
+  """
+
+  config: ml_collections.ConfigDict
+  workdir: str
+  mode: str
+  out: str | None
+
+
+class _Parser(argparse.ArgumentParser):
+
+  def error(self, message):
+    raise OptionError(message)
+
+
+def parse(argv: Sequence[str], description: str) -> Options:
+  """Reads a command line; --help prints the description and ends.
+
+  Raises:
+    OptionError: a mistake, with what would be right.
+  """
+  parser = _Parser(
+    prog='python -m gdc.main', description=description, allow_abbrev=False,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument(
+    '--config', metavar='FILE[:VARIANT]',
+    help='of configs/, such as configs/flow.py; --config.FIELD=VALUE sets a '
+    'field of it',
+  )
+  parser.add_argument(
+    '--workdir', metavar='DIR',
+    help='folder of checkpoints, metrics and results',
+  )
+  parser.add_argument(
+    '--mode', choices=MODES, default='train', help='default %(default)s'
+  )
+  parser.add_argument(
+    '--out', metavar='FILE', help='of the results; default: DIR/results.json'
+  )
+  arguments, words = parser.parse_known_args(argv)
+  for name in ('config', 'workdir'):
+    if not getattr(arguments, name):
+      flag = next((w for w in words if not w.startswith('--config.')), None)
+      raise OptionError(
+        _unknown(flag.partition('=')[0], None) if flag else
+        f'--{name} is missing.'
+      )
+  try:
+    workdir = paths.expand(arguments.workdir)
+    out = paths.expand(arguments.out) if arguments.out else None
+    if out and (arguments.mode == 'sample' or '://' in out):
+      raise OptionError('--out is a local file, and not for --mode=sample.')
+    config = read_config(arguments.config, words)
+  except OptionError:
+    raise
+  except ValueError as e:  # of paths
+    raise OptionError(str(e)) from e
+  return Options(config, workdir, arguments.mode, out)
+
+
+def read_config(name: str, words: Sequence[str] = ()):
+  """A config, with fields set, locked.
+
+  Args:
+    name: FILE or FILE:VARIANT.
+    words: --config.FIELD=VALUE, or the two one after the other.
+
+  Raises:
+    OptionError: a file, variant or field that there is not, or a value of
+      another kind.
+  """
+  config = _load(name)
+  left = list(words)
+  while left:
+    flag, equals, text = left.pop(0).partition('=')
+    field = flag.removeprefix('--config.')
+    if field == flag:
+      raise OptionError(_unknown(flag, config))
+    kind = _kind(config, field)
+    if not equals:
+      if kind is bool and (not left or left[0].startswith('--')):
+        text = 'true'
+      elif left:
+        text = left.pop(0)
+      else:
+        raise OptionError(f'{flag} needs a value: {flag}=VALUE.')
+    value = _value(field, kind, text)
+    if field in _PATHS:
+      value = _expanded(value)
+    with config.unlocked():  # a tuple may get another length
+      config.update_from_flattened_dict({field: value})
+  config.lock()
+  return config
+
+
+def _load(name: str) -> ml_collections.ConfigDict:
+  """What get_config of a file returns."""
+  file, colon, variant = name.partition(':')
+  path = pathlib.Path(paths.expand(file))
+  if not path.is_file():
+    raise OptionError(f'There is no config file {file!r}{_nearest_file(path)}')
+  # The files of configs/ import one another from the repository's root.
+  root = str(path.absolute().parents[1])
+  if root not in sys.path:
+    sys.path.append(root)
+  spec = importlib.util.spec_from_file_location(f'config_{path.stem}', path)
+  if spec is None:
+    raise OptionError(f'{file!r} is no Python file: configs/*.py are.')
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+    config = module.get_config(*([variant] if colon else ()))
+  except (Exception, SystemExit) as e:
+    raise OptionError(f'{name}: {e}') from e
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise OptionError(
+      f'{name}: get_config returns {type(config).__name__}, not a ConfigDict.'
+    )
+  return config
+
+
+def _nearest_file(path: pathlib.Path) -> str:
+  found = {
+    p.stem: str(p) for folder in (pathlib.Path('configs'), path.parent)
+    if folder.name == 'configs' for p in sorted(folder.glob('*.py'))
+    if p.stem != 'base'  # what the others begin with
+  }
+  if not found:
+    return ": run from the repository's root, where configs/ is."
+  near = difflib.get_close_matches(path.stem, found, 1)
+  if near:
+    return f'; did you mean {found[near[0]]}?'
+  return f', only {", ".join(found.values())}.'
+
+
+def _fields(config, prefix='') -> list[str]:
+  """All fields by their dotted names, those of sections included."""
+  names = []
+  for name, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      names += _fields(value, f'{prefix}{name}.')
+    else:
+      names.append(prefix + name)
+  return names
+
+
+def _kind(config, field: str) -> type:
+  """The type of a field's values."""
+  names = _fields(config)
+  within = [n for n in names if n.startswith(f'{field}.')]
+  if within:
+    raise OptionError(
+      f'config.{field} is a section: set one of its fields, '
+      f'{", ".join(within)}.'
+    )
+  if field not in names:
+    raise OptionError(
+      f'The config has no field {field!r}{_nearest(field, names)}'
+    )
+  section, _, name = field.rpartition('.')
+  return (config[section] if section else config).get_type(name)
+
+
+def _value(field: str, kind: type, text: str) -> Any:
+  try:
+    if kind is bool:
+      return _BOOLEANS[text.lower()]
+    if kind is not tuple:
+      return kind(text)
+    value = ast.literal_eval(text)
+    value = value if isinstance(value, tuple | list) else (value,)
+    if all(type(v) in (int, float) for v in value):
+      return tuple(value)
+  except (KeyError, SyntaxError, TypeError, ValueError, RecursionError):
+    pass
+  raise OptionError(
+    f'config.{field} must be {_KINDS.get(kind, kind.__name__)}, not {text!r}.'
+  )
+
+
+def _expanded(value: str) -> str:
+  """A name with its path's ~ written out."""
+  kind, colon, path = value.partition(':')
+  if colon and kind in _BEFORE_PATHS:
+    return f'{kind}:{paths.expand(path)}'
+  return paths.expand(value)
+
+
+def _unknown(word: str, config) -> str:
+  if not word.startswith('-'):
+    return f'Unknown argument {word!r}: flags begin with --.'
+  if config is not None and word.lstrip('-') in _fields(config):
+    return f'Unknown flag {word}; did you mean --config.{word.lstrip("-")}?'
+  return f'Unknown flag {word}{_nearest(word, _FLAGS)}'
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+  last = name.rpartition('.')[2]
+  near = [n for n in names if n.rpartition('.')[2] == last]
+  near = near or difflib.get_close_matches(name, names, 1)
+  if near:
+    return f'; did you mean {" or ".join(near)}?'
+  return f', only {", ".join(names)}.'

@@ -1,0 +1,103 @@
+import pathlib
+
+import pytest
+
+from gdc.training import options
+
+ROOT = pathlib.Path(__file__).parents[2]
+A = ['--config', 'configs/autoencoder.py:tiny']
+W = ['--workdir', 'none/run']
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+  monkeypatch.chdir(ROOT)
+
+
+def _parse(*words):
+  return options.parse(words, 'what it does')
+
+
+@pytest.mark.parametrize('words, message', [
+  ([], '--config is missing.'),
+  (A, '--workdir is missing.'),
+  (['--confg', 'x', *W], 'Unknown flag --confg; did you mean --config?'),
+  ([*A, '--wrkdir=x'], 'Unknown flag --wrkdir; did you mean --workdir?'),
+  ([*A, *W, '--steps=3'], 'flag --steps; did you mean --config.steps?'),
+  ([*A, *W, 'more'], "Unknown argument 'more'"),
+  ([*A, *W, '--mode=evl'], "'evl' (choose from"),
+  ([*A, *W, '--mode=sample', '--out=a.json'], '--out is a local file'),
+  ([*A, *W, '--out=gs://bucket/a.json'], '--out is a local file'),
+  (['--config', 'configs/flw.py', *W],
+   "no config file 'configs/flw.py'; did you mean configs/flow.py?"),
+  (['--config', 'flow', *W], 'did you mean configs/flow.py?'),
+  (['--config', 'configs', *W], 'only configs/autoencoder.py, configs/diff'),
+  (['--config', 'README.md', *W], 'is no Python file'),
+  (['--config', 'launch/parts.py', *W], "no attribute 'get_config'"),
+  (['--config', 'configs/flow.py:tny', *W],
+   'variant must be default, scratch, reflow, small, paper or tiny, not'),
+  ([*A, *W, '--config.steps_=3'], "no field 'steps_'; did you mean steps?"),
+  ([*A, *W, '--config.learning_rate=3'],
+   'did you mean optimizer.learning_rate?'),
+  ([*A, *W, '--config.steps'], '--config.steps needs a value'),
+  ([*A, *W, '--config.steps=3.5'],
+   "config.steps must be a whole number, not '3.5'."),
+  ([*A, *W, '--config.data.min_scale=x'], "must be a number, not 'x'."),
+  ([*A, *W, '--config.data.balance=maybe'], "true or false, not 'maybe'."),
+  ([*A, *W, "--config.autoencoder.widths=(1,'a')"],
+   'config.autoencoder.widths must be numbers, such as "(1, 2)", not'),
+  ([*A, *W, '--config.data=3'], 'config.data is a section: set one of its '
+   'fields, data.balance, data.batch_size'),
+  ([*A, '--workdir=~nobody-here/x'], '~nobody-here is the home of no user'),
+])
+def test_a_mistake_is_named_with_what_is_right(words, message):
+  with pytest.raises(options.OptionError) as wrong:
+    _parse(*words)
+  assert message in str(wrong.value)
+  assert '\n' not in str(wrong.value)
+
+
+def test_what_is_meant_works():
+  """The advice of the mistakes above, followed."""
+  asked = _parse(
+    *A, *W, '--config.steps', '3', '--config.optimizer.learning_rate=3',
+    '--config.data.balance', '--config.autoencoder.widths=(1, 2)',
+    '--config.evaluation.qualities=2', '--config.data.source=folder:a:b',
+    '--mode=eval', '--out=a.json',
+  )
+  config = asked.config
+  assert (asked.workdir, asked.mode, asked.out) == (W[1], 'eval', 'a.json')
+  assert config.steps == 3 and config.optimizer.learning_rate == 3.0
+  assert config.data.balance is True
+  assert config.autoencoder.widths == (1, 2)
+  assert config.evaluation.qualities == (2,)
+  assert config.data.source == 'folder:a:b'
+  assert config.is_locked
+  assert options.read_config('configs/flow.py').steps == 120
+
+
+def test_home_is_written_out_wherever_there_is_a_path(monkeypatch, tmp_path):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  asked = _parse(
+    '--config', 'configs/flow.py:tiny', '--workdir=~/run', '--out=~/a.json',
+    '--config.autoencoder_from=workdir:~/first', '--config.init_from=~/bundle',
+    '--config.data.source=arrays:~/train.npz', '--config.data.data_dir=~/sets',
+    '--config.evaluation.source=folder:~/photos',
+  )
+  config = asked.config
+  assert [
+    asked.workdir, asked.out, config.autoencoder_from, config.init_from,
+    config.data.source, config.data.data_dir, config.evaluation.source,
+  ] == [
+    f'{tmp_path}/run', f'{tmp_path}/a.json', f'workdir:{tmp_path}/first',
+    f'{tmp_path}/bundle', f'arrays:{tmp_path}/train.npz', f'{tmp_path}/sets',
+    f'folder:{tmp_path}/photos',
+  ]
+
+
+def test_help_says_what_there_is(capsys):
+  with pytest.raises(SystemExit) as ended:
+    _parse('--help')
+  assert ended.value.code == 0
+  printed = capsys.readouterr().out
+  assert 'what it does' in printed and '--config.FIELD=VALUE' in printed

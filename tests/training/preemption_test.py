@@ -1,0 +1,82 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gdc.training import preemption
+
+_STATUS = {'SIGINT': 130, 'SIGTERM': 143, 'SIGHUP': 129}
+
+
+@pytest.mark.parametrize('name', _STATUS)
+def test_the_step_that_a_signal_comes_in_is_saved(name, capfd):
+  number = getattr(signal, name)
+  before = signal.getsignal(number)
+  with pytest.raises(SystemExit) as ended, preemption.watched() as watch:
+    assert not watch.stops(0)
+    watch.begin()
+    assert not watch.stops(1)
+    os.kill(os.getpid(), number)
+    assert watch.stops(2)
+    assert watch.name == name
+    assert watch.status == _STATUS[name]
+  assert ended.value.code == _STATUS[name]
+  assert signal.getsignal(number) == before
+  assert f'{name}: this step is saved' in capfd.readouterr().err
+
+
+def test_before_the_first_step_there_is_nothing_to_save():
+  with pytest.raises(SystemExit) as ended, preemption.watched():
+    os.kill(os.getpid(), signal.SIGINT)
+    raise AssertionError('not reached')
+  assert ended.value.code == 130
+
+
+_BUSY = """
+import hashlib, sys
+from gdc.training import preemption
+with preemption.listening() as listener:
+  listener.training = sys.argv[1] == 'training'
+  print('busy', flush=True)
+  # A call that runs no Python code for hours, as XLA's compiler may.
+  hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)
+"""
+
+
+@pytest.mark.parametrize('when', ['compiling', 'training'])
+def test_a_signal_ends_what_python_can_not_interrupt(when):
+  """While there is nothing to save the first one, else the second."""
+  process = subprocess.Popen(
+    [sys.executable, '-c', _BUSY, when], stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE, text=True,
+  )
+  try:
+    assert process.stdout.readline() == 'busy\n'
+    time.sleep(0.5)  # or it comes a moment before that call, which is easier
+    process.send_signal(signal.SIGINT)
+    if when == 'training':
+      with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1.5)  # it is noted
+      process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+  finally:
+    process.kill()
+  assert process.returncode == 130
+  assert errors.endswith('Ended by SIGINT.\n') or (
+    when == 'compiling' and not errors
+  )
+
+
+def test_what_the_parent_ignores_stays_ignored():
+  done = subprocess.run([sys.executable, '-c', (
+    'import os, signal\n'
+    'signal.signal(signal.SIGHUP, signal.SIG_IGN)\n'  # as nohup does
+    'from gdc.training import preemption\n'
+    'with preemption.listening() as listener:\n'
+    '  os.kill(os.getpid(), signal.SIGHUP)\n'
+    '  print(listener.number)'
+  )], capture_output=True, text=True, check=True)
+  assert done.stdout == '0\n'
