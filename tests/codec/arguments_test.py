@@ -11,6 +11,8 @@ from PIL import Image
 
 from gdc.codec import arguments, codec
 
+pytestmark = pytest.mark.usefixtures('by_the_network')
+
 # A whole tile is computed for the smallest image.
 TILES = {
   'autoencoder_tile': (96, 96), 'score_tile': (96, 96), 'score_block': None,

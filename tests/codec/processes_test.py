@@ -32,7 +32,7 @@ def tiny(tiny_bundle):
 
 
 def _results(tiny, image=IMAGE):
-  data = tiny.compress(image)
+  data = tiny.compress(image, lossless='never')
   return data, *(
     tiny.decompress(data, decoder).tobytes() for decoder in ('mse', 'flow')
   )
@@ -149,12 +149,14 @@ def hold():
 thread = threading.Thread(target=hold)
 thread.start()
 held.wait()
-print(forked(lambda: codec.compress(image).hex()))
-print(forked(lambda: loading.load_once(path).compress(image).hex()))
+print(forked(lambda: codec.compress(image, lossless="never").hex()))
+print(forked(
+  lambda: loading.load_once(path).compress(image, lossless="never").hex()
+))
 done.set()
 thread.join()
 
-data = codec.compress(image)
+data = codec.compress(image, lossless="never")
 print(data.hex())
 import gdc.pillow
 from PIL import Image
@@ -171,7 +173,7 @@ for door in (
   assert said.startswith('refused: ') and 'spawn' in said, (door, said)
 # What needs no JAX is done, and the parent goes on.
 print(forked(lambda: codec.read(data)[0].shape))
-print(codec.compress(image).hex())
+print(codec.compress(image, lossless="never").hex())
 '''
 
 
