@@ -11,6 +11,16 @@ many ways (launch/sweep.py).
 Exit status: 0 done; 1 something is at fault, 2 the arguments are, either said
 in one line on standard error; 130, 143, 129: ended by ^C, SIGTERM, SIGHUP.
 """
+# ruff: noqa: E402
+import os
+import signal
+
+if __name__ == '__main__' and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+  # Until preemption.py listens, which is a moment of imports away.
+  signal.signal(signal.SIGINT, lambda *_: (
+    os.write(2, b'gdc.main: ended by SIGINT\n'), os._exit(130)
+  ))
+
 import contextlib
 import json
 import logging
@@ -31,14 +41,12 @@ _TRAINED_WITH = (
 
 def run(argv=None) -> int:
   """The command; returns its exit status."""
-  with preemption.listening() as signals:
+  with preemption.listening():
     try:
       from gdc.training import options  # late: listening comes first
       asked = options.parse(sys.argv[1:] if argv is None else argv, __doc__)
       main(asked)
     except SystemExit as e:
-      if signals.number and not signals.saved:
-        _say(f'ended by {signals.name}')
       return e.code or 0
     except BrokenPipeError:
       return 1  # whoever read the output has gone, as `| head` does

@@ -61,7 +61,7 @@ def _run(config, workdir, home, *flags):
 
 
 @pytest.fixture
-def run_here(monkeypatch, capsys):
+def run_here(monkeypatch, capfd):
   """Runs a command in this process: (exit status, output, errors)."""
   def no_pod():
     raise ValueError('a single host')
@@ -72,9 +72,9 @@ def run_here(monkeypatch, capsys):
   monkeypatch.setattr(jax.distributed, 'initialize', no_pod)
 
   def run(config, workdir, *flags):
-    capsys.readouterr()
+    capfd.readouterr()
     status = main.run(_command(config, workdir, *flags)[3:])
-    return status, *capsys.readouterr()
+    return status, *capfd.readouterr()
 
   return run
 

@@ -157,7 +157,6 @@ def train(
           _LOG.warning(
             'Stopped by %s at step %d, which is kept.', signals.name, step
           )
-          signals.saved()
           raise SystemExit(signals.status)
         if examples is not None and (step % config.image_every == 0 or last):
           shown = pictures_fn(state.ema_params, run.frozen, examples)

@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -39,12 +38,11 @@ class Listener:
     number: of the first signal; 0: none came.
     training: whether the next signal is noted, for the step to be saved; at
       other times it raises SystemExit.
-    saved: whether a loop has saved a step since, and said so.
   """
 
   def __init__(self):
     self.number = 0
-    self.training = self.saved = False
+    self.training = False
     self._joined = False  # by jax.distributed, which heeds SIGTERM itself
     self._answered = threading.Event()
     # A terminal that has gone raises an error at every word.
@@ -94,6 +92,7 @@ class Listener:
       for fd in self._terminals:
         os.dup2(null, fd)
     if not self.training:
+      _say(f'ended by {_name(number)}')
       raise SystemExit(status(number))
     _say(f'{_name(number)}: this step is saved; a second one ends at once.')
     if self._joined:
@@ -150,10 +149,6 @@ class Watch:
   def begin(self):
     """From now on there is a step to save."""
     self._listener.training = True
-
-  def saved(self):
-    """The step is saved, and that is said."""
-    self._listener.saved = True
 
   def stops(self, step: int) -> bool:
     """Whether to save that step and stop.
@@ -214,12 +209,11 @@ def _name(number: int) -> str:
 def _say(text: str):
   """A line on standard error, in whatever state its Python object is."""
   with contextlib.suppress(OSError):
-    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, (
-      f'\n{text}\n'.encode()
-    ))
+    start = '\n' if os.isatty(2) else ''  # a progress bar leaves the cursor
+    os.write(2, f'{start}gdc.main: {text}\n'.encode())
 
 
 def _end(number: int):
   atomic.discard()
-  _say(f'Ended by {_name(number)}.')
+  _say(f'ended by {_name(number)}')
   os._exit(status(number))
