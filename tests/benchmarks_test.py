@@ -23,7 +23,7 @@ def _load(name):
 
 @pytest.mark.parametrize('name', [
   'codec_speed', 'example', 'guidance', 'large_pictures', 'peer_measures',
-  'plain_noise', 'precision', 'startup', 'training_speed',
+  'patch_pattern', 'plain_noise', 'precision', 'startup', 'training_speed',
 ])
 def test_help(name):
   done = subprocess.run(
@@ -120,3 +120,15 @@ def test_a_process_is_measured_by_itself():
   )
   small, big = map(float, done.stdout.split())
   assert 95 < big - small < 130
+
+
+def test_a_pattern_is_told_from_noise():
+  pattern = _load('patch_pattern')
+  rng = np.random.default_rng(0)
+  noise = rng.standard_normal((96, 64, 3))
+  image = noise + np.tile(rng.standard_normal((4, 4, 3)), (24, 16, 1))
+  assert pattern.blocks(image).shape == (6, 32, 32, 3)
+  periodic, total = pattern.energies(pattern.blocks(noise), 4)
+  assert 0.01 < periodic / total < 0.02
+  periodic, total = pattern.energies(pattern.blocks(image), 4)
+  assert 0.4 < periodic / total < 0.6
