@@ -1,8 +1,19 @@
 """Set up before jax is imported, and the small models that tests share."""
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+
+# Programs keep ignoring the signals that they were started to ignore, as by
+# nohup or in the background of a script; those that tests start must not.
+for _number, _handler in (
+  (signal.SIGINT, signal.default_int_handler),
+  (signal.SIGHUP, signal.SIG_DFL),
+  (signal.SIGTERM, signal.SIG_DFL),
+):
+  if signal.getsignal(_number) == signal.SIG_IGN:
+    signal.signal(_number, _handler)
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 # Tests compile far longer than they run: the compiler does not optimise, and

@@ -304,7 +304,7 @@ class Codec:
     if header.digest.hex() != expected:
       raise bitstream.BitstreamError(
         f'This file was made with model {header.digest.hex()}; the loaded '
-        f'model {self.name!r} is {expected}.'
+        f'model {self.name!r} is {expected}'
         + former.where(header.digest.hex())
       )
     rows, columns = samples.grid_size(header)

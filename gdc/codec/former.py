@@ -9,7 +9,7 @@ LIST = pathlib.Path(__file__).parents[1] / 'pretrained' / 'former.json'
 
 
 def where(digest: str) -> str:
-  """A sentence on how to decode files of another model than the loaded one.
+  """The end of an error: how to decode a file of another model.
 
   Args:
     digest: the first eight hex digits of the model's.
@@ -17,12 +17,12 @@ def where(digest: str) -> str:
   found = json.loads(LIST.read_text()).get(digest)
   if found is None:
     return (
-      ' The folder of the model that made it is named with --model FOLDER, in '
-      'Python with gdc.load(FOLDER).'
+      ': name the folder of the model that made it with --model FOLDER (in '
+      'Python, gdc.load(FOLDER)).'
     )
   name, until, commit = (found[key] for key in ('name', 'until', 'commit'))
   return (
-    f' It was {name!r} in the box until {until}: in a clone of gdc, `git '
+    f'. It was {name!r} in the box until {until}: in a clone of gdc, `git '
     f'worktree add former {commit}`; then --model former/gdc/pretrained/{name} '
     'decodes it.'
   )

@@ -256,7 +256,7 @@ def test_a_missing_package_is_named_and_only_its_codecs_lack(
     lambda: baselines.library(name),
     lambda: baselines.at_most_bytes(name, image, 1000),
   ):
-    with pytest.raises(RuntimeError, match=rf'{package} .*gdc\[eval\]'):
+    with pytest.raises(RuntimeError, match=rf'{package} .*gdc-codec\[eval\]'):
       call()
   for other in ('jpeg', 'jxl' if name == 'heic' else 'heic'):
     baselines.decode(baselines.encode(other, image, 50))
