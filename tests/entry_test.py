@@ -70,11 +70,15 @@ lock(mutex)
 
 def test_signals_that_are_to_be_ignored_are():
   """As nohup and a shell's background jobs ask."""
-  process = _start("""
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited
+  try:
+    process = _start("""
 print('now', flush=True)
 time.sleep(0.2)
 print('done')
-""", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+""")
+  finally:
+    signal.signal(signal.SIGHUP, before)
   process.stdout.readline()
   process.send_signal(signal.SIGHUP)
   assert process.communicate(timeout=60) == ('done\n', '')
