@@ -444,6 +444,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     loop.train(autoencoder.get_config('tiny'), tmp_path)
   assert _steps_saved(tmp_path) == [2]
   assert [row['step'] for row in _rows(tmp_path)] == [1, 2]
+  # The advice: at a lower rate it goes on from there.
+  _replace_step(monkeypatch, lambda step: 1.0)
+  config = autoencoder.get_config('tiny')
+  config.optimizer.learning_rate /= 10
+  loop.train(config, tmp_path)
+  assert [row['step'] for row in _rows(tmp_path)] == [1, 2, 3, 4]
 
 
 def test_nothing_is_saved_between_a_bad_step_and_its_metrics(
