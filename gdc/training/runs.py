@@ -93,10 +93,12 @@ def build(config: ml_collections.ConfigDict) -> Run:
       exported = export.read_parameters(
         config.init_from, network.stage.origins
       )
-      _check_same(
-        exported, network.stage.exported(new.params), config.init_from
-      )
       start = network.stage.start(new.params, exported)
+      # After it: what a stage adds to exported weights starts fresh.
+      _check_same(
+        network.stage.exported(start), network.stage.exported(new.params),
+        config.init_from,
+      )
       start = jax.device_put(start, shardings.params)
       copy = jax.device_put(start, shardings.params, may_alias=False)
       new = new.replace(params=start, ema_params=copy)

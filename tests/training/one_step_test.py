@@ -251,17 +251,24 @@ def test_it_starts_as_the_flow_and_is_exported_beside_it(
 ):
   config = one_step.get_config('tiny')
   config.one_step.perceptual, config.one_step.matching = 0.0, 1.0
-  config.one_step.refine = 0
   config.autoencoder_from = config.init_from = str(tiny_bundle_path)
   run = runs.build(config)
   state = run.init()
   weights = tiny_bundle.decoders['flow'][1]
+
+  def assert_flows(network):  # beside a refinement, which the flow has not
+    assert network.keys() > weights.keys()
+    for name in weights:
+      jax.tree.map(
+        np.testing.assert_array_equal, network[name], weights[name]
+      )
+
   for tree in (state.params, state.ema_params):
     assert tree.keys() == {'decoder', 'fake'}
-    for network in tree.values():
-      jax.tree.map(np.testing.assert_array_equal, network, weights)
+    assert_flows(tree['decoder'])
+    jax.tree.map(np.testing.assert_array_equal, tree['fake'], weights)
   # Of a run that goes on, only the decoder is its own.
-  moved = jax.tree.map(lambda a: a + 1, weights)
+  moved = jax.tree.map(lambda a: a + 1, jax.device_get(state.params['decoder']))
   again = run.stage.start(state.params, moved)
   jax.tree.map(np.testing.assert_array_equal, again['decoder'], moved)
   jax.tree.map(np.testing.assert_array_equal, again['fake'], weights)
@@ -271,7 +278,8 @@ def test_it_starts_as_the_flow_and_is_exported_beside_it(
   assert made.decoders.keys() == {'flow', 'diffusion', 'one_step'}
   assert made.digest == tiny_bundle.digest
   spec, exported = made.decoders['one_step']
-  jax.tree.map(np.testing.assert_array_equal, exported, weights)
+  assert_flows(exported)
+  assert spec['refine'] == config.one_step.refine > 0
   assert spec['sampling']['steps'] == 1
   assert spec['sampling']['sampler'] == 'euler'
 
