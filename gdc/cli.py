@@ -363,15 +363,16 @@ def _add_rate(parser):
   )
   rate.add_argument(
     '--target-bpp', type=values.positive, metavar='BPP',
-    help='the best file of at most so many bits per pixel',
+    help='the best file found of at most so many bits per pixel',
   )
   rate.add_argument(
     '--target-bytes', type=values.num_bytes, metavar='SIZE',
-    help='the best file of at most so many bytes: 50000, 50k, 1.5M, 64KiB',
+    help='the best file found of at most so many bytes: 50000, 50k, 1.5M, '
+    '64KiB',
   )
   rate.add_argument(
     '--min-psnr', type=values.positive, metavar='DB',
-    help='the smallest file whose picture (of mse) has at least so many dB',
+    help='the smallest file found whose picture (of mse) has so many dB',
   )
 
 

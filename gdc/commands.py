@@ -19,6 +19,10 @@ def compress(arguments, report: jobs.Report) -> int:
   """Pictures to .gdc files."""
   from gdc.codec import bitstream
   from gdc.data import formats, pictures
+  if arguments.lossless == 'always' and arguments.quality is not None:
+    raise CliError(
+      '--quality has no meaning with --lossless always: leave one out.'
+    )
   for name in arguments.inputs:
     if name.lower().endswith('.gdc') and not pathlib.Path(name).is_dir():
       raise CliError(f'{name} is compressed already.')

@@ -95,9 +95,15 @@ def plan(
   if output is None:
     jobs = [Job(s, named(s)) for s, _ in found]
   elif several or os.path.isdir(output) or output.endswith(os.sep):
+    need = f'{len(found)} inputs need' if len(found) > 1 else (
+      'an input that is a folder needs'
+    )
     if os.path.exists(output) and not os.path.isdir(output):
+      raise CliError(f'{output} is a file; {need} a folder.')
+    if output.lower().endswith(writes) and not os.path.exists(output):
       raise CliError(
-        f'{output} is a file; {len(found)} inputs need a folder.'
+        f'{output} is a name for a file; {need} a folder. For a folder of '
+        f'this name, end it with {os.sep}'
       )
     if inputs == [STREAM]:
       raise CliError(f'{output} is a folder; standard input needs a file.')

@@ -75,6 +75,10 @@ def test_it_may_be_refused_and_forced(board, tmp_path, capsys):
   Image.fromarray(pixels).save(photo)
   run('compress', photo, '-o', out, '--lossless', 'always', '--force')
   assert capsys.readouterr().err == ''
+  assert cli.main([
+    'compress', str(photo), '--lossless', 'always', '--quality', '3'
+  ]) == 1
+  assert '--quality has no meaning with' in capsys.readouterr().err
   back = tmp_path / 'b.png'
   run('decompress', out, '-o', back)
   np.testing.assert_array_equal(Image.open(back), pixels)

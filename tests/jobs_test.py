@@ -55,6 +55,8 @@ def test_files_need_a_folder():
   pairs = [('a.png', 'out/a.gdc'), ('sub/b.png', 'out/b.gdc')]
   assert _plan('a.png', 'sub/b.png', output='out')[0] == pairs
   _refused('file is a file; 2 inputs need', 'a.png', 'sub/b.png', output='file')
+  _refused('is a name for a file; 2', 'a.png', 'sub/b.png', output='out.GDC')
+  assert _plan('a.png', 'sub/b.png', output='o.gdc/')[0][0][1] == 'o.gdc/a.gdc'
   # The same input twice is one.
   assert _plan('a.png', 'a.png')[0] == [('a.png', 'a.gdc')]
 
@@ -78,7 +80,7 @@ def test_a_folder_keeps_its_structure():
 def test_a_folder_of_one_still_needs_a_folder():
   _touch('in/a.png', 'file')
   assert _plan('in', output='out')[0] == [('in/a.png', 'out/a.gdc')]
-  _refused('need a folder', 'in', output='file')
+  _refused('is a folder needs a folder', 'in', output='file')
   _refused('do not fit into standard output', 'in', output='-')
 
 

@@ -182,10 +182,10 @@ def _whole(name: str, given, most: int, most_in_words, least: int = 0) -> int:
     or not least <= value <= most
   ):
     shown = value if isinstance(value, numbers.Real) else _name(given)
-    raise ValueError(
-      f'{name} must be a whole number from {least} to {most_in_words}, not '
-      f'{shown}.'
+    allowed = f'{most}' if least == most else (
+      f'a whole number from {least} to {most_in_words}'
     )
+    raise ValueError(f'{name} must be {allowed}, not {shown}.')
   return int(value)
 
 

@@ -129,11 +129,15 @@ def train(
         batch = next(batches)
         with (
           jax.transfer_guard('disallow'),
-          bar.pause('compiling the training step (first use)')
+          bar.pause('compiling the training step')
           if step == first + 1 else contextlib.nullcontext(),
         ):
           state, metrics = step_fn(state, run.frozen, batch)
         pending.append(metrics)
+        if len(pending) > 1:
+          # One step is in flight beside this one: the time left is that of
+          # steps that were computed, not of those that were handed out.
+          jax.block_until_ready(pending[-2])
         signals.begin()
         last = step == config.steps
         stopped = signals.stops(step)

@@ -314,8 +314,11 @@ def check_trained(config, workdir, frozen: dict[str, str] | None):
         for field in sorted({*before, *now})
         if before.get(field) != now.get(field)
       )
+    if name.startswith(FROZEN):  # digests: as many digits as elsewhere
+      before, now = (d[:8] if isinstance(d, str) else d for d in (before, now))
     raise ValueError(
-      f'{workdir} was trained with {name} = {before}, not {now}.'
+      f'{workdir} was trained with {name} = {before}, not {now}: name another '
+      '--workdir, or go on with what it was trained with.'
     )
 
 

@@ -246,7 +246,10 @@ def test_another_config_does_not_fit(straight, tiny_bundle_path):
   same_shapes.autoencoder.initial_gain = 3.0
   for config in (wider, other_stage, same_shapes):
     for read in (loop.train, runs.restore):
-      with pytest.raises(ValueError, match='was trained with (auto|stage)'):
+      with pytest.raises(
+        ValueError,
+        match='was trained with (auto|stage).*: name another --workdir',
+      ):
         read(config, straight.workdir)
   # Nothing of the run is touched: its config describes its checkpoints.
   assert (straight.workdir / 'config.json').read_bytes() == before
