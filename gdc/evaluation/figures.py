@@ -123,11 +123,14 @@ def svg(
       entries = dict(zip(labels, handles, strict=True)) | entries
     if legend:
       wide = 'lower' in legend
-      canvas.legend(
+      placed = canvas.legend(
         entries.values(), entries.keys(), loc=legend,
         ncols=min(len(entries), 2 * columns) if wide
         else -(-len(entries) // (_LEGEND_ROWS * rows)),
       )
+      if not wide:  # or a long name would leave the panels no room
+        width = placed.get_window_extent().width / canvas.dpi
+        canvas.set_figwidth(columns * SIZE[0] + width)
     drawn = io.BytesIO()
     canvas.savefig(
       drawn, format='svg',

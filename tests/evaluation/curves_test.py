@@ -1,10 +1,11 @@
 """The plots of an evaluation."""
 import math
 import re
+import warnings
 
 import pytest
 
-from gdc.evaluation import curves, published
+from gdc.evaluation import curves, figures, published
 
 
 def _result(bpp, psnr, lpips, ssim, kid):
@@ -45,6 +46,21 @@ def test_a_panel_for_each_measure_and_a_line_for_each_codec(results):
   assert ssim[0]['y'] == pytest.approx([10.0, 20.0])
   assert ssim[1]['y'][1] is None and ssim[2]['y'][1] is None
   assert kid[0]['y'] == pytest.approx([2.0, 1.0])
+
+
+def test_a_legend_of_long_names_leaves_one_panel_its_room(results):
+  lines = curves.rate_panels({'n' * 60: results['jpeg']})[0]['lines']
+  panel = {'x_label': 'x', 'y_label': 'y', 'lines': lines}
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')  # axes of no size are but a warning
+    alone, named = (
+      figures.svg([panel], 1, legend=legend).decode()
+      for legend in (None, 'outside right upper')
+    )
+  alone, named = (
+    float(re.search(r'width="([\d.]+)pt"', text)[1]) for text in (alone, named)
+  )
+  assert named > alone + 60 * 3
 
 
 def test_no_two_codecs_look_alike(results):
