@@ -24,6 +24,7 @@ if __name__ == '__main__' and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
 import contextlib
 import json
 import logging
+import multiprocessing
 import pathlib
 import sys
 import tempfile
@@ -232,5 +233,20 @@ def _say(text: str):
     print(f'gdc.main: {text}', file=sys.stderr, flush=True)
 
 
+def _leave(status: int):
+  """Ends the process."""
+  jax = sys.modules.get('jax')
+  alone = not (jax and jax.distributed.is_initialized())
+  if alone and status in map(preemption.status, preemption.SIGNALS):
+    # Past the libraries' threads: what they do meanwhile may crash it.
+    for child in multiprocessing.active_children():
+      child.terminate()
+    for stream in (sys.stdout, sys.stderr):
+      with contextlib.suppress(AttributeError, OSError, ValueError):
+        stream.flush()
+    os._exit(status)
+  sys.exit(status)
+
+
 if __name__ == '__main__':
-  sys.exit(run())
+  _leave(run())

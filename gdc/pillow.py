@@ -54,7 +54,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from gdc import icc as icc_lib
-from gdc.codec import bitstream, lossless
+from gdc.codec import bitstream, forks, lossless
 
 FORMAT = 'GDC'
 
@@ -71,6 +71,10 @@ _ADVICE = {
 _CODEC_OPTIONS = (
   'quality', 'target_bytes', 'target_bpp', 'min_psnr', 'seed', 'lossless',
 )
+
+
+# Threads may ask for the pixels of one image at once.
+_lock = forks.lock()
 
 
 class GdcError(bitstream.BitstreamError, OSError):
@@ -150,19 +154,21 @@ class GdcImageFile(ImageFile.ImageFile):
       GdcError: the file is of another model, or cannot be decoded.
       ValueError: a setting that is out of range or that the model lacks.
     """
-    if self._im is None:
-      try:
-        pixels = self._pixels()
-      except bitstream.BitstreamError as e:
-        raise GdcError(str(e)) from e
-      self.load_prepare()
-      self.frombytes(pixels.tobytes())
-      self.readonly = 0
-      del self._data
-      if self._exclusive_fp and self.fp:
-        self.fp.close()
-      self.fp = None
-    return super().load()
+    with _lock:
+      if self._im is None:
+        try:
+          pixels = self._pixels()
+        except bitstream.BitstreamError as e:
+          raise GdcError(str(e)) from e
+        # Complete before another thread finds it.
+        made = Image.frombytes(self.mode, self.size, pixels.tobytes())
+        self.im = made.im
+        self.readonly = 0
+        del self._data
+        if self._exclusive_fp and self.fp:
+          self.fp.close()
+        self.fp = None
+      return super().load()
 
   def _pixels(self) -> np.ndarray:
     header, payload, _ = bitstream.unpack(self._data)
@@ -184,6 +190,8 @@ def _save(image, fp, filename):
       f'cannot write mode {image.mode} as {FORMAT}; convert the image to '
       f'{_ADVICE.get(image.mode, "RGB")} first'
     )
+  if not all(image.size):
+    raise ValueError(f'cannot write an image of {image.size} pixels')
   mode = _COLOURS[image.mode] + 'A' * image.has_transparency_data
   if 'icc_profile' in options:
     icc = options['icc_profile']

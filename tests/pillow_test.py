@@ -1,4 +1,5 @@
 """The plugin for Pillow: open, load and save, as Pillow's users know them."""
+import concurrent.futures
 import dataclasses
 import functools
 import io
@@ -131,6 +132,19 @@ def test_pillow_works_on_it(codec):
   for i in range(0, len(data), 50):
     parser.feed(data[i:i + 50])
   same(parser.close(), decoded)
+
+
+def test_threads_may_ask_for_the_pixels_of_one_image(codec):
+  image = _open(_save(_picture('RGB')))
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    found = list(pool.map(lambda _: np.asarray(image), range(8)))
+  for pixels in found:
+    np.testing.assert_array_equal(pixels, np.asarray(image), strict=True)
+
+
+def test_an_image_without_pixels_is_refused(tmp_path):
+  with pytest.raises(ValueError, match=r'an image of \(0, 5\) pixels'):
+    Image.new('RGB', (0, 5)).save(tmp_path / 'a.gdc')
 
 
 def test_saved_over_itself(codec, tmp_path):

@@ -172,7 +172,12 @@ def number(name: str, given) -> float:
   value = _item(given)
   if isinstance(value, bool) or not isinstance(value, numbers.Real):
     raise ValueError(f'{name} must be a number, not {_name(given)}.')
-  return value
+  if isinstance(value, int) and abs(value) < 2**62:
+    return value
+  try:
+    return float(value)  # also of a fraction
+  except OverflowError as e:
+    raise ValueError(f'{name} is too large: more than a float holds.') from e
 
 
 def _whole(name: str, given, most: int, most_in_words, least: int = 0) -> int:

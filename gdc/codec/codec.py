@@ -118,10 +118,14 @@ class Codec:
     """
     image = arguments.as_image(image)
     icc = samples.check_icc(icc, image)
-    if lossless not in encoder.MODES:
+    if not isinstance(lossless, str) or lossless not in encoder.MODES:
       raise ValueError(
         f'lossless must be one of {", ".join(encoder.MODES)}, not '
         f'{lossless!r}.'
+      )
+    if notices is not None and not isinstance(notices, list):
+      raise ValueError(
+        f'notices must be a list, or None, not {type(notices).__name__}.'
       )
     if lossless == 'always' and quality is not None:
       raise ValueError(

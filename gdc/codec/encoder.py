@@ -25,6 +25,7 @@ MODES = ('auto', 'never', 'always')
 # quality (docs/performance.md).
 PROMISE = 3.0
 _ROWS = 64  # of an image, compared at a time
+_SMALL = 2**16  # bytes, by the fast estimate: worth a fair one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +221,7 @@ class Encoder:
   def _may_be(self, num_bytes: int) -> bool:
     """Whether the lossless file may have at most so many bytes."""
     fast, fair = lossless.ESTIMATE_FACTORS
-    return self._estimate <= fast * num_bytes and (
+    return self._estimate <= max(fast * num_bytes, _SMALL) and (
       self._fair_estimate <= fair * num_bytes
     )
 

@@ -31,18 +31,21 @@ STRIP_PIXELS = 2**24
 RAW, PNG, WEBP, GROUP4 = range(4)
 NAMES = ('raw', 'PNG', 'WebP', 'TIFF G4')
 # What `estimate` gives is at most so many times what `encode` makes, fast and
-# fair. Measured: up to 6.5 and 1.2, the former on copies of a small image.
-ESTIMATE_FACTORS = (8, 1.5)
+# fair, but for patterns: those are so small that a fair one costs little.
+ESTIMATE_FACTORS = (8, 2.5)
 
 _FASTEST, _FAIR = ({'method': m, 'quality': q} for m, q in ((0, 0), (4, 80)))
-# A strip of at most so many pixels is written with these settings.
+# A strip of at most so many pixels is written with these settings, the slow
+# ones if the best file so far has at most so many bytes: they take up to some
+# 20 seconds a MiB.
 _WEBP_SETTINGS = (
-  (2**62, _FASTEST),
-  (2**62, _FAIR),
-  (2**20, {'method': 4, 'quality': 100}),
-  (2**22, {'method': 1, 'quality': 20}),
-  (2**20, {'method': 2, 'quality': 30}),
-  (2**16, {'method': 6, 'quality': 100}),
+  (2**62, 2**62, _FASTEST),
+  (2**62, 2**62, _FAIR),
+  (2**24, 2**20, {'method': 4, 'quality': 100}),
+  (2**22, 2**62, {'method': 1, 'quality': 20}),
+  (2**20, 2**62, {'method': 2, 'quality': 30}),
+  (2**22, 2**20, {'method': 5, 'quality': 75}),
+  (2**22, 2**19, {'method': 6, 'quality': 100}),
 )
 _DAMAGES = (
   OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError,
@@ -77,17 +80,16 @@ def estimate(image: np.ndarray, is_fair: bool = False) -> int:
   """A number of bytes, at most ESTIMATE_FACTORS[is_fair] times `encode`'s.
 
   The fast one takes about a hundredth of the time of `encode`, the fair one a
-  tenth (a photograph of 768 x 512).
+  twentieth (a photograph of 768 x 512).
   """
-  webp, level = (_FAIR, 6) if is_fair else (_FASTEST, 1)
   total = 0
   for rows, _ in _strips(*image.shape[:2]):
     strip = np.ascontiguousarray(image[rows])
     picture = _pillow(strip)
+    sizes = [len(wrappers.png(picture, compress_level=6 if is_fair else 1))]
     if max(picture.size) <= wrappers.MAX_WEBP_SIDE:
-      sizes = [len(wrappers.webp(picture, webp))]
-    else:
-      sizes = [len(wrappers.png(picture, compress_level=level))]
+      settings = (_FASTEST, _FAIR) if is_fair else (_FASTEST,)
+      sizes += [len(wrappers.webp(picture, s)) for s in settings]
     bilevel = _bilevel(picture)
     if bilevel:  # which Group 4 may suit far better
       sizes += [len(wrappers.group4(bilevel, inverted)) for inverted in (0, 1)]
@@ -113,10 +115,11 @@ def _candidates(picture):
   width, height = picture.size
   sizes = [width * height * len(picture.getbands())]
   if max(width, height) <= wrappers.MAX_WEBP_SIDE:
-    for most, options in _WEBP_SETTINGS:
+    for pixels, most, options in _WEBP_SETTINGS:
       # Slow settings change nothing in noise.
-      if width * height <= most and not (
-        most < 2**62 and width * height > 2**16 and min(sizes) > 0.9 * sizes[0]
+      noise = width * height > 2**16 and min(sizes) > 0.9 * sizes[0]
+      if width * height <= pixels and min(sizes) <= most and not (
+        pixels < 2**62 and noise
       ):
         data = wrappers.webp(picture, options)
         sizes.append(len(data))

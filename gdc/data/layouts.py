@@ -4,6 +4,8 @@ The tests compare each of them with samples of known values, or with another
 decoder; others are refused by name.
 """
 import re
+import struct
+import zlib
 
 from PIL import TiffImagePlugin
 
@@ -13,6 +15,11 @@ _PHOTOMETRICS = {
   32844: 'LogL', 32845: 'LogLuv', 34892: 'raw camera',
 }
 _FORMATS = {1: '', 2: 'signed ', 3: 'floating-point ', 5: 'complex '}
+# First row and column of each pass over an interlaced PNG, and their steps.
+_ADAM7 = (
+  (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2),
+  (0, 1, 2, 2), (1, 0, 2, 1),
+)
 # First bytes of formats that are often met, and their names.
 _SIGNATURES = (
   (0, b'\x89PNG', 'PNG'), (0, b'\xff\xd8', 'JPEG'), (0, b'GIF8', 'GIF'),
@@ -111,6 +118,50 @@ def jpeg_problem(picture) -> str | None:
   """What in an opened JPEG is not read; None if nothing."""
   if picture.mode == 'CMYK' and 'adobe' not in picture.info:
     return 'CMYK colours without an Adobe marker (they may be inverted)'
+  return None
+
+
+def png_problem(picture, file) -> str | None:
+  """What a loaded PNG lacks; None if nothing. Pillow passes over it.
+
+  Args:
+    picture: as Pillow loaded it.
+    file: the file; its position is changed.
+  """
+  width, height = picture.size
+  interlaced = bool(picture.info.get('interlace'))
+  last = picture.crop((0, height - 1, width, height)).tobytes()
+  # Samples that are not there are zero.
+  blank = interlaced or not last.strip(b'\0')
+  if picture.mode != 'P' and not blank:
+    return None
+  has_palette, inflated, inflater = False, 0, zlib.decompressobj()
+  file.seek(16)
+  depth, colours = file.read(10)[8:]
+  file.seek(8)
+  while len(start := file.read(8)) == 8:
+    length, name = struct.unpack('>I4s', start)
+    has_palette |= name == b'PLTE'
+    if name == b'IEND' or name == b'IDAT' and not blank:
+      break
+    if name != b'IDAT':
+      file.seek(length + 4, 1)
+      continue
+    data = file.read(length)
+    file.seek(4, 1)
+    while data and not inflater.eof:
+      inflated += len(inflater.decompress(data, 1 << 20))
+      data = inflater.unconsumed_tail
+  if colours == 3 and not has_palette:
+    return 'its palette is missing'
+  bits = depth * {2: 3, 4: 2, 6: 4}.get(colours, 1)
+  expected = 0
+  for top, left, down, right in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+    rows, columns = -(-(height - top) // down), -(-(width - left) // right)
+    if columns > 0:
+      expected += max(rows, 0) * (1 + -(-columns * bits // 8))
+  if blank and inflated < expected:
+    return 'it is cut off: its samples end early'
   return None
 
 

@@ -49,6 +49,8 @@ def find(picture, file, frames: int) -> list[str]:
 
 def _goes_on(picture, file, head) -> bool:
   """Whether another portable map follows the first, as some programs write."""
+  if not head[1:2].isdigit():
+    return False
   kind = int(head[1:2])
   number = rb'(?:\s|#[^\r\n]*[\r\n])+(\d+)'
   header = re.match(

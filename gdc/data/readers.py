@@ -83,6 +83,10 @@ def decode(source, incomplete: bool = True) -> Decoded:
       # Pillow has no LA of 16 bits, and makes it RGBA.
       is_grey = picture.format == 'PNG' and picture.tile[0].args == 'LA;16B'
       picture, notices = _load(picture, file, incomplete)
+      if picture.format == 'PNG':
+        problem = layouts.png_problem(picture, file)
+        if problem:
+          raise ValueError(problem)
       orientation = _orientation(picture)
       notices += losses.find(picture, file, frames)
       bits = _bits_per_channel(picture, head)

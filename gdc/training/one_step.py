@@ -188,9 +188,11 @@ def periodic(error, period: int) -> jax.Array:
 def _completed(fresh, exported):
   """Exported parameters, with fresh ones where they have none."""
   fresh, exported = map(traverse_util.flatten_dict, (fresh, exported))
-  if set(exported) - set(fresh):
+  if unknown := sorted(set(exported) - set(fresh)):
     raise ValueError(
-      'one_step.refine is 0, but the decoder to start from has a refinement.'
+      'The decoder to start from has parameters that this config does not '
+      f'describe, such as {"/".join(unknown[0])}: set one_step.refine as it '
+      'was trained.'
     )
   return traverse_util.unflatten_dict({**fresh, **exported})
 

@@ -6,24 +6,28 @@ whatever it does. Python runs signal handlers between two of its own
 instructions, which may take minutes while XLA compiles, so a thread listens,
 too.
 """
+import _thread
 import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
 from gdc import atomic
 
-_SIGNALS = [
+SIGNALS = [
   getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP')
   if hasattr(signal, name)
 ]
 # Seconds: that the main thread has to end in an orderly way where there is
 # nothing to save, and within which two signals are one (`timeout` sends two).
 _GRACE, _TWICE = 2.0, 0.5
+_UNWINDING, _POLL = 10.0, 0.05  # seconds for that end itself, at most
 _listener = None  # of this process
+_stderr = 2  # descriptor; imports may silence 2 itself
 
 
 def status(number: int) -> int:
@@ -45,6 +49,8 @@ class Listener:
     self.training = False
     self._joined = False  # by jax.distributed, which heeds SIGTERM itself
     self._answered = threading.Event()
+    self._swallowed = False  # the exception was, and is due again
+    self._hook = None
     # A terminal that has gone raises an error at every word.
     self._terminals = [fd for fd in (0, 1, 2) if _is_terminal(fd)]
 
@@ -56,10 +62,11 @@ class Listener:
   @contextlib.contextmanager
   def installed(self) -> Iterator[None]:
     """Listens until the context ends; in the main thread alone."""
+    global _stderr
     # What the parent has ignored, as nohup does, stays so. None is of a
     # handler from before Python, which can not be set again.
     before = {
-      n: signal.getsignal(n) or signal.SIG_DFL for n in _SIGNALS
+      n: signal.getsignal(n) or signal.SIG_DFL for n in SIGNALS
       if signal.getsignal(n) != signal.SIG_IGN
     }
     ours, signals = socket.socketpair()
@@ -70,6 +77,9 @@ class Listener:
     threading.Thread(
       target=self._watch, args=(ours, set(before)), daemon=True
     ).start()
+    self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
+    with contextlib.suppress(OSError):  # it is closed
+      _stderr = os.dup(2)
     try:
       for number in before:
         signal.signal(number, self._hear)
@@ -78,11 +88,18 @@ class Listener:
       for number, handler in before.items():
         signal.signal(number, handler)
       signal.set_wakeup_fd(wakeup)
+      sys.unraisablehook = self._hook
       signals.close()  # which ends the thread
+      if _stderr != 2:
+        os.close(_stderr)
+        _stderr = 2
 
   def _hear(self, number, frame):
     """The handler; it runs in the main thread."""
     del frame
+    if self._swallowed:
+      self._swallowed = False
+      raise SystemExit(status(self.number))
     if self.number:
       return  # a second one is the other thread's
     self.number = number
@@ -98,18 +115,44 @@ class Listener:
     if self._joined:
       os.kill(os.getpid(), signal.SIGTERM)
 
+  def _unraisable(self, found):
+    """A hook for exceptions that finalizers and the like swallow."""
+    if self.number and issubclass(found.exc_type, SystemExit):
+      self._swallowed = True
+    else:
+      self._hook(found)
+
   def _watch(self, ours, numbers):
     """Ends the process where the main thread can not; in its own thread."""
-    first = None
+    first, again = None, 0
     with ours:
-      while heard := ours.recv(1):
+      while True:
+        try:
+          heard = ours.recv(1)
+        except TimeoutError:  # a signal came, and the context goes on
+          if self.training:
+            ours.settimeout(None)  # until the step is saved
+          elif self._swallowed:
+            again += 1
+            _thread.interrupt_main(self.number)
+          elif time.monotonic() - first > _UNWINDING:
+            atomic.discard()
+            os._exit(status(self.number))
+          continue
+        if not heard:
+          return
         if heard[0] not in numbers:
+          continue
+        if again:
+          again -= 1  # it is our own
           continue
         now = time.monotonic()
         if first is None:
           first = now
-          if not (self.training or self._answered.wait(_GRACE)):
-            _end(heard[0])
+          if not self.training:
+            if not self._answered.wait(_GRACE):
+              _end(heard[0])
+            ours.settimeout(_POLL)
         elif now - first > _TWICE:
           _end(heard[0])
 
@@ -209,8 +252,9 @@ def _name(number: int) -> str:
 def _say(text: str):
   """A line on standard error, in whatever state its Python object is."""
   with contextlib.suppress(OSError):
-    start = '\n' if os.isatty(2) else ''  # a progress bar leaves the cursor
-    os.write(2, f'{start}gdc.main: {text}\n'.encode())
+    # A progress bar leaves the cursor.
+    start = '\n' if os.isatty(_stderr) else ''
+    os.write(_stderr, f'{start}gdc.main: {text}\n'.encode())
 
 
 def _end(number: int):

@@ -1,5 +1,6 @@
 """What the codec takes for an image, a file and a number, and what it says."""
 import array
+import fractions
 import io
 import pathlib
 
@@ -125,6 +126,7 @@ def test_numbers_of_other_libraries_are_numbers(tiny):
       data, 'flow', steps=np.int32(1), realism=np.float32(0)
     )
   np.testing.assert_array_equal(image, tiny.decompress(data, 'mse'))
+  assert tiny.compress(IMAGE, fractions.Fraction(4), seed=5) == data
   target = tiny.compress(IMAGE, target_bytes=np.int64(len(data)))
   assert target == tiny.compress(IMAGE, target_bytes=float(len(data)))
 
@@ -137,6 +139,11 @@ def test_numbers_of_other_libraries_are_numbers(tiny):
   ({'target_bytes': '50k'}, "target_bytes must be a number, not the str '50k'"),
   ({'target_bpp': np.bool_(True)}, 'target_bpp must be a number, not True'),
   ({'min_psnr': 30j}, 'min_psnr must be a number, not a complex'),
+  ({'target_bytes': 10**400}, 'target_bytes is too large'),
+  ({'min_psnr': -10**400}, 'min_psnr is too large'),
+  ({'notices': ()}, 'notices must be a list, or None, not tuple'),
+  ({'lossless': True}, 'lossless must be one of auto, .* not True'),
+  ({'lossless': np.array(['auto', 'never'])}, 'lossless must be .* not array'),
   ({'seed': 1.0}, 'seed must be a whole number from 0 to .* not 1.0'),
   ({'seed': True}, 'seed .* not True'),
   ({'seed': 'a'}, "seed .* not the str 'a'"),

@@ -103,6 +103,13 @@ def test_a_quality_that_is_kept_costs_one_coding(codec):
   assert made.made == [32] and made.notices == []
 
 
+def test_a_small_fast_estimate_is_looked_at_again(codec):
+  # As of patterns, which a fast one takes for far more than they are.
+  made = Scripted(codec, {0: (100, 60.0)}, 90)
+  made._estimate, made._fair_estimate = 50_000, 240
+  assert made.at_quality(32) is made._exact
+
+
 @pytest.mark.parametrize('exact', [99, 100])
 def test_lossless_wins_at_the_same_bytes(codec, exact):
   made = Scripted(codec, {0: (100, 60.0)}, exact)

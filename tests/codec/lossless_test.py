@@ -90,6 +90,26 @@ def test_an_image_comes_back_and_takes_no_more_than_any_file(name):
   )
 
 
+@pytest.mark.parametrize('kind', ['tiles', 'waves'])
+def test_larger_images_get_the_slow_settings(kind):
+  rng = np.random.default_rng(0)
+  y, x = np.mgrid[:260, :260]
+  image = {
+    'tiles': np.tile(rng.integers(0, 256, (20, 20, 3), np.uint8), (13, 13, 1)),
+    'waves': np.stack([
+      128 + 120 * np.sin(x / 50) * np.cos(y / 70), 128 + 120 * np.sin(y / 90)
+    ] * 2, -1)[..., :3].astype(np.uint8),
+  }[kind]
+  assert x.size > 2**16
+  payload = lossless.encode(image)
+  for options in ({}, {'method': 5}, {'method': 6, 'quality': 100}):
+    file = io.BytesIO()
+    Image.fromarray(image).save(
+      file, 'WEBP', **{'lossless': True, 'exact': True, **options}
+    )
+    assert len(payload) < len(file.getvalue())
+
+
 def test_every_format_has_its_image():
   found = {
     lossless.NAMES[lossless.encode(image)[0]] for image in IMAGES.values()

@@ -358,6 +358,35 @@ def test_png(colour_type, depth, transparent):
     _check(data, expected, 1, notices)
 
 
+@pytest.mark.parametrize('interlaced', [False, True])
+@pytest.mark.parametrize('colour_type,depth', [(0, 1), (2, 8), (3, 4), (6, 16)])
+def test_a_png_whose_samples_end_early_is_refused(
+  colour_type, depth, interlaced
+):
+  channels = {0: 1, 2: 3, 3: 1, 6: 4}[colour_type]
+  palette = {'PLTE': bytes(range(48))} if colour_type == 3 else {}
+  # Black is what Pillow makes of missing samples; here it is meant.
+  black = np.zeros((H, W, channels), int)
+  data = _png(black, depth, colour_type, interlaced, **palette)
+  pictures.read(io.BytesIO(data))
+  start = data.index(b'IDAT') - 4
+  length, = struct.unpack('>I', data[start:start + 4])
+  rows = zlib.decompress(data[start + 8:start + 8 + length])
+  row = black[0, ::8 if interlaced else 1].reshape(1, -1)
+  row = 1 + _bits(row, depth).size
+  # Pillow itself refuses what ends within a row.
+  for kept in (row, 2 * row):
+    body = b'IDAT' + zlib.compress(rows[:kept])
+    body = struct.pack('>I', len(body) - 4) + body + struct.pack(
+      '>I', zlib.crc32(body)
+    )
+    _refused(data[:start] + body + data[start + 12 + length:], 'end early')
+
+
+def test_a_png_without_its_palette_is_refused():
+  _refused(_png(np.ones((H, W, 1), int), 8, 3), 'its palette is missing')
+
+
 # --- PPM, PGM, PBM ----------------------------------------------------------
 
 
@@ -599,3 +628,7 @@ def test_avif(channels, bits):
 ])
 def test_other_formats_are_named(head, name):
   _refused(head.ljust(99, b'\0'), f'is a {name} file, not an image of a')
+
+
+def test_grey_in_floating_point_is_refused():
+  _refused(b'Pf\n1 1\n-1.0\n' + bytes(4), 'PFM of F pixels')

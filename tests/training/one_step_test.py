@@ -302,7 +302,7 @@ def test_a_refinement_starts_fresh_on_the_flows_weights(tiny_bundle, batch):
   moved = jax.tree.map(lambda a: a + 1, params)
   again = stage.start(fresh, moved)['decoder']
   jax.tree.map(np.testing.assert_array_equal, again, moved)
-  with pytest.raises(ValueError, match='one_step.refine is 0'):
+  with pytest.raises(ValueError, match='such as De.*: set one_step.refine'):
     build(tiny_bundle, perceptual=0.0).start({'decoder': weights}, params)
   bundle = export.bundle_of(stage, jax.device_get(params), 'x')
   assert bundle.decoders['one_step'][0]['refine'] == 4

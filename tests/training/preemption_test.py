@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gdc.training import preemption
+from gdc.training import metric_writers, preemption
 
 _STATUS = {'SIGINT': 130, 'SIGTERM': 143, 'SIGHUP': 129}
 
@@ -33,6 +33,29 @@ def test_before_the_first_step_there_is_nothing_to_save():
     os.kill(os.getpid(), signal.SIGINT)
     raise AssertionError('not reached')
   assert ended.value.code == 130
+
+
+def test_a_signal_that_a_finalizer_swallows_ends_it_too(capfd):
+  class Owner:
+
+    def __del__(self):
+      os.kill(os.getpid(), signal.SIGINT)
+
+  with pytest.raises(SystemExit) as ended, preemption.watched():
+    Owner()
+    for _ in range(1000):
+      time.sleep(0.01)
+    raise AssertionError('not reached')
+  assert ended.value.code == 130
+  assert capfd.readouterr().err == 'gdc.main: ended by SIGINT\n'
+
+
+def test_a_signal_is_told_where_standard_error_is_silenced(capfd):
+  with pytest.raises(SystemExit), preemption.watched(), (
+    metric_writers._quiet()
+  ):
+    os.kill(os.getpid(), signal.SIGTERM)
+  assert capfd.readouterr().err == 'gdc.main: ended by SIGTERM\n'
 
 
 _BUSY = """
