@@ -209,7 +209,7 @@ class Encoder:
       quality_index=None, digest=b'', lossless=True,
       alpha=b'' if self._image.shape[2] in (2, 4) else None,
     )
-    with progress.during('keeping it losslessly, several formats'):
+    with progress.during('trying lossless formats'):
       return bitstream.pack(header, lossless.encode(self._image))
 
   @functools.cached_property
