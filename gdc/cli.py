@@ -25,7 +25,14 @@ def main(argv: list[str] | None = None) -> int:
   """
   argv = sys.argv[1:] if argv is None else argv
   try:
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if getattr(arguments, 'lossless', None) == 'always' and (
+      arguments.quality is not None
+    ):
+      parser.error(
+        'argument --lossless: always is not allowed with argument -q/--quality'
+      )
     arguments.argv = argv
     status = _run(arguments)
   except SystemExit as e:  # of argparse

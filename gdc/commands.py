@@ -19,10 +19,6 @@ def compress(arguments, report: jobs.Report) -> int:
   """Pictures to .gdc files."""
   from gdc.codec import bitstream
   from gdc.data import formats, pictures
-  if arguments.lossless == 'always' and arguments.quality is not None:
-    raise CliError(
-      '--quality has no meaning with --lossless always: leave one out.'
-    )
   for name in arguments.inputs:
     if name.lower().endswith('.gdc') and not pathlib.Path(name).is_dir():
       raise CliError(f'{name} is compressed already.')
@@ -162,7 +158,9 @@ def info(arguments, report: jobs.Report) -> int:
       'lossless': header.lossless,
       'formats': exact,
       'quality': _quality(header),
-      'seed': None if header.lossless else _first(header.seed, checksum),
+      'seed': header.seed if header.lossless else _first(
+        header.seed, checksum
+      ),
       'seed_stored': header.seed is not None,
       'model_digest': header.digest.hex() or None,
       'model': codec.name if known else None,

@@ -77,14 +77,18 @@ def compiling(name: str, kept: bool = False) -> Iterator[None]:
     name: of the program.
     kept: whether it is stored for later processes.
   """
-  bar = _listener.get()
-  if bar is None:
-    yield
-    return
   what = _TITLES.get(name, name)
-  with bar.pause(
+  with during(
     f'compiling {what} (first use{", kept for later" if kept else ""})'
   ):
+    yield
+
+
+@contextlib.contextmanager
+def during(what: str) -> Iterator[None]:
+  """Says what is done meanwhile, which does not count for the time left."""
+  bar = _listener.get()
+  with contextlib.nullcontext() if bar is None else bar.pause(what):
     yield
 
 

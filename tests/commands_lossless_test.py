@@ -73,12 +73,15 @@ def test_it_may_be_refused_and_forced(board, tmp_path, capsys):
   assert not bitstream.unpack(out.read_bytes())[0].lossless
   pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 4), np.uint8)
   Image.fromarray(pixels).save(photo)
-  run('compress', photo, '-o', out, '--lossless', 'always', '--force')
+  options = '--lossless', 'always', '--force', '--seed', '3'
+  run('compress', photo, '-o', out, *options)
   assert capsys.readouterr().err == ''
-  assert cli.main([
-    'compress', str(photo), '--lossless', 'always', '--quality', '3'
-  ]) == 1
-  assert '--quality has no meaning with' in capsys.readouterr().err
+  run('info', out, '--json')
+  assert json.loads(capsys.readouterr().out)['seed'] == 3
+  with pytest.raises(SystemExit) as e:
+    cli.main(['compress', str(photo), '-q', '3', *options])
+  assert e.value.code == 2
+  assert 'not allowed with argument -q' in capsys.readouterr().err
   back = tmp_path / 'b.png'
   run('decompress', out, '-o', back)
   np.testing.assert_array_equal(Image.open(back), pixels)

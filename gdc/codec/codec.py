@@ -67,9 +67,10 @@ class Codec:
 
   def __reduce__(self):
     """Pickles a loaded codec as its name or path, another with its weights."""
-    return self._origin or (
+    make, given = self._origin or (
       functools.partial(Codec, **self._tiles), (self.bundle,)
     )
+    return _unpickled, (make, *given)
 
   # --- Compression ----------------------------------------------------------
 
@@ -352,3 +353,27 @@ class Codec:
         f'{", ".join(self.decoders)}.'
       )
     arguments.check_sampling(decoder, steps, seed, realism)
+
+
+class _Forked(Codec):
+  """A codec that was sent to a forked child: each use is forks.check's error.
+
+  Raised while it is unpickled, that would end the worker of a pool, which waits
+  for its answer for ever.
+  """
+
+  def __init__(self):
+    pass
+
+  def __getattr__(self, name):
+    forks.check()
+    raise AttributeError(name)
+
+
+def _unpickled(make, *given) -> Codec:
+  """Makes a codec from a pickle."""
+  try:
+    forks.check()
+  except RuntimeError:
+    return _Forked()
+  return make(*given)

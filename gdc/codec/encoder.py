@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 
+from gdc import progress
 from gdc.codec import (
   bitstream,
   lossless,
@@ -131,7 +132,7 @@ class Encoder:
         ), guess, 0,
       )
     except rate_control.RateError as e:
-      if '_exact' in vars(self):
+      if self._mode == 'auto' and self._may_be(e.least):
         raise rate_control.RateError(
           f'{str(e).rstrip(".")}; losslessly it has {len(self._exact)}.'
         ) from e
@@ -208,7 +209,8 @@ class Encoder:
       quality_index=None, digest=b'', lossless=True,
       alpha=b'' if self._image.shape[2] in (2, 4) else None,
     )
-    return bitstream.pack(header, lossless.encode(self._image))
+    with progress.during('trying lossless formats'):
+      return bitstream.pack(header, lossless.encode(self._image))
 
   @functools.cached_property
   def _estimate(self) -> int:

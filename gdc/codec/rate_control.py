@@ -24,7 +24,15 @@ Features = TypeVar('Features')
 
 
 class RateError(ValueError):
-  """No quality of the model gives what was asked for."""
+  """No quality of the model gives what was asked for.
+
+  Attributes:
+    least: bytes of the smallest file that was made, if a target is in bytes.
+  """
+
+  def __init__(self, message: str, least: int = 0):
+    super().__init__(message)
+    self.least = least
 
 
 def search(
@@ -124,7 +132,7 @@ def largest_within(
     least = min(size.known.values())
     raise RateError(
       f'The smallest file that the network made of this image has {least} '
-      f'bytes, more than the target of {target_bytes}.'
+      f'bytes, more than the target of {target_bytes}.', least,
     )
   return max(within)
 

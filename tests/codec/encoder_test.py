@@ -175,6 +175,12 @@ def test_the_lossless_file_may_be_too_large(codec):
   image = noise()
   with pytest.raises(rate_control.RateError, match='more than .* of 99'):
     codec.compress(image, target_bytes=99, lossless='always')
+  board = checkerboard()
+  exact = len(codec.compress(board))
+  with pytest.raises(rate_control.RateError) as e:
+    codec.compress(board, target_bytes=exact // 9)
+  assert str(e.value).endswith(f'; losslessly it has {exact}.')
+  assert codec.compress(board, target_bytes=exact) == codec.compress(board)
   assert header(codec.compress(image, min_psnr=90)).lossless
 
 

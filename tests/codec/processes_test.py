@@ -113,7 +113,7 @@ def test_devices_that_are_not_shared_are_not_waited_for():
 # --- Forks ------------------------------------------------------------------
 
 _FORKS = '''
-import io, os, signal, sys, threading, warnings
+import io, os, pickle, signal, sys, threading, warnings
 import numpy as np
 import gdc
 from gdc.codec import bundle, loading, codec as codec_lib
@@ -162,7 +162,12 @@ import gdc.pillow
 from PIL import Image
 gdc.pillow.GdcImageFile.model = path
 opened = Image.open(io.BytesIO(data))
+sent = [pickle.dumps(c) for c in (codec, codec_lib.Codec(codec.bundle))]
+for pickled in sent:  # a pool would wait for a worker that this ends
+  assert "_Forked" in forked(lambda: type(pickle.loads(pickled)))
 for door in (
+  lambda: pickle.loads(sent[0]).compress(image),
+  lambda: pickle.loads(sent[1]).decompress(data),
   lambda: codec.compress(image), lambda: codec.decompress(data, 'mse'),
   lambda: codec.encode(image, 3), lambda: gdc.load(path),
   lambda: codec_lib.Codec(codec.bundle), opened.load,
