@@ -284,15 +284,12 @@ def recorded(workdir) -> dict:
   """The config in a run's workdir; ValueError if that is damaged."""
   path = epath.Path(workdir) / CONFIG
   try:
-    record = json.loads(path.read_text())
-    if not isinstance(record, dict):
-      raise ValueError('it holds no fields')
-  except ValueError as e:
+    return dict(json.loads(path.read_text()))
+  except (TypeError, ValueError) as e:
     raise ValueError(
       f'{path} is damaged ({e}): copy it there again, or remove it to go on '
       'with the config that is asked for.'
     ) from e
-  return record
 
 
 def check_trained(config, workdir, frozen: dict[str, str] | None):

@@ -261,7 +261,7 @@ def test_a_damaged_config_is_named_and_the_advice_works(straight, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(straight.workdir, workdir)
   config = autoencoder.get_config('tiny')
-  for text in ('{"stage": ', '[]'):
+  for text in ('{"stage": ', '[1]', '7'):
     (workdir / 'config.json').write_text(text)
     for read in (loop.train, runs.restore):
       with pytest.raises(ValueError, match='config.json is damaged .*remove'):
