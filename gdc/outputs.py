@@ -67,6 +67,8 @@ def check(
     if exists:
       if job.source is not None and os.path.samefile(job.source, target):
         raise CliError(f'{job.source} would be its own output.')
+      if target.is_dir():
+        raise CliError(f'{target} is a folder; name a file in it.')
       if not target.is_file():
         raise CliError(
           f'{target} is not a file that can be replaced; -o - is standard '

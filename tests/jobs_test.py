@@ -191,6 +191,10 @@ def test_what_is_refused_before_any_work():
   _refused('not a file that can be replaced', 'a.png', output='/dev/null',
            force=True)
   _refused('file is not a folder', 'a.png', output='file/sub/a.gdc')
+  os.mkdir('folder.gdc')
+  with pytest.raises(jobs.CliError, match='is a folder; name a file in it'):
+    jobs.check([jobs.Job(pathlib.Path('a.png'), pathlib.Path('folder.gdc'))],
+               force=True)
   assert pathlib.Path('old.gdc').read_text() == 'old.gdc'
 
 
