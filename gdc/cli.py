@@ -95,6 +95,18 @@ def _flushed(say: bool) -> bool:
 
 class _Parser(argparse.ArgumentParser):
 
+  def parse_known_args(self, args=None, namespace=None):
+    self._words = args or ()  # for error
+    return super().parse_known_args(args, namespace)
+
+  def error(self, message):
+    """Names a file that was taken for an option, too."""
+    for word in self._words:
+      if len(word) > 1 and word[0] == '-' and os.path.lexists(word):
+        message += f'; the file {word!r} is ./{word}'
+        break
+    super().error(message)
+
   def _print_message(self, message, file=None):
     """Without this, help that does not arrive would pass for printed."""
     if file is not sys.stdout or file is None:

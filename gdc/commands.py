@@ -255,6 +255,8 @@ def evaluate(arguments, report: jobs.Report) -> int:
   outputs.check_writable(arguments.out / 'page.html')
   # Hosts have to come together before their devices are looked at.
   _check_back_end(devices=not arguments.distributed)
+  # Without a home, or where it draws for the first time, it says much.
+  logging.getLogger('matplotlib').setLevel(logging.ERROR)
   try:
     from gdc.evaluation import command, figures
     del figures  # needed at the end: it had better be there

@@ -36,6 +36,7 @@ class Plan:
     others: what folders hold with other endings.
     problems: (path, why it cannot be read) of what was asked for.
     existing: jobs that are left out, since their outputs exist.
+    skip_existing: whether outputs that come to exist are left as they are.
   """
 
   jobs: list[Job]
@@ -44,6 +45,7 @@ class Plan:
     default_factory=list
   )
   existing: list[Job] = dataclasses.field(default_factory=list)
+  skip_existing: bool = False
 
 
 # --- What goes where --------------------------------------------------------
@@ -118,7 +120,7 @@ def plan(
       (existing if os.path.isfile(job.target) else jobs).append(job)
   check(jobs, force, existing,
         '--force overwrites {it}, --skip-existing leaves {it} out')
-  return Plan(jobs, others, problems, existing)
+  return Plan(jobs, others, problems, existing, skip_existing)
 
 
 def find(inputs: Sequence[str], reads: Collection[str]) -> Plan:
@@ -144,13 +146,16 @@ def _find(inputs, reads):
     elif os.path.isdir(name):
       below = paths.search(path, reads)
       if not below.files and not below.problems:
-        raise CliError(f'{name}: no file below it ends in {" ".join(reads)}.')
+        none = f'no file below it ends in {" ".join(reads)}'
+        if len(inputs) == 1:
+          raise CliError(f'{name}: {none}.')
+        problems.append((path, none))  # it does not stop the others
       found += [(file, file.relative_to(path)) for file in below.files]
       others += below.others
       problems += below.problems
     elif not os.path.lexists(name):
       none = why == os.strerror(errno.ENOENT)
-      missing.append((path, 'no such file or folder' if none else why))
+      missing.append((name, 'no such file or folder' if none else why))
     elif why and not (why == 'is a named pipe' and (
       # Nobody may ever write to it, while others wait; what a shell makes of
       # <(...) has a writer.
@@ -181,6 +186,7 @@ class Report:
     self._quiet = quiet
     self._out = sys.stderr if data_on_stdout else sys.stdout
     self._unread = 0  # problems of the plan
+    self._skip_existing = False
 
   def result(self, text: str, record: dict):
     """What was done; `input` and `notices` of the record are said, too."""
@@ -235,16 +241,23 @@ class Report:
       )
     if plan.existing and self._as_json:
       for job in plan.existing:
-        record = {'input': job.source_name, 'output': job.target_name}
-        _print(json.dumps(record | {'skipped': True}), self._out)
+        self._skipped(job)
     elif plan.existing:
       self.notice(
         f'{len(plan.existing)} of {len(plan.existing) + len(plan.jobs)} '
         'outputs exist and are left as they are.'
       )
     self._unread = len(plan.problems)
+    self._skip_existing = plan.skip_existing
     for path, problem in plan.problems:
       self.error(CliError(f'{path}: {problem}.'), str(path))
+
+  def _skipped(self, job: Job):
+    if self._as_json:
+      record = {'input': job.source_name, 'output': job.target_name}
+      _print(json.dumps(record | {'skipped': True}), self._out)
+    else:
+      self.notice(f'{job.target} exists by now, and is left as it is.')
 
   def progress(self, total: float = 1.0, label: str = '') -> progress.Bar:
     """A line of progress, see progress.Bar; a context manager.
@@ -281,9 +294,17 @@ class Report:
         )
         bar.begin(sizes[i])
         try:
+          if self._skip_existing and job.target.exists():
+            raise outputs.ExistsError
           text, record = work(job)
         except BrokenPipeError:
           raise
+        except outputs.ExistsError as e:
+          if self._skip_existing:
+            self._skipped(job)
+          else:
+            self.error(e, job.source_name)
+            failed += 1
         except Exception as e:
           self.error(e, job.source_name)
           failed += 1

@@ -30,7 +30,7 @@ import sys
 import tempfile
 import traceback
 
-from gdc import paths
+from gdc import outputs, paths
 from gdc.training import preemption
 
 # What of a config only training reads: results name what it was then.
@@ -63,6 +63,11 @@ def run(argv=None) -> int:
         raise
       _say(_words(e))
       return 2 if type(e).__name__ == 'OptionError' else 1
+    except Exception as e:
+      if not type(e).__module__.startswith('tensorflow.'):
+        raise
+      _say(_words(e))  # of a bucket
+      return 1
   return 0
 
 
@@ -88,6 +93,11 @@ def main(asked):
   with contextlib.suppress(ValueError):
     jax.distributed.initialize()
   _check_backend()
+  if asked.out and not jax.process_index():
+    try:
+      outputs.check_writable(pathlib.Path(asked.out))
+    except outputs.CliError as e:
+      raise ValueError(str(e)) from e
   programs.keep()
   if asked.mode != 'train':
     _evaluate(asked)
@@ -160,10 +170,8 @@ def _places(workdir) -> dict[str, str]:
 
 def _record(config, workdir, steps: int):
   """What results say of the run that they are of."""
-  from etils import epath
-
   from gdc.training import runs
-  trained = json.loads((epath.Path(workdir) / runs.CONFIG).read_text())
+  trained = runs.recorded(workdir)
   record = json.loads(config.to_json_best_effort()) | {'steps': steps}
   # A run that began before a field was there goes without it.
   return record | {n: trained[n] for n in _TRAINED_WITH if n in trained}

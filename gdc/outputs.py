@@ -19,6 +19,10 @@ class CliError(Exception):
   """What is reported as one line, with exit status 1."""
 
 
+class ExistsError(CliError):
+  """An output that another process has written meanwhile."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
   """An input and its output; None is standard input or standard output."""
@@ -63,6 +67,8 @@ def check(
     if exists:
       if job.source is not None and os.path.samefile(job.source, target):
         raise CliError(f'{job.source} would be its own output.')
+      if target.is_dir():
+        raise CliError(f'{target} is a folder; name a file in it.')
       if not target.is_file():
         raise CliError(
           f'{target} is not a file that can be replaced; -o - is standard '
@@ -89,15 +95,21 @@ def _check_different(jobs, places):
       if places.get(job.target.parent):  # names do not differ by case alone
         key = unicodedata.normalize('NFC', key).casefold()
       sources[key].append(job)
-  clashes = [
-    f'{clash[0].target} ({", ".join(job.source_name for job in clash)})'
-    for clash in sources.values() if len(clash) > 1
-  ]
+  clashes = [clash for clash in sources.values() if len(clash) > 1]
   if clashes:
-    raise CliError(
-      f'Several inputs would be written to {"; ".join(clashes)}. '
-      '--keep-suffix keeps their endings, as in photo.jpg.gdc.'
+    said = '; '.join(
+      f'{clash[0].target} ({", ".join(job.source_name for job in clash)})'
+      for clash in clashes
     )
+    alike = any(  # whatever is kept of them
+      len({job.source.name.casefold() for job in clash}) < len(clash)
+      for clash in clashes
+    )
+    raise CliError(f'Several inputs would be written to {said}. ' + (
+      'Give a folder that holds them all, below which each keeps its place, '
+      'or name one of them at a time.' if alike else
+      '--keep-suffix keeps their endings, as in photo.jpg.gdc.'
+    ))
 
 
 def check_writable(target: pathlib.Path) -> bool:
@@ -146,7 +158,7 @@ def write(target: pathlib.Path | None, data: bytes, force: bool = False):
       file.write(data)
   except OSError as e:
     if isinstance(e, FileExistsError) and target.is_file():
-      raise CliError(f'{target} exists; --force overwrites it.') from e
+      raise ExistsError(f'{target} exists; --force overwrites it.') from e
     raise CliError(f'{target} cannot be written: {e.strerror or e}.') from e
 
 

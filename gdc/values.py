@@ -76,8 +76,8 @@ def folder(text: str) -> pathlib.Path:
 
 
 def names(text: str) -> list[str]:
-  """'a,b' -> a and b; '' -> none."""
-  return [name for name in text.split(',') if name]
+  """'a, b' -> a and b; '' -> none."""
+  return [name.strip() for name in text.split(',') if name.strip()]
 
 
 def measures(text: str) -> list[str]:

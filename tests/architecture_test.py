@@ -96,6 +96,7 @@ MAY_IMPORT = {
   'gdc.pretrained': [],
   'gdc.main': [
     'gdc.training', 'gdc.evaluation', 'gdc.codec', 'gdc.data', 'gdc.paths',
+    'gdc.outputs',
   ],
   'gdc.__main__': ['gdc.cli', 'gdc.atomic'],
   'gdc.cli': ['gdc.commands', 'gdc.jobs', 'gdc.outputs', 'gdc.values'],

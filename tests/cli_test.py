@@ -54,6 +54,19 @@ def test_wrong_arguments_exit_with_2(arguments, message, capsys):
   assert message in capsys.readouterr().err
 
 
+def test_a_file_that_looks_like_an_option_is_named(
+  capsys, monkeypatch, tmp_path
+):
+  monkeypatch.chdir(tmp_path)
+  for name in ('-x.png', '-q.png'):
+    (tmp_path / name).touch()
+    with pytest.raises(SystemExit) as e:
+      run('compress', 'a', name)
+    assert e.value.code == 2
+    said = capsys.readouterr().err
+    assert said.endswith(f"the file '{name}' is ./{name}\n")
+
+
 @pytest.mark.parametrize('arguments,status', [
   (['compress', '--help'], 0), (['compress', 'a', '-q', '9'], 2),
   (['compress', 'missing'], 1), (['completion', 'bash'], 0),

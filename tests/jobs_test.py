@@ -75,6 +75,11 @@ def test_a_folder_keeps_its_structure():
   assert _plan('in')[0][2] == ('in/sub/deep/c.png', 'in/sub/deep/c.gdc')
   os.mkdir('empty')
   _refused('empty: no file below it ends in .png .jpg', 'empty')
+  _touch('a.png')
+  plan = jobs.plan(['empty', 'a.png'], 'o', PICTURES, '.gdc')
+  assert [j.target_name for j in plan.jobs] == ['o/a.gdc']
+  (path, why), = plan.problems
+  assert str(path) == 'empty' and why.startswith('no file below it ends in')
 
 
 def test_a_folder_of_one_still_needs_a_folder():
@@ -169,6 +174,15 @@ def test_what_is_refused_before_any_work():
   assert _plan('a.jpg', 'a.png', keep_suffix=True)[0] == [
     ('a.jpg', 'a.jpg.gdc'), ('a.png', 'a.png.gdc'),
   ]
+  # Names that are alike with their endings: other advice, which works.
+  _touch('x/c.png', 'y/c.png', 'x/c.jpg')
+  _refused('png.gdc .x/c.png, y/c.png.. Give a', 'x/c.png', 'y/c.png',
+           output='out', keep_suffix=True)
+  _refused('Give a folder', 'x/c.png', 'y/c.png', 'x/c.jpg', output='out')
+  for name in ('a.jpg', 'b.jpg', 'x/c.jpg'):
+    os.remove(name)
+  assert ('x/c.png', 'out/x/c.gdc') in _plan('.', output='out')[0]
+  _touch('a.jpg', 'b.jpg')
   _refused('old.gdc exists; --force', 'a.png', output='old.gdc')
   assert _plan('a.png', output='old.gdc', force=True)[0]
   _refused('own output', 'a.png', output='a.png', force=True)
@@ -177,6 +191,10 @@ def test_what_is_refused_before_any_work():
   _refused('not a file that can be replaced', 'a.png', output='/dev/null',
            force=True)
   _refused('file is not a folder', 'a.png', output='file/sub/a.gdc')
+  os.mkdir('folder.gdc')
+  with pytest.raises(jobs.CliError, match='is a folder; name a file in it'):
+    jobs.check([jobs.Job(pathlib.Path('a.png'), pathlib.Path('folder.gdc'))],
+               force=True)
   assert pathlib.Path('old.gdc').read_text() == 'old.gdc'
 
 
@@ -195,6 +213,24 @@ def test_a_job_that_was_stopped_goes_on(capsys):
   assert json.loads(capsys.readouterr().out.splitlines()[1]) == {
     'input': 'in/b.png', 'output': 'out/b.gdc', 'skipped': True,
   }
+  # What another process writes meanwhile is no failure.
+  _touch('out/c.gdc')
+  report = jobs.Report(as_json=True)
+  report.begin(plan, '')
+  capsys.readouterr()
+  assert report.each(plan.jobs, None) == 0
+  skipped = {'input': 'in/c.png', 'output': 'out/c.gdc', 'skipped': True}
+  assert json.loads(capsys.readouterr().out) == skipped
+  os.remove('out/c.gdc')
+
+  def work(job):
+    _touch('out/c.gdc')
+    jobs.write(job.target, b'')
+
+  assert report.each(plan.jobs, work) == 0
+  assert json.loads(capsys.readouterr().out) == skipped
+  assert pathlib.Path('out/c.gdc').read_text() == 'out/c.gdc'
+  os.remove('out/c.gdc')
   # One that exists is not another's.
   _touch('in/b.jpg')
   _refused('--keep-suffix', 'in', output='out', skip_existing=True)

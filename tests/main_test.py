@@ -251,6 +251,28 @@ def test_a_mistake_of_the_program_shows_where(run_here, monkeypatch, tmp_path):
     run_here('autoencoder.py:tiny', tmp_path / 'a')
 
 
+def test_an_error_of_a_bucket_is_one_line(run_here, monkeypatch, tmp_path):
+  unreachable = type('NotFoundError', (Exception,), {
+    '__module__': 'tensorflow.python.framework.errors_impl'
+  })
+
+  def fail():
+    raise unreachable('no such bucket\nwhile reading')
+
+  monkeypatch.setattr(programs, 'keep', fail)
+  status, _, errors = run_here('autoencoder.py:tiny', tmp_path / 'a')
+  assert (status, errors) == (1, 'gdc.main: no such bucket while reading\n')
+
+
+def test_results_that_can_not_be_written_are_refused_first(run_here, tmp_path):
+  (tmp_path / 'file').touch()
+  status, _, errors = run_here(
+    'autoencoder.py:tiny', tmp_path / 'a', '--mode=eval',
+    f'--out={tmp_path}/file/x.json',
+  )
+  assert status == 1 and errors.endswith(f'{tmp_path}/file is not a folder.\n')
+
+
 def test_interrupted_before_the_first_step_it_leaves_nothing(
   run_here, monkeypatch, tmp_path
 ):

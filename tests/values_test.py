@@ -21,6 +21,11 @@ def test_sizes(text, size):
     assert values.num_bytes(text) == size
 
 
+def test_names_may_have_spaces_around_them():
+  assert values.names('gdc:mse, jpeg ,') == ['gdc:mse', 'jpeg']
+  assert values.qualities('1, 2.5') == [1.0, 2.5]
+
+
 def test_measures_are_those_that_there_are_and_each_once():
   assert (*measures.MEASURES, 'fd') == values.MEASURES
   assert values.measures('fd,psnr,fd') == ['fd', 'psnr']

@@ -214,7 +214,10 @@ def _opened(source):
     with open(source, 'rb') as file:
       yield _seekable(file), os.fspath(source)
   else:
-    yield _seekable(source), getattr(source, 'name', 'the input')
+    name = getattr(source, 'name', 'the input')
+    if name == '<stdin>':
+      name = 'standard input'
+    yield _seekable(source), name
 
 
 def _seekable(file):

@@ -15,6 +15,7 @@ what is trained on, and batches can be balanced over the values of `source`.
 """
 import collections
 import csv
+import difflib
 import functools
 import logging
 import pathlib
@@ -312,9 +313,14 @@ class Tfds:
         builder_kwargs={'file_format': 'array_record'},
       )
     except Exception as e:
+      said, _, known = str(e).partition('Available datasets:')
+      if near := difflib.get_close_matches(
+        re.split('[:/]', name)[0], re.findall(r'- (\w+)', known), 1
+      ):
+        said = f'{said.strip()} Did you mean {near[0]}?'
       raise ValueError(
         f'TFDS could not open {name!r}, split {split!r}, data_dir '
-        f'{data_dir!r}, as array_record: {e}'
+        f'{data_dir!r}, as array_record: {said.strip()}'
       ) from e
     self._name = f'{name}:{split}'
 

@@ -142,7 +142,8 @@ def _images(arguments, notice, error):
   if not images:
     raise ValueError(f'{arguments.folder}: none of its images can be read.')
   if unread:
-    notice(f'{unread} left out, {len(images)} images are evaluated.')
+    these = 'image is' if len(images) == 1 else 'images are'
+    notice(f'{unread} left out, {len(images)} {these} evaluated.')
   return images, unread
 
 

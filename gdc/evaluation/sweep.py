@@ -143,7 +143,7 @@ def naming(name: str):
   try:
     yield
   except Exception as error:
-    error.add_note(f'This was picture {name!r}.')
+    error.add_note(f'(image {name!r})')
     raise
 
 

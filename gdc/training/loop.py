@@ -229,7 +229,7 @@ def _write_config(config, workdir, frozen):
   if frozen:
     record[runs.FROZEN] = frozen
   if path.exists():
-    before = json.loads(path.read_text())
+    before = runs.recorded(workdir)
     for name in sorted({*before, *record}):
       if before.get(name) != record.get(name):
         _LOG.warning(

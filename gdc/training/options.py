@@ -24,6 +24,7 @@ _PATHS = (
   'evaluation.source',
 )
 _BEFORE_PATHS = ('workdir', 'folder', 'arrays')
+_BUCKETS = ('gs://', 's3://', 'az://')  # that etils.epath knows
 _BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
 _KINDS = {
   bool: 'true or false', int: 'a whole number', float: 'a number',
@@ -93,6 +94,12 @@ def parse(argv: Sequence[str], description: str) -> Options:
       )
   try:
     workdir = paths.expand(arguments.workdir)
+    if '://' in workdir and not workdir.startswith(_BUCKETS):
+      raise OptionError(
+        f'--workdir is {workdir!r}: the path of a folder is expected, or one '
+        'in a bucket, such as gs://BUCKET/FOLDER.'
+      )
+    workdir = workdir.rstrip('/') or '/'
     out = paths.expand(arguments.out) if arguments.out else None
     if out and (arguments.mode == 'sample' or '://' in out):
       raise OptionError('--out is a local file, and not for --mode=sample.')

@@ -91,6 +91,7 @@ class Listener:
       sys.unraisablehook = self._hook
       signals.close()  # which ends the thread
       if _stderr != 2:
+        os.dup2(_stderr, 2)
         os.close(_stderr)
         _stderr = 2
 
@@ -110,6 +111,10 @@ class Listener:
         os.dup2(null, fd)
     if not self.training:
       _say(f'ended by {_name(number)}')
+      if _stderr != 2:  # what threads of libraries say of it is noise
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 2)
+        os.close(null)
       raise SystemExit(status(number))
     _say(f'{_name(number)}: this step is saved; a second one ends at once.')
     if self._joined:

@@ -280,6 +280,18 @@ def frozen_digests(config, stage) -> dict[str, str]:
   return found
 
 
+def recorded(workdir) -> dict:
+  """The config in a run's workdir; ValueError if that is damaged."""
+  path = epath.Path(workdir) / CONFIG
+  try:
+    return dict(json.loads(path.read_text()))
+  except (TypeError, ValueError) as e:
+    raise ValueError(
+      f'{path} is damaged ({e}): copy it there again, or remove it to go on '
+      'with the config that is asked for.'
+    ) from e
+
+
 def check_trained(config, workdir, frozen: dict[str, str] | None):
   """Raises ValueError where the run was trained as something else.
 
@@ -294,7 +306,7 @@ def check_trained(config, workdir, frozen: dict[str, str] | None):
   path = epath.Path(workdir) / CONFIG
   if not path.exists():
     return
-  trained = json.loads(path.read_text())
+  trained = recorded(workdir)
   asked = json.loads(config.to_json_best_effort())
   names = list(_DECIDES)
   if FROZEN not in trained:  # of before digests were kept

@@ -336,6 +336,12 @@ def test_tfds_unknown_name_or_split(tfds_dir, name):
     sources.build(f'tfds:{name}', tfds_dir)
 
 
+def test_tfds_unknown_name_has_a_nearest_and_no_list(tfds_dir):
+  with pytest.raises(ValueError, match=r'Did you mean div2k\?$') as e:
+    sources.build('tfds:div2', tfds_dir)
+  assert len(str(e.value)) < 300
+
+
 def test_tfds_is_read_without_tensorflow(tfds_dir):
   code = f'''
 from importlib import machinery

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pathlib
+import shutil
 import signal
 
 import jax
@@ -254,6 +255,19 @@ def test_another_config_does_not_fit(straight, tiny_bundle_path):
   # Nothing of the run is touched: its config describes its checkpoints.
   assert (straight.workdir / 'config.json').read_bytes() == before
   assert _steps_saved(straight.workdir) == [2, 4]
+
+
+def test_a_damaged_config_is_named_and_the_advice_works(straight, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(straight.workdir, workdir)
+  config = autoencoder.get_config('tiny')
+  for text in ('{"stage": ', '[1]', '7'):
+    (workdir / 'config.json').write_text(text)
+    for read in (loop.train, runs.restore):
+      with pytest.raises(ValueError, match='config.json is damaged .*remove'):
+        read(config, workdir)
+  (workdir / 'config.json').unlink()
+  assert runs.restore(config, workdir)[2] == 4
 
 
 def test_the_same_name_is_not_enough_to_go_on(

@@ -28,6 +28,7 @@ def _parse(*words):
   ([*A, *W, '--mode=evl'], "'evl' (choose from"),
   ([*A, *W, '--mode=sample', '--out=a.json'], '--out is a local file'),
   ([*A, *W, '--out=gs://bucket/a.json'], '--out is a local file'),
+  ([*A, '--workdir=file:///a'], 'the path of a folder is expected, or one'),
   (['--config', 'configs/flw.py', *W],
    "no config file 'configs/flw.py'; did you mean configs/flow.py?"),
   (['--config', 'flow', *W], 'did you mean configs/flow.py?'),
