@@ -294,7 +294,8 @@ def test_the_same_name_is_not_enough_to_go_on(
   before = (tmp_path / 'run' / runs.CONFIG).read_bytes()
   for read in (loop.train, runs.restore, runs.check):
     with pytest.raises(ValueError, match=(
-      f'with frozen.autoencoder = {tiny_bundle.digest}, not {other.digest}'
+      f'with frozen.autoencoder = {tiny_bundle.digest[:8]}, '
+        f'not {other.digest[:8]}: name another --workdir'
     )):
       read(config, tmp_path / 'run')
   assert (tmp_path / 'run' / runs.CONFIG).read_bytes() == before
