@@ -7,13 +7,14 @@ Variants (--config configs/one_step.py:NAME):
            the photographs in the box
   tiny     seconds on a CPU; for tests
 
-`gdc decompress --decoder flow --steps 1` uses it where the bundle has it.
+`gdc decompress` uses it by default where the bundle has it.
 
-To expect: on two CPU cores, 2,000 steps from the flow on the photographs of
-docs/model_card.md (28 minutes) gave, in one step on the box's held-out
-photographs, LPIPS 0.238 at 0.122 bpp (the autoencoder alone 0.266, the flow in
-four steps 0.243) and 0.104 at 0.420 bpp (0.125 and 0.114), for 0.09 and 0.08
-dB of PSNR.
+To expect: 2,000 steps with periodic=0 and refine=0 on two CPU cores, from the
+flow on the photographs of docs/model_card.md (28 minutes), gave in one step on
+the box's held-out photographs LPIPS 0.238 at 0.122 bpp (the autoencoder alone
+0.266, the flow in four steps 0.243) and 0.104 at 0.420 bpp (0.125 and 0.114),
+for 0.09 and 0.08 dB of PSNR. What the two add: docs/training.md, The next
+weights.
 """
 import ml_collections
 

@@ -248,13 +248,13 @@ class Codec:
       ValueError: the model has no such decoder, or a value is out of range.
     """
     self.check_decoder(decoder, steps, seed, realism)
-    header, payload, _ = bitstream.unpack(arguments.as_bytes(data))
+    header, payload, checksum = bitstream.unpack(arguments.as_bytes(data))
     if header.lossless:
       return lossless_lib.decode(payload, header)
-    del header, payload
     decoder, steps = self.resolve(decoder, steps)
     realism = 1.0 if realism is None else realism
-    latents, header, own_seed = self.read(data)
+    latents = self._latents(header, payload)
+    own_seed = checksum if header.seed is None else header.seed
     quality = bitstream.index_to_quality(header.quality_index)
     if decoder == 'mse' or realism == 0:
       progress.plan(pixels=1)
@@ -301,6 +301,11 @@ class Codec:
       BitstreamError: see decompress.
     """
     header, payload, checksum = bitstream.unpack(arguments.as_bytes(data))
+    seed = checksum if header.seed is None else header.seed
+    return self._latents(header, payload), header, seed
+
+  def _latents(self, header: bitstream.Header, payload: bytes) -> np.ndarray:
+    """The latents of an unpacked file; see read."""
     if header.lossless:
       raise bitstream.BitstreamError(
         'This file is kept losslessly: it has no latents, only its image.'
@@ -327,8 +332,7 @@ class Codec:
     symbols = prediction.from_differences(
       symbols, rows, self.bundle.predicted_channels
     )
-    seed = checksum if header.seed is None else header.seed
-    return samples.grid(symbols, header), header, seed
+    return samples.grid(symbols, header)
 
   def ideal_bits(self, data: bytes) -> float:
     """The length of a file's latents under the tables, without a container.
