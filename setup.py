@@ -69,7 +69,7 @@ setuptools.setup(
   package_data={
     'gdc.data': ['photos/*.jpg', 'photos/MANIFEST.csv', 'photos/README.md'],
     'gdc.evaluation': ['*.html'],
-    'gdc.models': ['*.safetensors', 'DISTS_LICENSE'],
+    'gdc.metrics': ['*.safetensors', 'DISTS_LICENSE'],
     'gdc.pretrained': ['*.json', '*/*.json', '*/*.safetensors'],
   },
   install_requires=CODEC,

@@ -40,10 +40,11 @@ import numpy as np
 import tqdm
 
 import gdc
-from gdc.codec import bundle, decoders
+from gdc.codec import bundle
 from gdc.data import sources
-from gdc.evaluation import distortion, perceptual, records
-from gdc.processes import flow, guidance
+from gdc.decoders import base, flow, guidance
+from gdc.evaluation import records
+from gdc.metrics import distortion, perceptual
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MULTIPLE = 32  # of both sides: strides of the autoencoder and the score network
@@ -190,8 +191,8 @@ class Decoding:
       return output + moved * jnp.maximum(left, flow.MIN_TIME_LEFT) / left
 
     key = jax.random.key(SEED, impl='threefry2x32')
-    decoder = decoders.Decoder('flow', self._spec, predict, key)
-    return decoders.sample(decoder, x_hat, quality, rmse, self._steps)
+    decoder = base.Decoder('flow', self._spec, predict, key)
+    return base.sample(decoder, x_hat, quality, rmse, self._steps)
 
 
 def _settings(trial):
@@ -225,7 +226,7 @@ def measure(codec, images, qualities, steps: int) -> list[dict]:
       if trial.method == 'none':
         decoded = plain
       elif trial.method == 'mix':
-        decoded = decoders.mix(x_hat, plain, trial.strength)
+        decoded = base.mix(x_hat, plain, trial.strength)
       elif trial.where == 'picture':
         decoded = decoding.correct(trial, plain, latents, at)
       else:

@@ -134,7 +134,7 @@ def serve(folder: str):
 
 def save_backbones(folder: pathlib.Path):
   """Writes the convolutions of AlexNet and VGG16 as alex.npz and vgg.npz."""
-  from gdc.models import lpips
+  from gdc.metrics import lpips
   for network, name in (('alex', 'AlexNet_0'), ('vgg', 'VGG16_0')):
     layers = lpips.weights(network)[name]
     np.savez(folder / f'{network}.npz', **{
@@ -159,7 +159,7 @@ def degraded(image: np.ndarray):
 
 def measure(reference: np.ndarray, decoded: np.ndarray) -> dict:
   """The measures of gdc, named as the peer names its own."""
-  from gdc.evaluation import distortion, perceptual
+  from gdc.metrics import distortion, perceptual
   return {
     'ms-ssim': distortion.ms_ssim(reference, decoded),
     'lpips': perceptual.lpips(reference, decoded),

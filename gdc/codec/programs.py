@@ -31,7 +31,7 @@ from gdc.codec import jax_settings
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 # What goes into a program: the source of these rooms.
-_ROOMS = ('codec', 'models', 'processes')
+_ROOMS = ('codec', 'decoders', 'models')
 _DIGEST_BYTES = 32
 _MOST_PROGRAMS = 64  # that are kept, of some 300 KB each
 _MOST_OF_JAX = 512  # of those that jax keeps, some for each size of pictures

@@ -34,7 +34,7 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from gdc.evaluation import distortion
+from gdc.metrics import distortion
 
 
 class Baseline(NamedTuple):

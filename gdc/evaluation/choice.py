@@ -2,7 +2,8 @@
 import importlib.util
 from collections.abc import Sequence
 
-from gdc.codec import decoders, loading
+from gdc.codec import loading
+from gdc.decoders import base
 from gdc.evaluation import baselines
 from gdc.evaluation import codecs as codecs_lib
 
@@ -28,7 +29,7 @@ def codecs(
     RuntimeError: none is there.
   """
   if names is None:
-    best = decoders.default(loading.load(model).decoders)
+    best = base.default(loading.load(model).decoders)
     own = dict.fromkeys(('gdc:mse', f'gdc:{best}'))
     names = [*own, *OTHERS]
   kept, said, error = [], [], None

@@ -15,16 +15,8 @@ import numpy as np
 from gdc import atomic, progress
 from gdc.codec import jax_settings, loading
 from gdc.data import sources
-from gdc.evaluation import (
-  codecs,
-  distortion,
-  perceptual,
-  rate,
-  records,
-  report,
-  sweep,
-  tables,
-)
+from gdc.evaluation import codecs, records, report, sweep, tables
+from gdc.metrics import distortion, perceptual, rate
 
 PICTURES = 3  # how many photographs are shown side by side
 

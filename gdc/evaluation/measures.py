@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gdc.evaluation import distortion, perceptual
-from gdc.models import dists
+from gdc.metrics import distortion, dists, perceptual
 
 Compare = Callable[[np.ndarray], float]
 

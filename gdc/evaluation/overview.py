@@ -23,12 +23,12 @@ from gdc.evaluation import (
   measures,
   page,
   published,
-  rate,
   records,
   showcase,
   tables,
 )
 from gdc.evaluation import study as study_lib
+from gdc.metrics import rate
 
 # Below so many patches, a Fréchet distance is more bias than distance.
 MANY_PATCHES = 10_000

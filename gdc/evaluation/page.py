@@ -24,7 +24,8 @@ import numpy as np
 from PIL import Image, features
 
 from gdc.evaluation import charts as charts_lib
-from gdc.evaluation import distortion, markup, rate, records
+from gdc.evaluation import markup, records
+from gdc.metrics import distortion, rate
 
 TEMPLATE = pathlib.Path(__file__).with_name('page.html')
 

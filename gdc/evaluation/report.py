@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gdc.evaluation import distortion
+from gdc.metrics import distortion
 
 MARGIN = 8  # pixels around and between panels
 MIN_COLUMN = 160  # pixels, so that a caption fits under a small picture

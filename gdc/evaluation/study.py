@@ -21,15 +21,8 @@ import numpy as np
 import gdc
 from gdc.codec import jax_settings, loading, programs
 from gdc.data import pictures
-from gdc.evaluation import (
-  codecs,
-  frechet,
-  measures,
-  patch_features,
-  records,
-  sweep,
-  units,
-)
+from gdc.evaluation import codecs, measures, records, sweep, units
+from gdc.metrics import frechet, patch_features
 
 ORIGINAL = 'original'
 UNITS = '.units'  # below the folder of the results

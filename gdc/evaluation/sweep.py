@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gdc.evaluation import codecs, measures, rate, records
+from gdc.evaluation import codecs, measures, records
+from gdc.metrics import rate
 
 Row = dict[str, Any]
 

@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gdc.evaluation import baselines, measures, page, rate
+from gdc.evaluation import baselines, measures, page
+from gdc.metrics import rate
 
 Results = Mapping[str, Mapping[str, Any]]
 MS_SSIM = measures.MEASURES['ms-ssim'].key

@@ -12,8 +12,8 @@ from etils import epath
 from gdc.codec import bundle, jax_settings
 from gdc.data import resident, sources
 from gdc.training import checkpoints, export, limits, sharding, stages
-from gdc.training import stage as stage_lib
 from gdc.training import state as train_state
+from gdc.training.stages import base as stage_lib
 
 CONFIG = 'config.json'  # beside a run's checkpoints
 # The parts of a config that a trained network can not do without, or change.

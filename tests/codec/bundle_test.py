@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from gdc.codec import bundle, decoders
+from gdc.codec import bundle
+from gdc.decoders import base
 
 
 def _leaves(tree):
@@ -129,7 +130,7 @@ def test_an_old_record_means_what_it_meant(
   record = json.loads(path.read_text())
   path.write_text(json.dumps({**record, 'format': 1}))
   loaded, _ = bundle.load(tmp_path / 'old').decoders[entry]
-  decoders.validate(entry, loaded)
+  base.validate(entry, loaded)
   bundle.build_score_net(loaded)
   assert loaded['sampling']['sampler'] == before['sampling']['sampler']
   if entry == 'diffusion':

@@ -11,16 +11,10 @@ import numpy as np
 import pytest
 
 import gdc
-from gdc.codec import (
-  bitstream,
-  bundle,
-  decoders,
-  prediction,
-  range_coder,
-  rate_control,
-)
+from gdc.codec import bitstream, bundle, prediction, range_coder, rate_control
 from gdc.codec import codec as codec_lib
 from gdc.data import sources
+from gdc.decoders import base
 
 
 @pytest.fixture(scope='module')
@@ -252,7 +246,7 @@ def test_pictures_that_are_too_thin(codec):
 
 
 def test_tiles_are_what_is_sampled_at_once(small_tiles, tiny_bundle):
-  """The codec's own loop over tiles and steps, against decoders.sample."""
+  """The codec's own loop over tiles and steps, against base.sample."""
   rng = np.random.default_rng(0)
   x_hat = rng.uniform(-0.8, 0.8, (272, 144, 3)).astype(np.float32)
   check_tiles(small_tiles, tiny_bundle, x_hat)
@@ -280,14 +274,14 @@ def test_tiles_are_what_every_sampler_gives_at_once(
 
 
 def check_tiles(tiles, model, x_hat):
-  """A codec's own loop over tiles and steps is decoders.sample."""
+  """A codec's own loop over tiles and steps is base.sample."""
   for process, (spec, params) in model.decoders.items():
     net = bundle.build_score_net(spec)
-    decoder = decoders.Decoder(
+    decoder = base.Decoder(
       process, spec, functools.partial(net.apply, {'params': params}),
       jax.random.key(5),
     )
-    whole = decoders.sample(
+    whole = base.sample(
       decoder, x_hat[None], np.float32([2.5]), np.float32([0.05]), 3
     )[0]
     expected = np.round((np.asarray(whole) + 1) * 127.5)
@@ -340,7 +334,7 @@ def test_a_flow_of_one_step_is_the_one_step_decoder(with_one_step, codec):
   (('mse',), None, 'mse'),
 ])
 def test_the_default_decoder(names, steps, expected):
-  assert decoders.default(names, steps) == expected
+  assert base.default(names, steps) == expected
 
 
 @pytest.mark.parametrize('widths,depths,patch', [

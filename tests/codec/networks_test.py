@@ -5,8 +5,9 @@ import jax
 import numpy as np
 import pytest
 
-from gdc.codec import bundle, decoders
+from gdc.codec import bundle
 from gdc.codec import networks as networks_lib
+from gdc.decoders import base
 
 TILES = {
   'autoencoder_tile': (96, 128), 'score_tile': (128, 96), 'score_block': 32,
@@ -21,7 +22,7 @@ def model(tiny_bundle):
   """With a diffusion decoder whose state has six channels."""
   spec, params = tiny_bundle.decoders['diffusion']
   sampling = {**spec['sampling'], 'sampler': 'dpmpp_2m'}
-  assert decoders.state_channels({**spec, 'sampling': sampling}) == 6
+  assert base.state_channels({**spec, 'sampling': sampling}) == 6
   return bundle.add_decoder(
     tiny_bundle, 'diffusion', {**spec, 'sampling': sampling}, params
   )
@@ -78,12 +79,12 @@ def test_a_state_of_six_channels_is_sampled_as_at_once(model, eight):
   spec, params = model.decoders['diffusion']
   rng = np.random.default_rng(2)
   x_hat = rng.uniform(-0.8, 0.8, (208, 144, 3)).astype(np.float32)
-  decoder = decoders.Decoder(
+  decoder = base.Decoder(
     'diffusion', spec,
     functools.partial(bundle.build_score_net(spec).apply, {'params': params}),
     jax.random.key(5),
   )
-  whole = decoders.sample(
+  whole = base.sample(
     decoder, x_hat[None], np.float32([2.5]), np.float32([0.05]), 3
   )[0]
   tiled = eight.sample('diffusion', x_hat, 2.5, 0.05, 3, 5, 1.0)

@@ -8,7 +8,8 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from gdc.evaluation import baselines, distortion
+from gdc.evaluation import baselines
+from gdc.metrics import distortion
 
 
 def _picture(height=72, width=56):

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from gdc.codec import codec as codec_lib
-from gdc.evaluation import baselines, codecs, distortion
+from gdc.evaluation import baselines, codecs
+from gdc.metrics import distortion
 
 pytestmark = pytest.mark.usefixtures('by_the_network')
 

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdc.evaluation import baselines, distortion, perceptual, report, showcase
+from gdc.evaluation import baselines, report, showcase
+from gdc.metrics import distortion, perceptual
 
 
 class FakeCodec:

@@ -13,15 +13,8 @@ import pytest
 from PIL import Image
 
 from gdc.codec import codec as codec_lib
-from gdc.evaluation import (
-  baselines,
-  frechet,
-  overview,
-  patch_features,
-  study,
-  tables,
-  workers,
-)
+from gdc.evaluation import baselines, overview, study, tables, workers
+from gdc.metrics import frechet, patch_features
 
 encode = baselines.encode
 

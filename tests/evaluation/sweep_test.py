@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from gdc.evaluation import codecs, distortion, measures, sweep
+from gdc.evaluation import codecs, measures, sweep
+from gdc.metrics import distortion
 
 
 class FakeCodec:

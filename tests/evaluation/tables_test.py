@@ -1,7 +1,8 @@
 """Tables of results."""
 import pytest
 
-from gdc.evaluation import rate, tables
+from gdc.evaluation import tables
+from gdc.metrics import rate
 
 
 def _result(bpp, psnr, sizes=(), quality=(1.0, 2.0, 3.0, 4.0), **more):

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from configs import autoencoder, diffusion, flow
-from gdc.codec import bundle, decoders
+from gdc.codec import bundle
 from gdc.data import transforms
+from gdc.decoders import base, schedules
+from gdc.decoders import diffusion as processes_diffusion
 from gdc.models import prediction
-from gdc.processes import diffusion as processes_diffusion
-from gdc.processes import schedules
-from gdc.training import first_stage, stages
-from gdc.training import stage as stage_lib
+from gdc.training import stages
+from gdc.training.stages import base as stage_lib
+from gdc.training.stages import frozen_autoencoder
 
 
 def test_qualities_cover_the_range_evenly():
@@ -128,7 +129,7 @@ def test_stage_2_asks_for_stage_1():
     stages.build(flow.get_config('tiny'))
 
 
-@pytest.mark.parametrize('prediction', decoders.PREDICTIONS)
+@pytest.mark.parametrize('prediction', base.PREDICTIONS)
 @pytest.mark.parametrize('weighting', processes_diffusion.WEIGHTINGS)
 def test_a_network_that_knows_the_image_has_no_loss_and_decodes_it(
   tiny_bundle, monkeypatch, prediction, weighting
@@ -159,7 +160,7 @@ def test_a_network_that_knows_the_image_has_no_loss_and_decodes_it(
       eps = (z - alpha * x) / sigma
       return {'x': x, 'eps': eps, 'v': alpha * eps - sigma * x}[prediction]
 
-  coder = first_stage.FirstStage(tiny_bundle)
+  coder = frozen_autoencoder.FirstStage(tiny_bundle)
 
   def coder_rmse(quality):
     return coder.rmse(tiny_bundle.autoencoder_params, quality)

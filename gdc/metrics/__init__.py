@@ -1,0 +1,1 @@
+"""Metrics of decoded images, and the networks that only measure."""

@@ -1,0 +1,387 @@
+"""The one-step decoder: what its loss pulls at, and where it ends up."""
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import flow, one_step
+from gdc.codec import bundle as bundle_lib
+from gdc.decoders import base
+from gdc.metrics import lpips
+from gdc.training import export, runs, stages
+from gdc.training.stages import base as stage_lib
+from gdc.training.stages import frozen_autoencoder
+from gdc.training.stages import one_step as one_step_lib
+
+
+def build(bundle, **dials):
+  config = one_step.get_config('tiny')
+  config.one_step.refine, config.one_step.periodic = 0, 0.0
+  for name, value in dials.items():
+    config.one_step[name] = value
+  return stages.build(config, bundle)
+
+
+def started(stage, weights):
+  return stage.start({'decoder': weights}, weights)
+
+
+@pytest.fixture(scope='module')
+def batch():
+  rng = np.random.default_rng(0)
+  return {'image': rng.integers(0, 256, (2, 32, 32, 3), np.uint8)}
+
+
+@pytest.fixture(scope='module')
+def matched(tiny_bundle):
+  """A stage with two networks, and the parameters that it starts from."""
+  stage = build(tiny_bundle, perceptual=0.0, matching=0.5)
+  params = started(stage, tiny_bundle.decoders['flow'][1])
+  # The second network is another one, so that there is something to match.
+  params['fake'] = jax.tree.map(lambda a: 0.9 * a, params['fake'])
+  return stage, params
+
+
+def test_each_network_is_moved_by_its_own_parts(matched, batch):
+  stage, params = matched
+
+  def parts(params, frozen):
+    total, metrics = stage.loss(params, frozen, batch, jax.random.key(0))
+    return jnp.stack([total, *(metrics[k] for k in (
+      'distortion', 'matching', 'fake'
+    ))])
+
+  total, distortion, matching, fake = jax.jit(parts)(params, stage.frozen)
+  np.testing.assert_allclose(
+    total, distortion + 0.5 * matching + fake, rtol=1e-5
+  )
+  slopes = jax.jit(jax.jacrev(parts))(params, stage.frozen)
+
+  def moves(network):
+    leaves = jax.tree.leaves(slopes[network])
+    return [any(np.any(leaf[i]) for leaf in leaves) for i in range(4)]
+
+  # The decoder is not moved by the second network's own loss, nor the second
+  # network by anything else.
+  assert moves('decoder') == [True, True, True, False]
+  assert moves('fake') == [True, False, False, True]
+
+
+def test_parts_of_no_weight_cost_nothing(tiny_bundle, batch):
+  stage = build(tiny_bundle, perceptual=0.0, matching=0.0)
+  assert stage.frozen.keys() == {'autoencoder'}
+  params = started(stage, tiny_bundle.decoders['flow'][1])
+  assert params.keys() == {'decoder'}
+  total, metrics = jax.jit(stage.loss)(
+    params, stage.frozen, batch, jax.random.key(0)
+  )
+  assert metrics.keys() == {'distortion', 'loss'}
+  np.testing.assert_array_equal(total, metrics['distortion'])
+
+
+def test_the_loss_is_of_the_picture_that_one_step_gives(tiny_bundle, batch):
+  # What the loss calls the distortion is that of decoding in one step.
+  spec, weights = tiny_bundle.decoders['flow']
+  quiet = {**spec, 'source_noise': 0.0}  # the two draw their noise apart
+  quiet_bundle = dataclasses.replace(
+    tiny_bundle, decoders={'flow': (quiet, weights)}
+  )
+  stage = build(quiet_bundle, perceptual=0.0)
+  _, metrics = jax.jit(stage.loss)(
+    started(stage, weights), stage.frozen, batch, jax.random.key(0)
+  )
+  coder = frozen_autoencoder.FirstStage(quiet_bundle)
+  image = batch['image'] / 127.5 - 1
+  key = jax.random.split(jax.random.key(0), 5)[0]
+  quality = stage_lib.sample_quality(key, 2, coder.num_levels)
+  x_hat = coder.output(stage.frozen['autoencoder'], image, quality)
+  rmse = coder.rmse(stage.frozen['autoencoder'], quality)
+  net = bundle_lib.build_score_net(stage.spec)
+  decoder = base.Decoder(
+    'flow', stage.spec, lambda *a: net.apply({'params': weights}, *a),
+    jax.random.key(1),
+  )
+  z = decoder.advance(decoder.begin(x_hat), x_hat, quality, rmse, 0, 1)
+  target = (image - x_hat) / rmse[:, None, None, None]
+  np.testing.assert_allclose(
+    metrics['distortion'], np.mean((z - target) ** 2), rtol=1e-4
+  )
+
+
+def test_matching_moves_samples_to_the_data():
+  # Samples at -1; the data is at 2. The expectations of both are known.
+  r = -1 + 0.1 * jax.random.normal(jax.random.key(0), (64, 4, 4, 3))
+
+  def slope(r):
+    fake = jax.lax.stop_gradient(jnp.full_like(r, jnp.mean(r)))
+    return jax.grad(
+      lambda r: one_step_lib._matching(r, jnp.full_like(r, 2.0), fake)
+    )(r)
+
+  for _ in range(200):
+    r = r - 0.02 * r.size * slope(r)
+  np.testing.assert_allclose(np.mean(r), 2, atol=0.1)
+
+
+def test_matching_moves_the_decoder_to_the_flow(tiny_bundle, batch):
+  """The stage's own call: which of the networks is the data's."""
+  spec, weights = tiny_bundle.decoders['flow']
+
+  def constant(value):
+    """A network that answers with a value wherever it is asked."""
+    params = jax.tree.map(np.zeros_like, weights)
+    head = max(
+      (k for k in params if k.startswith('Dense')),
+      key=lambda k: int(k.rpartition('_')[2]),
+    )
+    bias = np.zeros_like(params[head]['bias'])
+    bias[len(bias) // 2:] = value  # the offsets
+    params[head] = {**params[head], 'bias': bias}
+    return params
+
+  flow_bundle = dataclasses.replace(
+    tiny_bundle, decoders={'flow': (spec, constant(2.0))}
+  )
+  stage = build(
+    flow_bundle, distortion=0.0, perceptual=0.0, matching=1.0
+  )
+  params = {'decoder': constant(-1.0), 'fake': constant(-1.0)}
+  slopes, _ = jax.grad(stage.loss, has_aux=True)(
+    params, stage.frozen, batch, jax.random.key(0)
+  )
+  pulls = [
+    leaf for path, leaf in jax.tree_util.tree_leaves_with_path(
+      slopes['decoder']
+    ) if path[-1].key == 'bias' and np.any(leaf)
+  ]
+  # All that the decoder says is its offset; downhill is up, to the flow's 2.
+  assert np.all(pulls[-1][len(pulls[-1]) // 2:] < 0)
+
+
+def test_matching_stands_still_where_both_networks_agree():
+  r = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+  slope = jax.grad(one_step_lib._matching)(r, 0.3 * r, 0.3 * r)
+  np.testing.assert_allclose(slope, 0 * r, atol=1e-7)
+
+
+def test_perceptual_part_is_in_the_loss_and_moves_the_decoder(
+  tiny_bundle, batch
+):
+  stage = build(tiny_bundle, perceptual=2.0)
+  batch = {'image': batch['image'][:1]}
+  params = started(stage, tiny_bundle.decoders['flow'][1])
+  (total, metrics), slopes = jax.jit(
+    jax.value_and_grad(stage.loss, has_aux=True)
+  )(params, stage.frozen, batch, jax.random.key(0))
+  assert metrics['perceptual'] > 0
+  np.testing.assert_allclose(
+    total, metrics['distortion'] + 2 * metrics['perceptual'], rtol=1e-5
+  )
+  without = build(tiny_bundle, perceptual=0.0)
+  other, _ = jax.jit(jax.grad(without.loss, has_aux=True))(
+    params, without.frozen, batch, jax.random.key(0)
+  )
+  assert any(
+    np.any(np.abs(a - b) > 1e-6) for a, b in zip(
+      jax.tree.leaves(slopes), jax.tree.leaves(other), strict=True
+    )
+  )
+
+
+def test_perceptual_part_is_of_the_picture_in_units_of_the_error(
+  tiny_bundle, batch, monkeypatch
+):
+  """By hand, from the parts that the loss is said to be made of."""
+  seen = {}
+
+  def distance(params, reference, decoded, network):
+    seen.update(reference=reference, decoded=decoded, network=network)
+    return jnp.array([0.2, 0.4])
+
+  monkeypatch.setattr(lpips, 'distance', distance)
+  stage = build(tiny_bundle, window=32)  # all of it
+  params = started(stage, tiny_bundle.decoders['flow'][1])
+  _, metrics = stage.loss(params, stage.frozen, batch, jax.random.key(0))
+  key = jax.random.split(jax.random.key(0), 5)[0]
+  coder = frozen_autoencoder.FirstStage(tiny_bundle)
+  quality = stage_lib.sample_quality(key, 2, coder.num_levels)
+  rmse = coder.rmse(stage.frozen['autoencoder'], quality)
+  found = np.array([0.2, 0.4]) / (one_step_lib.LPIPS_OF_RMSE * rmse)
+  np.testing.assert_allclose(
+    metrics['perceptual'], np.mean(found), rtol=1e-5
+  )
+  assert seen['network'] == 'vgg'
+  image = batch['image'] / 127.5 - 1
+  np.testing.assert_allclose(seen['reference'], image, atol=1e-6)
+  # The picture is the one whose error is the distortion.
+  error = (seen['decoded'] - image) / rmse[:, None, None, None]
+  np.testing.assert_allclose(
+    np.mean(error**2), metrics['distortion'], rtol=1e-4
+  )
+
+
+@pytest.mark.parametrize('side, crop, starts', [
+  (32, 64, range(8, 24)), (24, 32, range(0, 8)), (32, 32, [0]),
+])
+def test_windows_are_in_the_middle_on_any_grid(side, crop, starts):
+  rows, columns = np.mgrid[:crop, :crop]
+  where = np.stack([rows, columns], -1)[None]
+
+  @jax.jit
+  def windows(key):
+    return one_step_lib._windows(key, (where, where + 1000), side)
+
+  found = []
+  for i in range(150):
+    once, again = windows(jax.random.key(i))
+    np.testing.assert_array_equal(again, once + 1000)
+    top, left = once[0, 0, 0]
+    np.testing.assert_array_equal(
+      once[0], where[0, top:top + side, left:left + side]
+    )
+    found.append((int(top), int(left)))
+  for axis in zip(*found, strict=True):
+    assert sorted(set(axis)) == list(starts)
+  assert len(set(found)) > len(starts) or len(starts) == 1
+
+
+def test_it_starts_as_the_flow_and_is_exported_beside_it(
+  tiny_bundle, tiny_bundle_path
+):
+  config = one_step.get_config('tiny')
+  config.one_step.perceptual, config.one_step.matching = 0.0, 1.0
+  config.autoencoder_from = config.init_from = str(tiny_bundle_path)
+  run = runs.build(config)
+  state = run.init()
+  weights = tiny_bundle.decoders['flow'][1]
+
+  def assert_flows(network):  # beside a refinement, which the flow has not
+    assert network.keys() > weights.keys()
+    for name in weights:
+      jax.tree.map(
+        np.testing.assert_array_equal, network[name], weights[name]
+      )
+
+  for tree in (state.params, state.ema_params):
+    assert tree.keys() == {'decoder', 'fake'}
+    assert_flows(tree['decoder'])
+    jax.tree.map(np.testing.assert_array_equal, tree['fake'], weights)
+  # Of a run that goes on, only the decoder is its own.
+  moved = jax.tree.map(lambda a: a + 1, jax.device_get(state.params['decoder']))
+  again = run.stage.start(state.params, moved)
+  jax.tree.map(np.testing.assert_array_equal, again['decoder'], moved)
+  jax.tree.map(np.testing.assert_array_equal, again['fake'], weights)
+  made = export.bundle_of(
+    run.stage, jax.device_get(run.stage.exported(state.ema_params)), 'x'
+  )
+  assert made.decoders.keys() == {'flow', 'diffusion', 'one_step'}
+  assert made.digest == tiny_bundle.digest
+  spec, exported = made.decoders['one_step']
+  assert_flows(exported)
+  assert spec['refine'] == config.one_step.refine > 0
+  assert spec['sampling']['steps'] == 1
+  assert spec['sampling']['sampler'] == 'euler'
+
+
+def test_a_refinement_starts_fresh_on_the_flows_weights(tiny_bundle, batch):
+  stage = build(tiny_bundle, perceptual=0.0, refine=4)
+  weights = tiny_bundle.decoders['flow'][1]
+  fresh = stage.init(jax.random.key(0), batch)
+  params = stage.start(fresh, weights)['decoder']
+  added = params.keys() - weights.keys()
+  assert {'Depthwise', 'Dense', 'Modulation'} == {
+    name.split('_')[0] for name in added
+  }
+  for name in params:
+    jax.tree.map(
+      np.testing.assert_array_equal, params[name],
+      fresh['decoder'][name] if name in added else weights[name],
+    )
+  # It goes on from one of its own kind, and does not lose it silently.
+  moved = jax.tree.map(lambda a: a + 1, params)
+  again = stage.start(fresh, moved)['decoder']
+  jax.tree.map(np.testing.assert_array_equal, again, moved)
+  with pytest.raises(ValueError, match='such as De.*: set one_step.refine'):
+    build(tiny_bundle, perceptual=0.0).start({'decoder': weights}, params)
+  bundle = export.bundle_of(stage, jax.device_get(params), 'x')
+  assert bundle.decoders['one_step'][0]['refine'] == 4
+
+
+def test_periodic_part_sees_what_repeats_with_the_patches():
+  rng = np.random.default_rng(0)
+  noise = rng.standard_normal((4, 128, 128, 3)).astype(np.float32)
+  of_noise = one_step_lib.periodic(noise, 4)
+  np.testing.assert_allclose(of_noise, 1 - 1 / 16, rtol=0.05)
+  pattern = np.tile(rng.standard_normal((4, 4, 3)), (32, 32, 1))[None]
+  energy = np.mean((pattern - pattern.mean((1, 2), keepdims=True)) ** 2)
+  np.testing.assert_allclose(
+    one_step_lib.periodic(pattern, 4), 64 * energy, rtol=1e-4
+  )
+  slope = np.repeat(np.arange(128.0) // 32, 128).reshape(1, 128, 128, 1)
+  assert one_step_lib.periodic(slope, 4) < 1e-9  # what is even in a window
+
+
+def test_periodic_part_is_in_the_loss(tiny_bundle, batch):
+  stage = build(tiny_bundle, perceptual=0.0, periodic=0.5)
+  total, metrics = jax.jit(stage.loss)(
+    started(stage, tiny_bundle.decoders['flow'][1]), stage.frozen, batch,
+    jax.random.key(0),
+  )
+  assert metrics['periodic'] > 0
+  np.testing.assert_allclose(
+    total, metrics['distortion'] + 0.5 * metrics['periodic'], rtol=1e-6
+  )
+
+
+def test_what_does_not_fit_is_refused_before_training(tiny_bundle):
+  alone = dataclasses.replace(tiny_bundle, decoders={})
+  with pytest.raises(ValueError, match="'tiny' has no score decoder"):
+    build(alone)
+  with pytest.raises(ValueError, match='one_step.matching.*-1'):
+    build(tiny_bundle, matching=-1.0)
+  with pytest.raises(ValueError, match='window must be from 16 to.*not 48'):
+    build(tiny_bundle, window=48)
+
+
+@pytest.mark.parametrize('steps', [1, 3])
+def test_reflow_trains_on_the_ends_of_its_teachers_paths(
+  tiny_bundle, batch, steps
+):
+  config = flow.get_config('tiny')
+  config.flow.reflow_steps = steps
+  config.flow.source_noise = 0.25
+  stage = stages.build(config, tiny_bundle)
+  spec, weights = tiny_bundle.decoders['flow']
+  silent = jax.tree.map(jnp.zeros_like, weights)
+  found, _ = jax.jit(stage.loss)(
+    silent, stage.frozen, batch, jax.random.key(0)
+  )
+
+  # By hand: the same draws, the teacher's path, the loss of a silent student.
+  coder = frozen_autoencoder.FirstStage(tiny_bundle)
+  image = jnp.asarray(batch['image'] / 127.5 - 1, jnp.float32)
+  quality_key, time_key, noise_key = jax.random.split(jax.random.key(0), 3)
+  quality = stage_lib.sample_quality(quality_key, 2, coder.num_levels)
+  x_hat = coder.output(stage.frozen['autoencoder'], image, quality)
+  noise = jax.random.normal(noise_key, image.shape)
+  net = bundle_lib.build_score_net(spec)
+  r = spec['source_noise'] * noise
+  for i in range(steps):
+    t = jnp.full(2, i / steps)
+    output = net.apply({'params': weights}, r, x_hat, t, quality)
+    r = r + (output / (1 - i / steps) - r) / steps
+  t = stage_lib.stratified(time_key, 2)[:, None, None, None]
+  r_0 = 0.25 * noise
+  r_t = (1 - t) * r_0 + t * r
+  np.testing.assert_allclose(
+    found, jnp.mean((-r_t - (r - r_0)) ** 2), rtol=1e-3
+  )
+
+
+def test_reflow_needs_a_flow(tiny_bundle):
+  config = flow.get_config('tiny')
+  config.flow.reflow_steps = 3
+  with pytest.raises(ValueError, match='reflow_steps 3 needs a flow decoder'):
+    stages.build(config, dataclasses.replace(tiny_bundle, decoders={}))
