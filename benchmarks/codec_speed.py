@@ -153,7 +153,7 @@ class Peer:
 def pictures(count: int) -> list[np.ndarray]:
   """uint8 [512, 768, 3] each, see the module's docstring."""
   from gdc.data import sources
-  images = sources.box('heldout')
+  images = sources.bundled('heldout')
   if not 1 <= count <= len(images):
     raise SystemExit(
       f'--pictures must be from 1 to {len(images)}, not {count}.'

@@ -28,7 +28,7 @@ def main():
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   ).parse_args()
   codec = loading.load('lean')
-  files = sources.build('box:heldout')
+  files = sources.build('bundled:heldout')
   index = [path.stem for path in files.paths].index(NAME)
   image = files[index]['image']
   data = codec.compress(image, QUALITY)

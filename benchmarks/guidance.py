@@ -316,7 +316,7 @@ def main():
     'digest': codec.digest,
     'decoder': f'flow@{arguments.steps}',
     'seed': SEED,
-    'pictures': f'the first {len(images)} of box:heldout',
+    'pictures': f'the first {len(images)} of bundled:heldout',
     'averaging': "mean over pictures of each picture's own figure",
     'command': shlex.join(['python', 'benchmarks/guidance.py', *sys.argv[1:]]),
     'seconds': round(time.perf_counter() - start),

@@ -73,7 +73,7 @@ def picture(width: int, height: int):
   from PIL import Image
 
   from gdc.data import sources
-  photos = sources.box('heldout')
+  photos = sources.bundled('heldout')
   canvas = np.empty((height, width, 3), np.uint8)
   cells = [
     (top, left)

@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 
 from gdc.codec import loading
-from gdc.data import pictures, sources
+from gdc.data import image_files, sources
 from gdc.evaluation import report
 
 BLOCK = 32
@@ -80,7 +80,7 @@ def main():
     images = [image for _, image in sources.box_images('heldout')]
   else:
     images = [
-      pictures.read_rgb(path)[0] for path in sources.below(arguments.folder)
+      image_files.read_rgb(path)[0] for path in sources.below(arguments.folder)
     ]
   print(report.format_table([
     measure(codec, images, quality, arguments.decoder, arguments.smooth)

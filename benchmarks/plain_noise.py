@@ -49,7 +49,7 @@ def main():
     for label, curve in curves.items()
   ]
   print(report.format_table(rows))
-  meta = {'digest': codec.digest, 'pictures': f'box:heldout, {len(images)}'}
+  meta = {'digest': codec.digest, 'pictures': f'bundled:heldout, {len(images)}'}
   records.save({'meta': meta, 'rows': rows}, OUT)
 
 

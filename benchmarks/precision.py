@@ -68,7 +68,7 @@ def main():
   meta = {
     'stage': config.stage, 'digest': made['stored'].digest,
     'decoder_digests': made['stored'].decoder_digests,
-    'pictures': f'box:heldout, {len(images)}',
+    'pictures': f'bundled:heldout, {len(images)}',
   }
   records.save({'meta': meta, 'rows': rows}, OUT / f'{config.stage}.json')
 

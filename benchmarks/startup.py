@@ -38,7 +38,7 @@ def make_picture(path):
   from PIL import Image
 
   from gdc.data import sources
-  image = sources.box('heldout')[0]['image']
+  image = sources.bundled('heldout')[0]['image']
   image = np.pad(image, ((0, 0), (0, 256), (0, 0)), 'symmetric')
   assert image.shape == (512, 768, 3), image.shape
   Image.fromarray(image).save(path)

@@ -25,8 +25,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.init_from = ''
 
   c.data = ml_collections.ConfigDict()
-  # box:train, folder:PATH, arrays:PATH, tfds:NAME[:SPLIT]
-  c.data.source = 'box:train'
+  # bundled:train, folder:PATH, arrays:PATH, tfds:NAME[:SPLIT]
+  c.data.source = 'bundled:train'
   c.data.data_dir = ''  # where TFDS looks; '': its default, with download
   c.data.batch_size = 8  # global; a multiple of the number of devices
   c.data.crop = 128  # pixels, a multiple of 16
@@ -34,7 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.data.balance = False  # draw by group rather than by picture (files only)
   # > 0: the whole source stays on the devices, cut into squares of so many
   # pixels, and crops are drawn there; 0: read and cropped by the host
-  c.data.resident = 0
+  c.data.cache_on_device = 0
 
   c.optimizer = ml_collections.ConfigDict()
   c.optimizer.learning_rate = 1e-3  # the peak
@@ -52,7 +52,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.checkpoints_kept = 2  # the newest
 
   c.evaluation = ml_collections.ConfigDict()
-  c.evaluation.source = 'box:heldout'  # as data.source, files only
+  c.evaluation.source = 'bundled:heldout'  # as data.source, files only
   c.evaluation.qualities = (1.0, 3.0, 5.0)  # from 1 to the last level
   c.evaluation.max_images = 10  # the first ones; 0 takes all
 

@@ -12,7 +12,7 @@ folder of parts, to be carried there in whatever portions. There:
   python3 -m launch.travel bring OUT
 
 `run` goes on from the newest checkpoint and may be started again. Its data stay
-on the device (data.resident), where crops are drawn. Run from the repository's
+on the device (data.cache_on_device), where crops are drawn. Run from the repository's
 root here, from gdc-travel there.
 """
 import argparse
@@ -47,7 +47,7 @@ def pack(
   """Packs code, data, starting weights and the newest checkpoint.
 
   Args:
-    config: of the run, as `python -m gdc.main` takes it; data.resident is the
+    config: of the run, as `python -m gdc.main` takes it; data.cache_on_device is the
       side of the squares that its pictures are cut into.
     workdir: of the run; it need not be there yet.
     out: folder of the parts.
@@ -60,11 +60,11 @@ def pack(
     ValueError: a config that could not be trained there, or one that the run
       in workdir is not of; weights or packages that can't travel.
   """
-  from gdc.data import resident, sources
+  from gdc.data import device_cache, sources
   from gdc.training import runs
-  if not config.data.resident:
+  if not config.data.cache_on_device:
     raise ValueError(
-      'data.resident is 0: the side in pixels of the squares that pictures '
+      'data.cache_on_device is 0: the side in pixels of the squares that pictures '
       'are cut into is expected, such as 512.'
     )
   runs.check(config, workdir)
@@ -82,8 +82,8 @@ def pack(
     for name in {config.get('autoencoder_from'), config.init_from} - {None, ''}:
       _copy_bundle(name, folder)
     source = sources.build(config.data.source, config.data.data_dir or None)
-    squares, groups = resident.squares(
-      source, config.data.resident, config.data.balance
+    squares, groups = device_cache.squares(
+      source, config.data.cache_on_device, config.data.balance
     )
     sources.save_arrays(folder / 'train.npz', squares, groups)
     (folder / PLAN).write_text(json.dumps(

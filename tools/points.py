@@ -168,7 +168,7 @@ def conditions(points: Sequence[Point], layout: Sweep) -> str:
   rates = ' and '.join(f'{bpp:.3f}' for bpp in shown['results']['bpp'])
   source = meta['config']['evaluation']['source']
   photographs = ''
-  if source.startswith('box:'):
+  if source.startswith('bundled:'):
     count = sources.num_originals(row['name'] for row in shown['images'])
     photographs = f', crops of {count} photographs'
   said = [

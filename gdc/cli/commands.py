@@ -19,7 +19,7 @@ CliError = files.CliError
 def compress(arguments, report: files.Report) -> int:
   """Pictures to .gdc files."""
   from gdc.codec import bitstream
-  from gdc.data import formats, pictures
+  from gdc.data import formats, image_files
   for name in arguments.inputs:
     if name.lower().endswith('.gdc') and not pathlib.Path(name).is_dir():
       raise CliError(f'{name} is compressed already.')
@@ -35,7 +35,7 @@ def compress(arguments, report: files.Report) -> int:
   codec = _load(arguments.model, score_decoders=False)
 
   def work(job):
-    picture = pictures.read(_source(job), srgb=arguments.srgb)
+    picture = image_files.read(_source(job), srgb=arguments.srgb)
     data = codec.compress(
       picture.pixels, arguments.quality, **_targets(arguments),
       seed=arguments.seed, icc=picture.icc, lossless=arguments.lossless,
@@ -75,7 +75,7 @@ def compress(arguments, report: files.Report) -> int:
 def decompress(arguments, report: files.Report) -> int:
   """.gdc files to pictures."""
   from gdc.codec import bitstream
-  from gdc.data import pictures
+  from gdc.data import image_files
   suffix = f'.{arguments.format or "png"}'
   plan = _plan(arguments, ['.gdc'], suffix)
   for job in plan.jobs:
@@ -92,7 +92,7 @@ def decompress(arguments, report: files.Report) -> int:
     data = _read(job)
     header, _, checksum = bitstream.unpack(data)
     ending = suffix if job.target is None else job.target.suffix
-    pictures.check_size(header.width, header.height, ending, header.grey)
+    image_files.check_size(header.width, header.height, ending, header.grey)
     own_seed = checksum if header.seed is None else header.seed
     icc, lossless = header.icc, header.lossless
     del header  # an alpha plane may be large
@@ -101,8 +101,8 @@ def decompress(arguments, report: files.Report) -> int:
       arguments.realism,
     )
     height, width, channels = pixels.shape
-    fitted = pictures.fit(pixels, ending, icc)
-    encoded = pictures.encode(fitted.pixels, ending, fitted.icc)
+    fitted = image_files.fit(pixels, ending, icc)
+    encoded = image_files.encode(fitted.pixels, ending, fitted.icc)
     files.write(job.target, encoded, arguments.force)
     used, steps = codec.resolve(arguments.decoder, arguments.steps)
     if lossless:
@@ -220,7 +220,7 @@ def compare(arguments, report: files.Report) -> int:
   """A picture beside itself through every codec, at the same bytes."""
   import numpy as np
 
-  from gdc.data import pictures
+  from gdc.data import image_files
   source = pathlib.Path(arguments.input)
   target = source.with_name(f'{source.stem}-compare.png')
   if arguments.output is not None:
@@ -230,7 +230,7 @@ def compare(arguments, report: files.Report) -> int:
   _check_format(job, None)
   _check_back_end()
   from gdc.evaluation import showcase
-  image, notices = pictures.read_rgb(source)
+  image, notices = image_files.read_rgb(source)
   codec = _load(arguments.model)
   if not arguments.whole and image.shape[0] * image.shape[1] > showcase.WINDOW:
     notices = [
@@ -242,7 +242,7 @@ def compare(arguments, report: files.Report) -> int:
       codec, image, arguments.quality, arguments.crop, arguments.whole,
       **_targets(arguments),
     )
-  encoded = pictures.encode(np.asarray(page.convert('RGB')), target.suffix)
+  encoded = image_files.encode(np.asarray(page.convert('RGB')), target.suffix)
   files.write(target, encoded, arguments.force)
   report.result(
     f'{target}  {page.width} x {page.height}',

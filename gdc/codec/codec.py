@@ -18,10 +18,10 @@ from gdc.codec import (
   bundle,
   encoder,
   forks,
-  former,
   networks,
   prediction,
   range_coder,
+  retired,
   samples,
 )
 from gdc.codec import (
@@ -315,7 +315,7 @@ class Codec:
       raise bitstream.BitstreamError(
         f'This file was made with model {header.digest.hex()}; the loaded '
         f'model {self.name!r} is {expected}'
-        + former.where(header.digest.hex())
+        + retired.where(header.digest.hex())
       )
     rows, columns = samples.grid_size(header)
     if rows * columns > samples.MAX_POSITIONS:

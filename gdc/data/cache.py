@@ -23,8 +23,8 @@ class Cache:
     """A picture, uint8 [height, width, 3]."""
     if path in self._images:
       return self._images[path]
-    from gdc.data import pictures  # late: Pillow is not everywhere
-    image, _ = pictures.read_rgb(path)
+    from gdc.data import image_files
+    image, _ = image_files.read_rgb(path)
     with self._lock:
       if path not in self._images and image.nbytes <= self._left:
         self._left -= image.nbytes

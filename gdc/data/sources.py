@@ -3,7 +3,7 @@
 A source is a sequence (len, []) of {'image': uint8 [height, width, 3]}, which
 is what grain reads. Names, as configs write them:
 
-  box:train, box:heldout   the photographs in the box
+  bundled:train, bundled:heldout   the photographs in the box
   folder:PATH              any folder; subfolders are read too
   arrays:PATH              a file that save_arrays wrote; numpy is all it needs
   tfds:NAME or tfds:NAME:SPLIT   through tfds.data_source, no TensorFlow
@@ -94,7 +94,7 @@ def _box_manifest() -> tuple[dict, ...]:
     return tuple(csv.DictReader(f))
 
 
-def box(split: str) -> Files:
+def bundled(split: str) -> Files:
   """The photographs in the box; split is 'train' or 'heldout'."""
   if split not in ('train', 'heldout'):
     raise ValueError(f"box split must be 'train' or 'heldout', not {split!r}.")
@@ -116,7 +116,7 @@ def num_originals(names: Iterable[str]) -> int:
 
 def box_images(split: str) -> Iterator[tuple[str, np.ndarray]]:
   """Yields (name, uint8 [512, 512, 3]) of the photographs in the box."""
-  source = box(split)
+  source = bundled(split)
   for i, path in enumerate(source.paths):
     yield path.stem, source[i]['image']
 
@@ -345,9 +345,9 @@ class Tfds:
 def check_files(name: str) -> None:
   """Raises ValueError unless a name is one that `files` takes."""
   kind, _, rest = name.partition(':')
-  if not rest or kind != 'folder' and name not in ('box:train', 'box:heldout'):
+  if not rest or kind != 'folder' and name not in ('bundled:train', 'bundled:heldout'):
     raise ValueError(
-      f'evaluation.source must be box:heldout or folder:PATH, not {name!r}.'
+      f'evaluation.source must be bundled:heldout or folder:PATH, not {name!r}.'
     )
 
 
@@ -358,14 +358,14 @@ def files(name: str) -> Files:
   """
   check_files(name)
   kind, _, rest = name.partition(':')
-  return box(rest) if kind == 'box' else folder(rest, held_out=True)
+  return bundled(rest) if kind == 'bundled' else folder(rest, held_out=True)
 
 
 def build(name: str, data_dir: str | None = None):
   """The source of training pictures that a config names; see the top."""
   kind, _, rest = name.partition(':')
-  if kind == 'box' and rest:
-    return box(rest)
+  if kind == 'bundled' and rest:
+    return bundled(rest)
   if kind == 'folder' and rest:
     return folder(rest)
   if kind == 'arrays' and rest:
@@ -375,6 +375,6 @@ def build(name: str, data_dir: str | None = None):
   if kind == 'tfds' and parts:
     return Tfds(*parts.groups('train'), data_dir)
   raise ValueError(
-    'A data source is box:train, box:heldout, folder:PATH, arrays:PATH or '
+    'A data source is bundled:train, bundled:heldout, folder:PATH, arrays:PATH or '
     f'tfds:NAME[:SPLIT], not {name!r}.'
   )

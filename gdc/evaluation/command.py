@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from gdc import paths, progress
 from gdc.codec import jax_settings
-from gdc.data import pictures, sources
+from gdc.data import image_files, sources
 from gdc.evaluation import (
   choice,
   codecs,
@@ -133,7 +133,7 @@ def _images(arguments, notice, error):
       if len(images) == arguments.max_images:
         break
       try:
-        pictures.read_rgb(path)
+        image_files.read_rgb(path)
         images.append(path)
       except (OSError, ValueError) as e:
         error(e, str(path))

@@ -37,7 +37,7 @@ def run(
 
   Args:
     bundle_path: a bundle folder.
-    source: box:heldout or folder:PATH.
+    source: bundled:heldout or folder:PATH.
     qualities: each in the model's range.
     max_images: the first so many; 0 takes all. Pictures that are too small
       for LPIPS are left out, and that is said.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gdc import progress
-from gdc.data import pictures
+from gdc.data import image_files
 from gdc.evaluation import (
   baselines,
   curves,
@@ -256,7 +256,7 @@ def exhibits(
   part = 1 / (count * len(shown_at) * len(comparable))  # of the work
   made = []
   for index in np.linspace(0, len(paths) - 1, count).round().astype(int):
-    image, _ = pictures.read_rgb(paths[index])
+    image, _ = image_files.read_rgb(paths[index])
     left, top, right, bottom = box = showcase.busiest(image, crop)
     shown = np.s_[top:bottom, left:right]
     versions = [page.Version('original', image[shown])]

@@ -20,7 +20,7 @@ import numpy as np
 
 import gdc
 from gdc.codec import jax_settings, loading, programs
-from gdc.data import pictures
+from gdc.data import image_files
 from gdc.evaluation import codecs, measures, records, sweep, units
 from gdc.metrics import frechet, patch_features
 
@@ -118,7 +118,7 @@ class Study:
       on_row: called with each row; with those that were there, with `skipped`.
     """
     path = self.plan.paths[index]
-    image, _ = pictures.read_rgb(path)
+    image, _ = image_files.read_rgb(path)
     with sweep.naming(self.names[index]):
       todo = collections.defaultdict(list)
       for coder in self.coders:
@@ -274,7 +274,7 @@ class Study:
     """All that a unit depends on; of the original, without a codec."""
     if index not in self._digests:
       if image is None:
-        image, _ = pictures.read_rgb(self.plan.paths[index])
+        image, _ = image_files.read_rgb(self.plan.paths[index])
       self._digests[index] = units.picture_digest(image)
     key = {
       'name': self.names[index], 'picture': self._digests[index],

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdc.data import resident
+from gdc.data import device_cache
 from gdc.metrics import distortion, lpips, torch_weights, vgg
 from gdc.metrics import inception as inception_lib
 
@@ -46,9 +46,9 @@ def patches(image: np.ndarray) -> np.ndarray:
     ValueError: not uint8 [height, width, 3].
   """
   distortion.check_image(image)
-  grids = [resident.grid(image, PATCH)]
+  grids = [device_cache.grid(image, PATCH)]
   if min(image.shape[:2]) >= PATCH + PATCH // 2:
-    grids.append(resident.grid(image[PATCH // 2:, PATCH // 2:], PATCH))
+    grids.append(device_cache.grid(image[PATCH // 2:, PATCH // 2:], PATCH))
   return np.concatenate(grids)
 
 

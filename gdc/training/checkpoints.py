@@ -178,8 +178,8 @@ class Checkpoints:
     path = self._path(step)
     if not manifest.has_place(path):
       raise ValueError(
-        f'The run in {self.folder} was trained with data.resident, and keeps '
-        'no place in its data: go on with the data.resident of its '
+        f'The run in {self.folder} was trained with data.cache_on_device, and keeps '
+        'no place in its data: go on with the data.cache_on_device of its '
         'config.json.'
       )
     # As grain writes it, a file for each process, all of them alike: a batch

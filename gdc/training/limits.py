@@ -17,7 +17,7 @@ _NUMBERS = {
   'data.batch_size': (1, math.inf, True),
   'data.crop': (16, math.inf, True),
   'data.min_scale': (0, 1, 'highest'),
-  'data.resident': (0, math.inf, True),
+  'data.cache_on_device': (0, math.inf, True),
   'autoencoder.latent_channels': (1, math.inf, True),
   'autoencoder.initial_gain': (0, math.inf, False),
   'level_balance': (-math.inf, math.inf, False),

@@ -10,7 +10,7 @@ import ml_collections
 from etils import epath
 
 from gdc.codec import bundle, jax_settings
-from gdc.data import resident, sources
+from gdc.data import device_cache, sources
 from gdc.training import checkpoints, export, limits, sharding, stages
 from gdc.training import state as train_state
 from gdc.training.stages import base as stage_lib
@@ -77,7 +77,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
   shardings = sharding.parameters(network.shapes, mesh)
 
   # --- Data -----------------------------------------------------------------
-  open_data = (_resident_data if config.data.resident else _host_data)(
+  open_data = (_cached_data if config.data.cache_on_device else _host_data)(
     config, mesh
   )
   data, batches = open_data()
@@ -134,11 +134,11 @@ def _host_data(config, mesh):
   return open_data
 
 
-def _resident_data(config, mesh):
+def _cached_data(config, mesh):
   """() -> Run's data and batches, of a source that is on the devices."""
   source = sources.build(config.data.source, config.data.data_dir or None)
-  batches = resident.batches(
-    *resident.squares(source, config.data.resident, config.data.balance),
+  batches = device_cache.batches(
+    *device_cache.squares(source, config.data.cache_on_device, config.data.balance),
     **_drawing(config), whole=sharding.replicated(mesh),
     split=sharding.batch(mesh),
   )
@@ -260,9 +260,9 @@ def check(config: ml_collections.ConfigDict, workdir) -> None:
       workdir whose run was trained as something else.
   """
   limits.check(config)
-  if config.data.resident:
-    resident.check(
-      config.data.resident, config.data.crop, config.data.min_scale
+  if config.data.cache_on_device:
+    device_cache.check(
+      config.data.cache_on_device, config.data.crop, config.data.min_scale
     )
   stage = _network(config).stage
   check_trained(config, workdir, frozen_digests(config, stage))

@@ -17,7 +17,7 @@ import gdc
 from gdc import atomic
 from gdc.cli import commands, main
 from gdc.codec import bitstream, programs
-from gdc.data import pictures
+from gdc.data import image_files
 
 pytestmark = pytest.mark.usefixtures('by_the_network')
 
@@ -465,7 +465,7 @@ def test_what_no_file_can_have_is_said_once_and_first(
     'diffusion', *model,
   )
   assert 'has no decoder' in said and 'a.gdc' not in said
-  monkeypatch.setattr(pictures, '_MOST_PIXELS', {'WEBP': 20})
+  monkeypatch.setattr(image_files, '_MOST_PIXELS', {'WEBP': 20})
   assert 'a.gdc: 34 x 21 pixels are more than WEBP holds, 20 a side' in _fails(
     capsys, 'decompress', out, '-o', tmp_path / 'b.webp', *model
   )

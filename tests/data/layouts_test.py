@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdc.data import layouts, pictures
+from gdc.data import image_files, layouts
 
 H, W = 19, 21
 Y, X = np.mgrid[:32, :48]
@@ -37,7 +37,7 @@ def _narrow(samples, bits):
 
 
 def _check(data, expected, tolerance=1, notices=None):
-  found = pictures.read(io.BytesIO(data))
+  found = image_files.read(io.BytesIO(data))
   expected = np.asarray(expected, float)
   assert found.pixels.shape == expected.shape
   assert np.abs(found.pixels - expected).max() <= tolerance
@@ -46,8 +46,8 @@ def _check(data, expected, tolerance=1, notices=None):
 
 
 def _refused(data, message):
-  with pytest.raises(pictures.PictureError, match=message):
-    pictures.read(io.BytesIO(data))
+  with pytest.raises(image_files.PictureError, match=message):
+    image_files.read(io.BytesIO(data))
 
 
 # --- TIFF -------------------------------------------------------------------
@@ -189,8 +189,8 @@ def test_tiff_is_read_rightly_or_refused(photometric, extra, known):
         samples, bits, photometric, extra, palette=palette, **layout
       )
       try:
-        found = pictures.read(io.BytesIO(data)).pixels
-      except pictures.PictureError as e:
+        found = image_files.read(io.BytesIO(data)).pixels
+      except image_files.PictureError as e:
         assert f'-bit {layouts._PHOTOMETRICS[photometric]} samples' in str(e)
         continue
       read.append(layout)
@@ -368,7 +368,7 @@ def test_a_png_whose_samples_end_early_is_refused(
   # Black is what Pillow makes of missing samples; here it is meant.
   black = np.zeros((H, W, channels), int)
   data = _png(black, depth, colour_type, interlaced, **palette)
-  pictures.read(io.BytesIO(data))
+  image_files.read(io.BytesIO(data))
   start = data.index(b'IDAT') - 4
   length, = struct.unpack('>I', data[start:start + 4])
   rows = zlib.decompress(data[start + 8:start + 8 + length])
@@ -514,7 +514,7 @@ def test_gif(options):
   expected = imagecodecs.gif_decode(bytes(data)).copy()
   if screen and not options:  # which the other decoder leaves black
     expected[H:] = expected[:, W:] = image.getpalette()[:3]
-  found = pictures.read(io.BytesIO(bytes(data)))
+  found = image_files.read(io.BytesIO(bytes(data)))
   assert found.pixels.shape == expected.shape and not found.notices
   seen = expected[..., 3:] > 0 if 'transparency' in options else True
   assert ((found.pixels == expected) | ~np.asarray(seen)).all()
@@ -569,24 +569,24 @@ def test_jpeg_of_twelve_bits_is_refused():
 @pytest.mark.parametrize('progressive', [False, True])
 def test_jpeg_without_an_end(progressive):
   data = _jpeg(progressive=progressive)
-  whole = pictures.read(io.BytesIO(data)).pixels
+  whole = image_files.read(io.BytesIO(data)).pixels
   said = 'its end marker is missing' + (
     ', perhaps with some of its detail' * progressive
   )
   _check(data[:-2], whole, 0, [said])
-  assert pictures.read_rgb(io.BytesIO(data[:-1]))[1] == [said]
+  assert image_files.read_rgb(io.BytesIO(data[:-1]))[1] == [said]
   start = data.index(b'\xff\xda') + 20
   rows = []
   for end in range(start, len(data) - 2, 9):
-    found = pictures.read(io.BytesIO(data[:end]))
+    found = image_files.read(io.BytesIO(data[:end]))
     assert found.pixels.shape == whole.shape and len(found.notices) == 1
     if progressive:
       continue
     row = int(found.notices[0].split()[-4])
     rows.append(row)
     np.testing.assert_array_equal(found.pixels[:row], whole[:row])
-    with pytest.raises(pictures.PictureError, match='damaged JPEG'):
-      pictures.read_rgb(io.BytesIO(data[:end]))
+    with pytest.raises(image_files.PictureError, match='damaged JPEG'):
+      image_files.read_rgb(io.BytesIO(data[:end]))
   assert rows == sorted(rows) and (progressive or rows[-1] == 24)
   _refused(data[:100], 'damaged JPEG')
 

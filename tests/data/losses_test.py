@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from gdc.data import pictures
+from gdc.data import image_files
 
 IMAGE = Image.fromarray(
   np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
@@ -21,7 +21,7 @@ GAIN_MAP = (
 
 
 def _notices(data):
-  return pictures.read(io.BytesIO(data)).notices
+  return image_files.read(io.BytesIO(data)).notices
 
 
 def _save(name, **options):
@@ -115,7 +115,7 @@ def test_colours_of_png_without_a_profile(chunks, said):
 def test_cicp_beside_a_profile(rgb_profile):
   profile = b'name\0\0' + zlib.compress(rgb_profile)
   data = _chunks(iCCP=profile, cICP=bytes([9, 16, 0, 1]))
-  found = pictures.read(io.BytesIO(data))
+  found = image_files.read(io.BytesIO(data))
   assert found.icc == rgb_profile
   assert found.notices == ['its cICP 9/16 is not used, its ICC profile is']
 

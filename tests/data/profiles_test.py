@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from gdc.codec import bitstream
-from gdc.data import pictures, profiles, readers
+from gdc.data import image_files, profiles, readers
 
 # XYZ of the primaries, adapted to D50.
 SRGB = ((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971),
@@ -167,7 +167,7 @@ def test_profiles_of_no_use(icc, mode, message):
 
 
 def test_bytes_after_the_end_of_a_profile_are_left_out(tmp_path):
-  picture = pictures.read(_save(tmp_path, COLOURS, P3 + b'\0\0\0'))
+  picture = image_files.read(_save(tmp_path, COLOURS, P3 + b'\0\0\0'))
   assert picture.icc == P3 and not picture.notices
 
 
@@ -182,7 +182,7 @@ def test_the_longest_profile_is_what_a_file_holds():
 @pytest.mark.parametrize('name', ['a.png', 'a.webp', 'a.tif'])
 def test_a_profile_is_kept_and_the_samples_with_it(tmp_path, name):
   options = {'lossless': True} if name == 'a.webp' else {}
-  picture = pictures.read(_save(tmp_path, COLOURS, P3, name, **options))
+  picture = image_files.read(_save(tmp_path, COLOURS, P3, name, **options))
   assert picture.icc == P3
   assert not picture.notices
   np.testing.assert_array_equal(picture.pixels, COLOURS)
@@ -190,11 +190,11 @@ def test_a_profile_is_kept_and_the_samples_with_it(tmp_path, name):
 
 @pytest.mark.parametrize('name', ['a.jpg', 'a.avif'])
 def test_lossy_files_keep_their_profile_too(tmp_path, name):
-  assert pictures.read(_save(tmp_path, COLOURS, P3, name)).icc == P3
+  assert image_files.read(_save(tmp_path, COLOURS, P3, name)).icc == P3
 
 
 def test_srgb_is_not_kept(tmp_path):
-  picture = pictures.read(_save(tmp_path, COLOURS, srgb_profile()))
+  picture = image_files.read(_save(tmp_path, COLOURS, srgb_profile()))
   assert not picture.icc and not picture.notices
   np.testing.assert_array_equal(picture.pixels, COLOURS)
 
@@ -204,27 +204,27 @@ def test_on_demand_colours_become_srgb(tmp_path, alpha):
   image = Image.fromarray(COLOURS)
   if alpha:
     image.putalpha(77)
-  picture = pictures.read(_save(tmp_path, image, P3), srgb=True)
+  picture = image_files.read(_save(tmp_path, image, P3), srgb=True)
   assert not picture.icc and not picture.notices
   expected = profiles.to_srgb(P3, 'RGB')(Image.fromarray(COLOURS))
   np.testing.assert_array_equal(picture.pixels[..., :3], expected)
   assert np.abs(picture.pixels[..., :3].astype(int) - COLOURS).max() > 2
   if alpha:
     assert (picture.pixels[..., 3] == 77).all()
-  seen, _ = pictures.read_rgb(_save(tmp_path, COLOURS, P3))
+  seen, _ = image_files.read_rgb(_save(tmp_path, COLOURS, P3))
   np.testing.assert_array_equal(seen, expected)
 
 
 def test_a_palette_keeps_its_profile(tmp_path):
   image = Image.fromarray(COLOURS).quantize(30)
-  picture = pictures.read(_save(tmp_path, image, P3))
+  picture = image_files.read(_save(tmp_path, image, P3))
   assert picture.icc == P3
   np.testing.assert_array_equal(picture.pixels, image.convert('RGB'))
 
 
 def test_profiles_of_no_use_are_left_out_and_that_is_said(tmp_path):
   for icc in (b'no profile', grey_profile(2.2)):
-    picture = pictures.read(_save(tmp_path, COLOURS, icc))
+    picture = image_files.read(_save(tmp_path, COLOURS, icc))
     assert not picture.icc
     assert 'its colour profile is not used' in picture.notices[0]
     np.testing.assert_array_equal(picture.pixels, COLOURS)
@@ -233,9 +233,9 @@ def test_profiles_of_no_use_are_left_out_and_that_is_said(tmp_path):
 def test_a_long_profile_is_kept_and_one_too_long_is_converted(tmp_path):
   # Pillow alone reads no more than 1 MiB from a PNG.
   long = rgb_profile(DISPLAY_P3, 2.2, 2 << 20)
-  assert pictures.read(_save(tmp_path, COLOURS, long)).icc == long
+  assert image_files.read(_save(tmp_path, COLOURS, long)).icc == long
   longer = rgb_profile(DISPLAY_P3, 2.2, 4 << 20)
-  picture = pictures.read(_save(tmp_path, COLOURS, longer, 'a.tif'))
+  picture = image_files.read(_save(tmp_path, COLOURS, longer, 'a.tif'))
   assert not picture.icc and 'too long' in picture.notices[0]
   np.testing.assert_array_equal(
     picture.pixels, profiles.to_srgb(P3, 'RGB')(Image.fromarray(COLOURS))
@@ -248,7 +248,7 @@ def test_grey_of_another_profile_becomes_srgb(tmp_path, mode):
   if mode == 'LA':
     grey.putalpha(50)
   icc = grey_profile(1.8)
-  picture = pictures.read(_save(tmp_path, grey, icc))
+  picture = image_files.read(_save(tmp_path, grey, icc))
   assert not picture.icc
   assert picture.notices == ['grey of another profile becomes sRGB']
   np.testing.assert_array_equal(
@@ -259,7 +259,7 @@ def test_grey_of_another_profile_becomes_srgb(tmp_path, mode):
     assert (picture.pixels[..., 1] == 50).all()
   # Profiles of RGB say nothing of grey.
   for icc in (srgb_profile(), P3):
-    same = pictures.read(_save(tmp_path, grey, icc))
+    same = image_files.read(_save(tmp_path, grey, icc))
     assert not same.icc
     assert same.notices == [
       'its colour profile is not used: it is of RGB colours, the image is GRAY'
@@ -270,7 +270,7 @@ def test_grey_of_another_profile_becomes_srgb(tmp_path, mode):
 def test_sixteen_bits_of_grey_with_a_profile(tmp_path):
   wide = Image.fromarray(np.full((2, 2), 100 * 257, np.uint16))
   icc = grey_profile(1.8)
-  picture = pictures.read(_save(tmp_path, wide, icc))
+  picture = image_files.read(_save(tmp_path, wide, icc))
   assert (picture.pixels == profiles.grey_to_srgb(icc)[100]).all()
   assert len(picture.notices) == 2
 
@@ -278,16 +278,16 @@ def test_sixteen_bits_of_grey_with_a_profile(tmp_path):
 def test_cmyk_becomes_srgb(tmp_path):
   image = Image.new('CMYK', (2, 1), (0, 0, 0, 0))
   image.putpixel((1, 0), (255, 0, 0, 0))
-  with_profile = pictures.read(_save(tmp_path, image, cmyk_profile(), 'a.tif'))
+  with_profile = image_files.read(_save(tmp_path, image, cmyk_profile(), 'a.tif'))
   assert with_profile.notices == ['CMYK becomes sRGB']
   assert not with_profile.icc
   white, ink = with_profile.pixels[0].astype(int)
   assert white.min() >= 253
   assert ink[0] > 150 > 100 > ink[2]  # the red of that profile
-  without = pictures.read(_save(tmp_path, image, None, 'a.tif'))
+  without = image_files.read(_save(tmp_path, image, None, 'a.tif'))
   assert without.notices == ['CMYK becomes sRGB']
   assert without.pixels[0].tolist() == [[255, 255, 255], [0, 255, 255]]
-  wrong = pictures.read(_save(tmp_path, image, P3, 'a.tif'))
+  wrong = image_files.read(_save(tmp_path, image, P3, 'a.tif'))
   assert 'not used' in wrong.notices[1]
   np.testing.assert_array_equal(wrong.pixels, without.pixels)
 
@@ -295,7 +295,7 @@ def test_cmyk_becomes_srgb(tmp_path):
 def test_lab_becomes_srgb_whatever_its_profile(tmp_path):
   image = Image.new('LAB', (1, 1), (255, 0, 0))
   for icc in (P3, None):
-    picture = pictures.read(_save(tmp_path, image, icc, 'a.tif'))
+    picture = image_files.read(_save(tmp_path, image, icc, 'a.tif'))
     assert picture.notices == ['LAB becomes sRGB'] and not picture.icc
     np.testing.assert_array_equal(picture.pixels, np.asarray(
       image.convert('RGB')
@@ -307,7 +307,7 @@ def test_lab_becomes_srgb_whatever_its_profile(tmp_path):
 def test_outputs_carry_the_profile(suffix, channels):
   icc = P3 if channels > 2 else grey_profile(1.8)
   pixels = np.full((4, 4, channels), 90, np.uint8)
-  fitted = pictures.fit(pixels, suffix, icc)
+  fitted = image_files.fit(pixels, suffix, icc)
   if suffix == '.webp' and channels < 3 or suffix == '.avif' and channels == 2:
     # Written as colours, which a profile of grey does not describe.
     assert 'holds no profile of grey; converted to sRGB' in fitted.notices[0]
@@ -315,7 +315,7 @@ def test_outputs_carry_the_profile(suffix, channels):
     assert (fitted.pixels[..., 0] == profiles.grey_to_srgb(icc)[90]).all()
     return
   assert fitted.icc == icc
-  with Image.open(io.BytesIO(pictures.encode(pixels, suffix, icc))) as image:
+  with Image.open(io.BytesIO(image_files.encode(pixels, suffix, icc))) as image:
     assert image.info['icc_profile'] == icc
 
 
@@ -323,24 +323,24 @@ def test_outputs_carry_the_profile(suffix, channels):
 def test_outputs_carry_no_profile_of_other_colours(suffix):
   for channels, icc in ((1, P3), (3, grey_profile(1.8)), (3, cmyk_profile())):
     pixels = np.full((4, 4, channels), 90, np.uint8)
-    fitted = pictures.fit(pixels, suffix, icc)
+    fitted = image_files.fit(pixels, suffix, icc)
     assert not fitted.icc and 'its colour profile is not' in fitted.notices[0]
     np.testing.assert_array_equal(fitted.pixels, pixels)
-    with Image.open(io.BytesIO(pictures.encode(pixels, suffix, icc))) as image:
+    with Image.open(io.BytesIO(image_files.encode(pixels, suffix, icc))) as image:
       assert 'icc_profile' not in image.info
 
 
 @pytest.mark.parametrize('suffix', ['.bmp', '.ppm'])
 def test_outputs_that_hold_no_profile_are_srgb(suffix):
-  fitted = pictures.fit(COLOURS, suffix, P3)
+  fitted = image_files.fit(COLOURS, suffix, P3)
   assert 'no colour profile; converted' in fitted.notices[0]
   expected = np.asarray(profiles.to_srgb(P3, 'RGB')(Image.fromarray(COLOURS)))
   np.testing.assert_array_equal(fitted.pixels, expected)
-  data = pictures.encode(COLOURS, suffix, P3)
+  data = image_files.encode(COLOURS, suffix, P3)
   np.testing.assert_array_equal(Image.open(io.BytesIO(data)), expected)
-  broken = pictures.fit(COLOURS, suffix, b'no profile')
+  broken = image_files.fit(COLOURS, suffix, b'no profile')
   assert 'its colour profile is not used' in broken.notices[0]
   np.testing.assert_array_equal(broken.pixels, COLOURS)
-  grey = pictures.fit(np.full((2, 2, 1), 90, np.uint8), suffix,
+  grey = image_files.fit(np.full((2, 2, 1), 90, np.uint8), suffix,
                       grey_profile(1.8))
   assert (grey.pixels == profiles.grey_to_srgb(grey_profile(1.8))[90]).all()

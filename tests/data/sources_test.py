@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdc.data import cache, pictures, sources
+from gdc.data import cache, image_files, sources
 
 
 def _save(path, value=0, size=(24, 20), mode='RGB'):
@@ -61,7 +61,7 @@ def test_box_pictures_are_512_squares():
 
 
 def test_box_splits_are_disjoint_and_whole():
-  train, heldout = sources.box('train'), sources.box('heldout')
+  train, heldout = sources.bundled('train'), sources.bundled('heldout')
   names = {p.name for p in train.paths} | {p.name for p in heldout.paths}
   assert len(train) + len(heldout) == len(names) == len(_box_rows())
   assert set(train.groups) == {'budgie', 'elementary'}
@@ -116,7 +116,7 @@ def test_folder_leaves_out_what_the_box_holds_out(tmp_path):
 
 def test_folder_of_the_box_itself_is_its_training_part():
   found = {p.name for p in sources.folder(sources.BOX).paths}
-  assert found == {p.name for p in sources.box('train').paths}
+  assert found == {p.name for p in sources.bundled('train').paths}
   # To look at them, nothing is left out.
   everything = sources.files(f'folder:{sources.BOX}')
   assert len(everything) == len(_box_rows()) > len(found)
@@ -225,9 +225,9 @@ def test_cache_is_bounded(tmp_path, monkeypatch):
   )
   first = [source[i]['image'] for i in range(3)]
   read = []
-  decode = pictures.read_rgb
+  decode = image_files.read_rgb
   monkeypatch.setattr(
-    pictures, 'read_rgb', lambda p: read.append(p.name) or decode(p)
+    image_files, 'read_rgb', lambda p: read.append(p.name) or decode(p)
   )
   again = [source[i]['image'] for i in range(3)]
   assert read == ['2.png']
@@ -263,7 +263,7 @@ def test_groups_share_one_cache(tmp_path):
 
 def test_build_reads_names(tmp_path):
   _save(tmp_path / 'x:y' / '0.png')
-  assert len(sources.build('box:train')) == len(sources.box('train'))
+  assert len(sources.build('bundled:train')) == len(sources.bundled('train'))
   assert len(sources.build(f'folder:{tmp_path}/x:y')) == 1
 
 
@@ -271,7 +271,7 @@ def test_build_reads_names(tmp_path):
   'name', ['', 'box', 'box:', 'folder:', 'tfds:', 'photos', 'zip:a.zip']
 )
 def test_build_unknown_name(name):
-  with pytest.raises(ValueError, match='A data source is box:train'):
+  with pytest.raises(ValueError, match='A data source is bundled:train'):
     sources.build(name)
 
 
@@ -380,7 +380,7 @@ def test_photographs_take_less_room_as_arrays(tmp_path):
   pictures = np.stack([image for _, image in sources.box_images('heldout')])
   path = tmp_path / 'pictures.npz'
   sources.save_arrays(path, pictures, [''] * len(pictures))
-  assert path.stat().st_size < 0.6 * pictures.nbytes
+  assert path.stat().st_size < 0.6 * image_files.nbytes
   np.testing.assert_array_equal(sources.Arrays(path).pictures, pictures)
 
 

@@ -59,7 +59,7 @@ def test_results_carry_the_run_and_no_paths_of_this_machine(
       'stage': 'flow', 'steps': 7, 'autoencoder_from': 'workdir:/home/me/ae',
       'init_from': '/home/me/bundle', 'missing': None,
       'data': {'source': photos, 'crop': 32},
-      'evaluation': {'source': 'box:heldout'},
+      'evaluation': {'source': 'bundled:heldout'},
     },
   )
   assert written == {'results': str(out)}  # and no pictures
@@ -72,7 +72,7 @@ def test_results_carry_the_run_and_no_paths_of_this_machine(
       'stage': 'flow', 'steps': 7, 'autoencoder_from': 'workdir:ae',
       'init_from': 'bundle', 'missing': None,
       'data': {'source': 'folder:photos', 'crop': 32},
-      'evaluation': {'source': 'box:heldout'},
+      'evaluation': {'source': 'bundled:heldout'},
     }
 
 

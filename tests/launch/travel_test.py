@@ -180,17 +180,17 @@ def test_another_machine_is_refused(there, capsys):
 
 
 @pytest.mark.parametrize('flags, words', [
-  ([], 'data.resident is 0'),
-  (['--config.data.residence=1'], 'did you mean data.resident'),
-  (['--config.data.resident=600'], 'smaller than such a square'),
-  (['--config.data.resident=512', '--config.init_from=/a/bundle'],
+  ([], 'data.cache_on_device is 0'),
+  (['--config.data.residence=1'], 'did you mean data.cache_on_device'),
+  (['--config.data.cache_on_device=600'], 'smaller than such a square'),
+  (['--config.data.cache_on_device=512', '--config.init_from=/a/bundle'],
    "'/a/bundle' can not travel"),
-  (['--config.data.resident=512', '--config.init_from=none'],
+  (['--config.data.cache_on_device=512', '--config.init_from=none'],
    "No model 'none'"),
-  (['--config.data.resident=16'], 'data.resident is 16'),
-  (['--config.evaluation.qualities=(9.0,)', '--config.data.resident=512'],
+  (['--config.data.cache_on_device=16'], 'data.cache_on_device is 16'),
+  (['--config.evaluation.qualities=(9.0,)', '--config.data.cache_on_device=512'],
    'must be from 1 to 6, not 9'),
-  (['junk', '--config.data.resident=512'], "Unknown argument 'junk'"),
+  (['junk', '--config.data.cache_on_device=512'], "Unknown argument 'junk'"),
 ])
 def test_what_can_not_travel_is_refused(
   tmp_path, monkeypatch, capsys, flags, words
@@ -250,7 +250,7 @@ def test_there_and_back(tmp_path, monkeypatch, config, flags):
     return done.stdout + done.stderr
 
   config = [
-    '--config', f'configs/{config}', *flags, '--config.data.resident=512'
+    '--config', f'configs/{config}', *flags, '--config.data.cache_on_device=512'
   ]
   workdir = tmp_path / 'run'
   # Two journeys: the second one goes on from the first.

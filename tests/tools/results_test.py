@@ -34,8 +34,8 @@ def _config(stage='diffusion', **fields):
     'sampling': {
       'sampler': 'ddpm', 'steps': 32, 'gamma': 0.0, 'grid': 'time',
     },
-    'data': {'source': 'box:train', 'batch_size': 8, 'crop': 96},
-    'evaluation': {'source': 'box:heldout'},
+    'data': {'source': 'bundled:train', 'batch_size': 8, 'crop': 96},
+    'evaluation': {'source': 'bundled:heldout'},
   }
   for name, value in fields.items():
     section, _, field = name.rpartition('.')
@@ -158,10 +158,10 @@ def test_a_sweep_is_laid_out_by_its_configs(folder):
   assert (line['x'], line['y']) == ([0.25, 1.0, 4.0], [0.0125, 0.05, 0.2])
   assert (reference['kind'], reference['y']) == ('level', (0.15,))
   for words in (
-    'the 2 pictures of `box:heldout`, crops of 2 photographs, at 0.200 and '
+    'the 2 pictures of `bundled:heldout`, crops of 2 photographs, at 0.200 and '
     '0.500 bits per pixel',
     '(48, 96 channels) was trained for 1,000 steps of 8 crops of 96 pixels',
-    '`box:train`, seed 0; ddpm, 32 steps', 'Linux x86_64, 2 CPU cores',
+    '`bundled:train`, seed 0; ddpm, 32 steps', 'Linux x86_64, 2 CPU cores',
   ):
     assert words in block.text
 

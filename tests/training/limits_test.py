@@ -42,7 +42,7 @@ def test_configs_of_the_box_are_within(module, variant):
   ('dtype', 'float16', "'float32' or 'bfloat16', not 'float16'"),
   ('products', 'float16', "'float32' or 'bfloat16', not 'float16'"),
   ('evaluation.qualities', (), 'is empty'),
-  ('evaluation.source', 'tfds:a', "must be box:heldout .* not 'tfds:a'"),
+  ('evaluation.source', 'tfds:a', "must be bundled:heldout .* not 'tfds:a'"),
   ('evaluation.source', 'box:held-out', "not 'box:held-out'"),
 ])
 def test_a_field_out_of_range_is_named(name, value, words):

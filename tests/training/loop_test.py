@@ -16,7 +16,7 @@ from PIL import Image
 
 from configs import autoencoder, diffusion, flow, one_step
 from gdc.codec import bundle
-from gdc.data import resident
+from gdc.data import device_cache
 from gdc.training import export, loop, metric_writers, runs, stages
 
 
@@ -533,16 +533,16 @@ def test_a_run_whose_data_is_on_the_devices_stops_in_time_and_goes_on(
   _replace_step(monkeypatch, lambda step: 1.0)
   config = autoencoder.get_config('tiny')
   with config.unlocked():
-    config.data.resident = 512
+    config.data.cache_on_device = 512
     config.steps = 9
   drawn = []
-  draw = resident.batches
+  draw = device_cache.batches
 
   def spy(*args, **kwargs):
     batches = draw(*args, **kwargs)
     return lambda first: drawn.append(first) or batches(first)
 
-  monkeypatch.setattr(resident, 'batches', spy)
+  monkeypatch.setattr(device_cache, 'batches', spy)
   for step in (1, 2):
     state = loop.train(config, tmp_path, seconds=0)
     assert int(state.step) == step
@@ -551,9 +551,9 @@ def test_a_run_whose_data_is_on_the_devices_stops_in_time_and_goes_on(
   assert drawn == [0, 0, 1]
   assert [row['step'] for row in _rows(tmp_path)] == [1, 2]
   # It has no place in the data of the host.
-  config.data.resident = 0
-  with pytest.raises(ValueError, match='go on with the data.resident'):
+  config.data.cache_on_device = 0
+  with pytest.raises(ValueError, match='go on with the data.cache_on_device'):
     loop.train(config, tmp_path)
   record = json.loads((tmp_path / runs.CONFIG).read_text())
-  config.data.resident = record['data']['resident']
+  config.data.cache_on_device = record['data']['cache_on_device']
   assert int(loop.train(config, tmp_path, seconds=0).step) == 3

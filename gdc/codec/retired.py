@@ -5,7 +5,7 @@ See docs/model_card.md, Old files.
 import json
 import pathlib
 
-LIST = pathlib.Path(__file__).parents[1] / 'pretrained' / 'former.json'
+LIST = pathlib.Path(__file__).parents[1] / 'pretrained' / 'retired.json'
 
 
 def where(digest: str) -> str:

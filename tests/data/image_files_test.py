@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
-from gdc.data import formats, pictures, readers
+from gdc.data import formats, image_files, readers
 
 RED = (200, 30, 40)
 
@@ -52,14 +52,14 @@ def test_every_mode_becomes_one_of_four(tmp_path, mode, channels):
   if 'A' in mode:
     image.putalpha(77)
   name = 'a.tif' if mode == 'CMYK' else 'a.png'
-  picture = pictures.read(_save(tmp_path, image.convert(mode), name))
+  picture = image_files.read(_save(tmp_path, image.convert(mode), name))
   assert picture.pixels.dtype == np.uint8
   assert picture.pixels.flags.c_contiguous
   expected = np.full((3, 5, channels), 255)
   if 'A' in mode:
     expected[..., -1] = 77
   np.testing.assert_array_equal(picture.pixels, expected)
-  seen, _ = pictures.read_rgb(tmp_path / name)
+  seen, _ = image_files.read_rgb(tmp_path / name)
   np.testing.assert_array_equal(seen, np.full((3, 5, 3), 255))
 
 
@@ -70,7 +70,7 @@ def test_alpha_is_kept_unless_all_is_opaque(tmp_path, mode, channels):
   for value, expected in ((255, channels), (254, channels + 1)):
     alpha[2, 3] = value
     pixels = np.dstack([colours, alpha])
-    picture = pictures.read(_save(tmp_path, Image.fromarray(pixels)))
+    picture = image_files.read(_save(tmp_path, Image.fromarray(pixels)))
     assert not picture.notices
     np.testing.assert_array_equal(picture.pixels, pixels[..., :expected])
 
@@ -81,21 +81,21 @@ def test_transparency_of_palettes_and_of_one_colour(tmp_path):
   image.putpixel((1, 0), 1)
   path = _save(tmp_path, image, transparency=bytes([9, 255]))
   expected = [[[*RED, 9], [1, 2, 3, 255]]]
-  assert pictures.read(path).pixels.tolist() == expected
+  assert image_files.read(path).pixels.tolist() == expected
   colours = image.convert('RGB')
   path = _save(tmp_path, colours, transparency=RED)
   expected = [[[*RED, 0], [1, 2, 3, 255]]]
-  assert pictures.read(path).pixels.tolist() == expected
+  assert image_files.read(path).pixels.tolist() == expected
   grey = Image.fromarray(np.array([[7, 8]], np.uint8))
   path = _save(tmp_path, grey, transparency=8)
-  assert pictures.read(path).pixels.tolist() == [[[7, 255], [8, 0]]]
+  assert image_files.read(path).pixels.tolist() == [[[7, 255], [8, 0]]]
 
 
 def test_transparency_is_laid_on_white_in_rgb_and_said(tmp_path):
   alphas = (0, 255, 128, 127, 3)
   pixels = np.array([[[*RED, a] for a in alphas]], np.uint8)
   path = _save(tmp_path, Image.fromarray(pixels))
-  seen, notices = pictures.read_rgb(path)
+  seen, notices = image_files.read_rgb(path)
   assert 'transparency' in notices[0]
   expected = [[round(255 + (c - 255) * a / 255) for c in RED] for a in alphas]
   assert seen.tolist() == [expected]
@@ -107,7 +107,7 @@ def test_only_the_first_frame_is_taken_and_that_is_said(tmp_path):
     options = {'lossless': True} if name == 'a.webp' else {}
     path = tmp_path / name
     frames[0].save(path, save_all=True, append_images=frames[1:], **options)
-    picture = pictures.read(path)
+    picture = image_files.read(path)
     assert np.abs(picture.pixels[0, 0].astype(int) - [255, 0, 0]).max() < 3
     assert picture.notices == ['only the first of 2 frames is taken'], name
 
@@ -125,12 +125,12 @@ def test_every_orientation(tmp_path, name, orientation):
   path = _save(tmp_path, image, name, exif=exif, **options)
   with Image.open(path) as opened:
     expected = np.asarray(ImageOps.exif_transpose(opened))
-  np.testing.assert_array_equal(pictures.read(path).pixels, expected)
+  np.testing.assert_array_equal(image_files.read(path).pixels, expected)
   assert expected.shape[:2] == ((16, 24) if orientation < 5 else (24, 16))
 
 
 def test_orientation_is_right_across_bands(tmp_path, monkeypatch):
-  monkeypatch.setattr(pictures, '_BAND_PIXELS', 50)
+  monkeypatch.setattr(image_files, '_BAND_PIXELS', 50)
   image = Image.fromarray(_noise(31, 17, 4))
   for orientation in range(1, 9):
     exif = Image.Exif()
@@ -138,18 +138,18 @@ def test_orientation_is_right_across_bands(tmp_path, monkeypatch):
     path = _save(tmp_path, image, exif=exif)
     with Image.open(path) as opened:
       expected = np.asarray(ImageOps.exif_transpose(opened))
-    np.testing.assert_array_equal(pictures.read(path).pixels, expected)
+    np.testing.assert_array_equal(image_files.read(path).pixels, expected)
 
 
 def test_damaged_metadata_do_not_spoil_a_picture(tmp_path):
   image = Image.fromarray(_noise(4, 6, 3))
   for exif in (b'Exif\0\0garbage', b'Exif\0\0II*\0\xff\xff\xff\xff'):
     path = _save(tmp_path, image, exif=exif)
-    np.testing.assert_array_equal(pictures.read(path).pixels, image)
+    np.testing.assert_array_equal(image_files.read(path).pixels, image)
   exif = Image.Exif()
   exif[0x0112] = 99
   path = _save(tmp_path, image, exif=exif)
-  np.testing.assert_array_equal(pictures.read(path).pixels, image)
+  np.testing.assert_array_equal(image_files.read(path).pixels, image)
 
 
 # --- More than 8 bits -------------------------------------------------------
@@ -158,7 +158,7 @@ def test_damaged_metadata_do_not_spoil_a_picture(tmp_path):
 @pytest.mark.parametrize('name', ['a.png', 'a.tif'])
 def test_sixteen_bits_of_grey_are_scaled(tmp_path, name):
   image = Image.fromarray(np.array([[0, 257, 30000, 65535]], np.uint16))
-  picture = pictures.read(_save(tmp_path, image, name))
+  picture = image_files.read(_save(tmp_path, image, name))
   assert picture.pixels[..., 0].tolist() == [[0, 1, 117, 255]]
   assert picture.notices == ['16 bits per channel become 8']
 
@@ -166,20 +166,20 @@ def test_sixteen_bits_of_grey_are_scaled(tmp_path, name):
 def test_white_is_zero_in_some_tiffs(tmp_path):
   image = Image.fromarray(np.array([[0, 65535]], np.uint16))
   path = _save(tmp_path, image, 'a.tif', tiffinfo={262: 0})
-  assert pictures.read(path).pixels[..., 0].tolist() == [[255, 0]]
+  assert image_files.read(path).pixels[..., 0].tolist() == [[255, 0]]
 
 
 def test_sixteen_bits_with_a_transparent_grey(tmp_path):
   row = np.array([257, 258, 65535], '>u2').tobytes()
   data = _png(3, 1, 16, 0, [row], [(b'tRNS', b'\x01\x02')])
-  picture = pictures.read(io.BytesIO(data))
+  picture = image_files.read(io.BytesIO(data))
   assert picture.pixels.tolist() == [[[1, 255], [1, 0], [255, 255]]]
 
 
 def test_a_transparent_colour_of_sixteen_bits_is_left_out_and_that_is_said():
   row = np.array([257, 258, 259], '>u2').tobytes()
   data = _png(1, 1, 16, 2, [row], [(b'tRNS', row)])
-  picture = pictures.read(io.BytesIO(data))
+  picture = image_files.read(io.BytesIO(data))
   assert picture.pixels.tolist() == [[[1, 1, 1]]]
   assert picture.notices[1] == 'its transparent colour is not kept'
 
@@ -188,7 +188,7 @@ def test_a_transparent_colour_of_sixteen_bits_is_left_out_and_that_is_said():
 def test_sixteen_bits_of_colour_are_noticed(colour_type, channels):
   """Pillow narrows them without a word."""
   row = np.array([range(1000, 1000 + 2 * channels)], '>u2').tobytes()
-  picture = pictures.read(io.BytesIO(_png(2, 1, 16, colour_type, [row])))
+  picture = image_files.read(io.BytesIO(_png(2, 1, 16, colour_type, [row])))
   assert picture.notices == ['16 bits per channel become 8']
   assert picture.pixels.shape == (1, 2, channels)
   assert (np.abs(picture.pixels.astype(int) - 4) <= 1).all()
@@ -197,13 +197,13 @@ def test_sixteen_bits_of_colour_are_noticed(colour_type, channels):
 def test_sixteen_bits_of_other_formats():
   row = np.array([1000, 30000, 65535], '>u2').tobytes()
   for magic, shape in ((b'P6 1 1', (1, 1, 3)), (b'P5 3 1', (1, 3, 1))):
-    picture = pictures.read(io.BytesIO(magic + b' 65535\n' + row))
+    picture = image_files.read(io.BytesIO(magic + b' 65535\n' + row))
     assert picture.notices == ['16 bits per channel become 8']
     np.testing.assert_array_equal(
       picture.pixels, np.reshape([4, 117, 255], shape)
     )
   ten = np.array([0, 512, 1023], '>u2').tobytes()
-  picture = pictures.read(io.BytesIO(b'P5 3 1 1023\n' + ten))
+  picture = image_files.read(io.BytesIO(b'P5 3 1 1023\n' + ten))
   assert picture.pixels.ravel().tolist() == [0, 128, 255]
   tiff = io.BytesIO()
   Image.new('RGB', (2, 1), RED).save(tiff, 'TIFF')
@@ -212,7 +212,7 @@ def test_sixteen_bits_of_other_formats():
   data = data.replace(b'\x08\0\x08\0\x08\0', b'\x10\0\x10\0\x10\0')
   data = data.replace(b'\x00\x01\x04\0\x01\0\0\0\x02\0\0\0',
                       b'\x00\x01\x04\0\x01\0\0\0\x01\0\0\0')
-  picture = pictures.read(io.BytesIO(bytes(data)))
+  picture = image_files.read(io.BytesIO(bytes(data)))
   assert picture.notices == ['16 bits per channel become 8']
   assert picture.pixels.shape == (1, 1, 3)
 
@@ -225,23 +225,23 @@ def test_large_pictures_are_read_and_larger_ones_refused(monkeypatch):
   data = io.BytesIO()
   Image.new('L', (100, 100)).save(data, 'PNG')
   monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 2000)
-  assert pictures.read(data).pixels.shape == (100, 100, 1)
+  assert image_files.read(data).pixels.shape == (100, 100, 1)
   assert Image.MAX_IMAGE_PIXELS == 2000
   monkeypatch.setattr(readers, 'MAX_PIXELS', 9999)
-  with pytest.raises(pictures.PictureError, match='more than 9,999 pixels'):
-    pictures.read(data)
+  with pytest.raises(image_files.PictureError, match='more than 9,999 pixels'):
+    image_files.read(data)
   assert Image.MAX_IMAGE_PIXELS == 2000
   monkeypatch.setattr(readers, 'MAX_PIXELS', 10_000)
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter('always')
-    pictures.read(data)
+    image_files.read(data)
   assert not caught
 
 
 def test_the_limit_is_that_of_the_format_and_nothing_is_decoded():
   for side, message in ((16_385, 'more than 268,435,456'), (16_384, 'damaged')):
-    with pytest.raises(pictures.PictureError, match=message):
-      pictures.read(io.BytesIO(_png(16_384, side, 8, 0, [b''])))
+    with pytest.raises(image_files.PictureError, match=message):
+      image_files.read(io.BytesIO(_png(16_384, side, 8, 0, [b''])))
 
 
 def test_limits_of_pillow_come_back_after_many_threads():
@@ -250,11 +250,11 @@ def test_limits_of_pillow_come_back_after_many_threads():
   Image.fromarray(_noise(200, 200)).save(data, 'PNG')
   filters = list(warnings.filters)
   with readers._our_limits():
-    pictures.read(data)  # in another thread, meanwhile
+    image_files.read(data)  # in another thread, meanwhile
     assert readers.MAX_PIXELS // 2 == Image.MAX_IMAGE_PIXELS
   threads = [
     threading.Thread(
-      target=lambda: pictures.read(io.BytesIO(data.getvalue()))
+      target=lambda: image_files.read(io.BytesIO(data.getvalue()))
     ) for _ in range(8)
   ]
   for thread in threads:
@@ -268,19 +268,19 @@ def test_limits_of_pillow_come_back_after_many_threads():
 def test_what_is_not_a_picture(tmp_path, monkeypatch):
   path = tmp_path / 'a.png'
   path.write_bytes(b'text')
-  with pytest.raises(pictures.PictureError, match='a.png is not an image'):
-    pictures.read(path)
+  with pytest.raises(image_files.PictureError, match='a.png is not an image'):
+    image_files.read(path)
   (tmp_path / 'b.png').touch()
-  with pytest.raises(pictures.PictureError, match='b.png is empty'):
-    pictures.read(tmp_path / 'b.png')
+  with pytest.raises(image_files.PictureError, match='b.png is empty'):
+    image_files.read(tmp_path / 'b.png')
   with pytest.raises(FileNotFoundError):
-    pictures.read(tmp_path / 'missing.png')
+    image_files.read(tmp_path / 'missing.png')
   cut = _save(tmp_path, Image.effect_noise((64, 64), 50), 'cut.png')
   cut.write_bytes(cut.read_bytes()[:500])
   # Whatever a host program has set.
   monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', True)
-  with pytest.raises(pictures.PictureError, match='cut.png is a damaged PNG'):
-    pictures.read(cut)
+  with pytest.raises(image_files.PictureError, match='cut.png is a damaged PNG'):
+    image_files.read(cut)
 
 
 @pytest.mark.parametrize(
@@ -297,20 +297,20 @@ def test_damage_is_one_kind_of_error(name):
       if cut:
         damaged = damaged[:rng.integers(len(damaged))]
       try:
-        pixels = pictures.read(io.BytesIO(damaged.tobytes())).pixels
+        pixels = image_files.read(io.BytesIO(damaged.tobytes())).pixels
         assert pixels.dtype == np.uint8
-      except pictures.PictureError:
+      except image_files.PictureError:
         pass
 
 
 def test_a_stream_that_cannot_seek(tmp_path):
   pixels = _noise(5, 4, 3)
-  data = pictures.encode(pixels, '.png')
+  data = image_files.encode(pixels, '.png')
   reader, writer = os.pipe()
   with open(writer, 'wb') as f:
     f.write(data)
   with open(reader, 'rb') as f:
-    np.testing.assert_array_equal(pictures.read(f).pixels, pixels)
+    np.testing.assert_array_equal(image_files.read(f).pixels, pixels)
 
 
 # --- Writing ----------------------------------------------------------------
@@ -321,8 +321,8 @@ def test_a_stream_that_cannot_seek(tmp_path):
 def test_lossless_formats_are_lossless(tmp_path, suffix, channels):
   pixels = _noise(7, 9, channels)
   path = tmp_path / f'a{suffix}'
-  path.write_bytes(pictures.encode(pixels, suffix))
-  read = pictures.read(path).pixels
+  path.write_bytes(image_files.encode(pixels, suffix))
+  read = image_files.read(path).pixels
   if suffix == '.webp' and channels < 3:  # it has no grey
     pixels = np.concatenate([pixels[..., :1]] * 2 + [pixels], -1)
   np.testing.assert_array_equal(read, pixels)
@@ -332,7 +332,7 @@ def test_lossless_formats_are_lossless(tmp_path, suffix, channels):
 @pytest.mark.parametrize('suffix', ['.bmp', '.ppm'])
 def test_old_formats_are_lossless_too(suffix, channels):
   pixels = _noise(7, 9, channels)
-  read = pictures.read(io.BytesIO(pictures.encode(pixels, suffix))).pixels
+  read = image_files.read(io.BytesIO(image_files.encode(pixels, suffix))).pixels
   np.testing.assert_array_equal(read, pixels)
 
 
@@ -340,8 +340,8 @@ def test_old_formats_are_lossless_too(suffix, channels):
 @pytest.mark.parametrize('suffix', ['.jpg', '.avif'])
 def test_lossy_formats_are_close(suffix, channels):
   pixels = np.full((16, 16, channels), 180, np.uint8)
-  read = pictures.read(io.BytesIO(pictures.encode(pixels, suffix))).pixels
-  expected = pictures.fit(pixels, suffix).pixels
+  read = image_files.read(io.BytesIO(image_files.encode(pixels, suffix))).pixels
+  expected = image_files.fit(pixels, suffix).pixels
   if suffix == '.avif' and channels == 2:
     expected = expected[..., [0, 0, 0, 1]]
   assert read.shape == expected.shape
@@ -352,31 +352,31 @@ def test_lossy_formats_are_close(suffix, channels):
 def test_formats_without_transparency_get_white(suffix):
   for channels in (2, 4):
     pixels = np.zeros((8, 8, channels), np.uint8)
-    fitted = pictures.fit(pixels, suffix)
+    fitted = image_files.fit(pixels, suffix)
     assert 'no transparency; it is laid on white' in fitted.notices[0]
     assert (fitted.pixels == 255).all()
     assert fitted.pixels.shape == (8, 8, channels - 1)
-    read = pictures.read(io.BytesIO(pictures.encode(pixels, suffix)))
+    read = image_files.read(io.BytesIO(image_files.encode(pixels, suffix)))
     np.testing.assert_array_equal(read.pixels, fitted.pixels)
-  assert not pictures.fit(pixels, '.png').notices
+  assert not image_files.fit(pixels, '.png').notices
 
 
 def test_unknown_endings_are_named():
-  for act in (pictures.encode, pictures.fit):
-    with pytest.raises(pictures.PictureError, match="'.xyz'"):
+  for act in (image_files.encode, image_files.fit):
+    with pytest.raises(image_files.PictureError, match="'.xyz'"):
       act(np.zeros((1, 1, 3), np.uint8), '.xyz')
 
 
 def test_a_pgm_holds_grey_only():
-  with pytest.raises(pictures.PictureError, match='.pgm holds grey only'):
-    pictures.encode(_noise(4, 4, 3), '.PGM')
-  assert pictures.encode(_noise(4, 4, 1), '.pgm').startswith(b'P5')
+  with pytest.raises(image_files.PictureError, match='.pgm holds grey only'):
+    image_files.encode(_noise(4, 4, 3), '.PGM')
+  assert image_files.encode(_noise(4, 4, 1), '.pgm').startswith(b'P5')
 
 
 def test_sizes_that_a_format_cannot_hold_are_named():
   wide = np.zeros((1, 20_000, 3), np.uint8)
-  with pytest.raises(pictures.PictureError, match='20000 x 1 .* WEBP'):
-    pictures.encode(wide, '.webp')
+  with pytest.raises(image_files.PictureError, match='20000 x 1 .* WEBP'):
+    image_files.encode(wide, '.webp')
 
 
 def test_endings_are_those_of_pillow():
@@ -386,4 +386,4 @@ def test_endings_are_those_of_pillow():
     assert name == known[suffix].replace('MPO', 'JPEG'), suffix
   assert set(formats.WRITTEN) < set(formats.READ)
   assert set(formats.SUFFIXES_WRITTEN.split()) < set(formats.WRITTEN)
-  assert set(formats.WRITTEN.values()) == set(pictures._WRITES)
+  assert set(formats.WRITTEN.values()) == set(image_files._WRITES)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdc.data import resident
+from gdc.data import device_cache
 from gdc.training import sharding
 
 
@@ -32,7 +32,7 @@ def _batches(pictures, groups=None, first=0, **changes):
     'batch_size': 8, 'crop': 16, 'min_scale': 1.0, 'seed': 0, 'balance': False,
     'whole': sharding.replicated(mesh), 'split': sharding.batch(mesh),
   }
-  return resident.batches(
+  return device_cache.batches(
     pictures, groups or [''] * len(pictures), **{**fields, **changes}
   )(first)
 
@@ -46,16 +46,16 @@ def _take(iterator, count):
 def test_squares_are_cut_around_the_centre(gradient):
   wide = np.arange(20 * 50 * 3, dtype=np.uint8).reshape(20, 50, 3)
   exact = gradient(16, 16)
-  pictures, groups = resident.squares(_Source([wide, exact], ['a', 'b']), 16)
+  pictures, groups = device_cache.squares(_Source([wide, exact], ['a', 'b']), 16)
   assert groups == ['a'] * 3 + ['b']
   np.testing.assert_array_equal(pictures[0], wide[2:18, 1:17])
   np.testing.assert_array_equal(pictures[2], wide[2:18, 33:49])
   np.testing.assert_array_equal(pictures[3], exact)
-  assert resident.squares(_Source([wide]), 16)[1] == [''] * 3
+  assert device_cache.squares(_Source([wide]), 16)[1] == [''] * 3
   with pytest.raises(ValueError, match='balance needs'):
-    resident.squares(_Source([wide]), 16, balance=True)
+    device_cache.squares(_Source([wide]), 16, balance=True)
   with pytest.raises(ValueError, match='resident is 24: picture 0 .* 50 x 20'):
-    resident.squares(_Source([wide]), 24)
+    device_cache.squares(_Source([wide]), 24)
 
 
 def test_without_scaling_a_crop_is_a_window_perhaps_flipped(
@@ -76,7 +76,7 @@ def test_a_window_is_scaled_as_pillow_scales_it(top, left, window):
   rng = np.random.default_rng(0)
   coarse = Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8))
   photo = np.asarray(coarse.resize((64, 64), Image.Resampling.BICUBIC))
-  found = resident._scaled(
+  found = device_cache._scaled(
     photo[None], 0, jnp.array([top, left]), jnp.array(window), 24, 48
   )
   expected = Image.fromarray(photo).crop(
@@ -148,7 +148,7 @@ def test_draws_are_a_stream_of_their_own(gradient):
   with pytest.MonkeyPatch.context() as patch, jax.disable_jit():
     patch.setattr(jax.random, 'choice', spy)
     for step in range(3):
-      resident._draw(
+      device_cache._draw(
         0, 2, 16, 1.0, jnp.asarray(pictures), jnp.ones(20) / 20,
         np.uint32(step),
       )
@@ -162,7 +162,7 @@ def test_draws_are_a_stream_of_their_own(gradient):
 
 
 @pytest.mark.parametrize('changes, words', [
-  ({'crop': 48}, 'data.resident is 32: squares of data.crop, 48 pixels'),
+  ({'crop': 48}, 'data.cache_on_device is 32: squares of data.crop, 48 pixels'),
   ({'min_scale': 0.0}, 'data.min_scale is 0.0'),
   ({'min_scale': 1.5}, 'data.min_scale is 1.5'),
 ])

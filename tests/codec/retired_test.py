@@ -7,13 +7,13 @@ import zlib
 import numpy as np
 import pytest
 
-from gdc.codec import bitstream, bundle, former
+from gdc.codec import bitstream, bundle, retired
 from gdc.codec import codec as codec_lib
 
 pytestmark = pytest.mark.usefixtures('by_the_network')
 
 ROOT = pathlib.Path(__file__).parents[2]
-LISTED = json.loads(former.LIST.read_text())
+LISTED = json.loads(retired.LIST.read_text())
 
 
 def _git(*words):

@@ -22,7 +22,7 @@ def check(side: int, crop: int, min_scale: float) -> None:
   """Raises ValueError unless crops can be drawn from squares of a side."""
   if side < crop:
     raise ValueError(
-      f'data.resident is {side}: squares of data.crop, {crop} pixels, or more '
+      f'data.cache_on_device is {side}: squares of data.crop, {crop} pixels, or more '
       'are expected.'
     )
   if not 0 < min_scale <= 1:
@@ -79,7 +79,7 @@ def squares(
       height, width, _ = image.shape
       if side > min(height, width):
         raise ValueError(
-          f'data.resident is {side}: picture {i} of {source}, of {width} x '
+          f'data.cache_on_device is {side}: picture {i} of {source}, of {width} x '
           f'{height} pixels (width x height), is smaller than such a square.'
         )
       found.append(grid(image[height % side // 2:, width % side // 2:], side))
