@@ -19,10 +19,10 @@ _SIGNALS = {
 def main() -> int:
   """Runs the command line; returns the exit status."""
   end_on_signals()
-  # A closed stream is /dev/null; else the next file opened would take its place.
+  # Closed streams become /dev/null, or opened files would get their numbers.
   for name, mode in ('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w'):
     if getattr(sys, name) is None:
-      setattr(sys, name, open(os.devnull, mode))
+      setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
   sys.stdout.reconfigure(errors='backslashreplace')  # for undecodable names
   from gdc.cli import main
   return main.main()

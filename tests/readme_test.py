@@ -35,7 +35,7 @@ def _commands(page):
 def test_commands_of_gdc_are_understood(page):
   for words in _commands(page):
     if words[0] == 'gdc':
-      main._parser().parse_args(words[1:])  # exits if it does not
+      main.make_parser().parse_args(words[1:])  # exits if it does not
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)

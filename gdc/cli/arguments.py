@@ -45,9 +45,7 @@ def num_bytes(text: str) -> int:
     size = float(match[1]) * (1024 if match[3] else 1000) ** power
     if 1 <= size < 2**62:
       return int(size)
-  raise _wrong(
-    'a number of bytes above 0, such as 50000, 50k, 1.5M or 64KiB,', text
-  )
+  raise _wrong('a size above 0, as in 50000, 50k, 1.5M or 64KiB', text)
 
 
 def path(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Inputs and outputs of a command: which goes where, checked before any work."""
+"""Inputs and outputs of a command: what goes where, checked before any work."""
 import collections
 import contextlib
 import dataclasses

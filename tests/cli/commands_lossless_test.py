@@ -78,10 +78,6 @@ def test_it_may_be_refused_and_forced(board, tmp_path, capsys):
   assert capsys.readouterr().err == ''
   run('info', out, '--json')
   assert json.loads(capsys.readouterr().out)['seed'] == 3
-  with pytest.raises(SystemExit) as e:
-    main.main(['compress', str(photo), '-q', '3', *options])
-  assert e.value.code == 2
-  assert 'not allowed with argument -q' in capsys.readouterr().err
   back = tmp_path / 'b.png'
   run('decompress', out, '-o', back)
   np.testing.assert_array_equal(Image.open(back), pixels)
