@@ -242,9 +242,10 @@ class Bar:
   def _draw(self):
     from tqdm import tqdm
     self._shown = self._elapsed()
+    columns = shutil.get_terminal_size().columns - 1
     line = tqdm.format_meter(
       self.fraction(), 1.0, self._shown, rate=self.rate(),
-      ncols=shutil.get_terminal_size().columns - 1, prefix=self.label,
+      ncols=columns if self._on_terminal else None, prefix=self.label,
       ascii='utf' not in (sys.stderr.encoding or '').lower(),
       bar_format='{l_bar}{bar:10}| {elapsed}<{remaining}{postfix}',
       postfix=self.note,

@@ -165,34 +165,13 @@ def info(arguments, report) -> int:
 
 def _table(record: dict) -> str:
   """The record of `info` for people: without fields that do not apply."""
-  if record['lossless']:
-    left_out = (
-      'quality', 'seed', 'seed_stored', 'model_digest', 'model', 'ideal_bytes'
-    )
-  else:
-    left_out = ('formats',)
   shown = {
-    'flags': '{:#04x}'.format,
-    'icc_bytes': lambda size: size or 'none, sRGB',
-    'formats': ', '.join,
-    'quality': '{:g}'.format,
-    'seed_stored': lambda stored: 'yes' if stored else 'no, it is the checksum',
-    'model': lambda name: name or 'another than --model',
-    'bpp': '{:.4f}'.format,
-    'ideal_bytes': lambda size: (
-      'not known: of another model' if size is None else f'{size:.1f}'
-    ),
+    name: {True: 'yes', False: 'no'}[value] if isinstance(value, bool)
+    else f'{value:.6g}' if isinstance(value, float)
+    else ', '.join(value) if isinstance(value, list) else value
+    for name, value in record.items() if value is not None
   }
-
-  def words(value):
-    return {True: 'yes', False: 'no'}[value] if isinstance(value, bool) else (
-      str(value)
-    )
-
-  return '\n'.join(
-    f'{name:14} {shown.get(name, words)(value)}'
-    for name, value in record.items() if name not in left_out
-  )
+  return '\n'.join(f'{name:14} {value}' for name, value in shown.items())
 
 
 def compare(arguments, report) -> int:

@@ -3,7 +3,6 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -62,9 +61,7 @@ class Report:
         self._print(json.dumps({'input': name, 'error': message}))
         return
     shown = paths.printable(name)
-    if name and not re.search(
-      rf'(?<![\w./-]){re.escape(shown)}(?![\w/-])', message
-    ):
+    if name and not message.startswith((f'{shown}:', f'{shown} ')):
       message = f'{shown}: {message}'
     _to_stderr(message)
 
@@ -152,8 +149,7 @@ def _to_stderr(text: str):
 
 def _message(error: BaseException, name: str | None) -> str:
   """What an exception says, on one line."""
-  notes = ' '.join(getattr(error, '__notes__', []))
-  text = '' if notes and not str(error) else paths.words(error)
+  text = paths.words(error)
   if not isinstance(error, _EXPECTED):
     kind = type(error).__name__
     text = (kind if text == kind else f'{kind}: {text}') + (
@@ -161,4 +157,4 @@ def _message(error: BaseException, name: str | None) -> str:
     )
   if name:
     text = text.replace(name, paths.printable(name))
-  return ' '.join(f'{text} {notes}'.split())
+  return ' '.join(' '.join([text, *getattr(error, '__notes__', ())]).split())

@@ -100,7 +100,7 @@ def test_links_to_folders_are_not_followed():
   assert len(_plan('in')[0]) == 1
 
 
-def test_what_cannot_be_read_stops_nothing(monkeypatch):
+def test_unreadable_inputs_do_not_stop_the_others(monkeypatch):
   _touch('in/a.png', 'in/sub/b.png', 'in/folder.png/c.png')
   os.mkfifo('in/pipe.png')
   os.symlink('nowhere', 'in/lost.jpg')
@@ -124,14 +124,14 @@ def test_what_cannot_be_read_stops_nothing(monkeypatch):
     ('in/socket.png', 'is a socket'),
     ('in/sub', 'Permission denied'),
   ]
-  # Given by their names, several are not held up by one either.
+  # Among several inputs given by name, too.
   plan = files.plan(['in/a.png', 'in/pipe.png', '/dev/null', 'in/lost.jpg'],
                     'out', IMAGES, '.gdc')
   assert len(plan.jobs) == 1
   assert [why for _, why in plan.problems] == [
     'is a named pipe', 'is a device', 'is a link to nothing',
   ]
-  # A pipe alone, and what a shell makes of <(...), have a writer.
+  # A single pipe, and one that a shell made for <(...), have a writer.
   assert _plan('in/pipe.png', output='x.gdc')[0]
   reader, writer = os.pipe()
   os.write(writer, b'x')
@@ -154,7 +154,7 @@ def test_standard_streams():
   assert _plan('./-')[0] == [('-', '-.gdc')]
 
 
-def test_terminals_are_spared(monkeypatch):
+def test_bytes_are_not_written_to_terminals(monkeypatch):
   _touch('a.png')
   monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
   _refused('terminal', 'a.png', output='-')
@@ -169,7 +169,7 @@ def test_what_is_refused_before_any_work():
   assert _plan('a.jpg', 'a.png', keep_suffix=True)[0] == [
     ('a.jpg', 'a.jpg.gdc'), ('a.png', 'a.png.gdc'),
   ]
-  # Names that are alike with their endings: other advice, which works.
+  # Where suffixes do not tell names apart, the advice is another.
   _touch('x/c.png', 'y/c.png', 'x/c.jpg')
   _refused('png.gdc .x/c.png, y/c.png.. Give the', 'x/c.png', 'y/c.png',
            output='out', keep_suffix=True)
@@ -202,12 +202,12 @@ def test_existing_outputs_may_be_left_out():
   plan = files.plan(['in'], 'out', IMAGES, '.gdc', skip_existing=True)
   assert [j.source_name for j in plan.jobs] == ['in/c.png']
   assert [j.source_name for j in plan.existing] == ['in/a.png', 'in/b.png']
-  # One that exists is not another's.
+  # An existing output is not that of another input.
   _touch('in/b.jpg')
   _refused('--keep-suffix', 'in', output='out', skip_existing=True)
 
 
-def test_where_nothing_can_be_written_is_said_first(monkeypatch):
+def test_unwritable_outputs_are_refused_first(monkeypatch):
   _touch('a.png')
   os.mkdir('locked')
 
@@ -233,7 +233,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   os.umask(umask)
   assert target.stat().st_mode & 0o777 == 0o666 & ~umask
 
-  # What is replaced keeps its permissions.
+  # A replaced file keeps its permissions.
   target.chmod(0o600)
   files.write(target, b'first', force=True)
   assert target.stat().st_mode & 0o777 == 0o600
@@ -248,7 +248,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('hard_links', [True, False])
-def test_what_appeared_meanwhile_is_not_overwritten(
+def test_files_that_appeared_meanwhile_are_not_overwritten(
   tmp_path, monkeypatch, hard_links
 ):
   if not hard_links:

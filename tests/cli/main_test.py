@@ -1,4 +1,4 @@
-"""The arguments of gdc, and what it says and does without a codec."""
+"""The arguments of gdc, and what it does without a codec."""
 import json
 import os
 import pathlib
@@ -60,7 +60,7 @@ def test_wrong_arguments_exit_with_2(arguments, message, capsys):
   (['compress', '--help'], 0), (['compress', 'a', '-q', 'x'], 2),
   (['compress', 'missing'], 1), (['completion', 'bash'], 0),
 ])
-def test_jax_is_not_imported_to_say_so(arguments, status):
+def test_jax_is_not_imported_for_help_and_errors(arguments, status):
   script = (
     'import sys\nfrom gdc.cli import main\n'
     f'try: code = main.main({arguments})\n'
@@ -73,7 +73,7 @@ def test_jax_is_not_imported_to_say_so(arguments, status):
   assert result.stdout.splitlines()[-1] == f'{status} False'
 
 
-def test_a_reader_that_has_gone_is_no_traceback():
+def test_a_closed_pipe_is_not_an_error_message():
   """As in `gdc completion bash | head -1`."""
   script = (
     'import sys\nfrom gdc.cli import main\n'

