@@ -98,7 +98,7 @@ def plan(
       return path.with_name(path.name + writes)
     return path.with_suffix(writes)
 
-  if output == STREAM or (output is None and inputs == [STREAM]):
+  if output == STREAM:
     if several:
       raise CliError(f'{len(found)} outputs do not fit into standard output.')
     if sys.stdout.isatty():
@@ -108,15 +108,13 @@ def plan(
   if output is None:
     jobs = [Job(source, named(source)) for source, _ in found]
   elif several or os.path.isdir(output) or output.endswith(os.sep):
-    need = f'{len(found)} inputs need' if len(found) > 1 else (
-      'an input that is a folder needs'
-    )
+    need = 'several inputs, or a folder, need a folder'
     if os.path.exists(output) and not os.path.isdir(output):
-      raise CliError(f'{output} is a file; {need} a folder.')
+      raise CliError(f'{output} is a file; {need}.')
     if output.lower().endswith(writes) and not os.path.exists(output):
       raise CliError(
-        f'{output} is a name for a file; {need} a folder. To make a folder '
-        f'of this name, end it with {os.sep}'
+        f'{output} is a name for a file; {need}. To make a folder of this '
+        f'name, end it with {os.sep}'
       )
     if inputs == [STREAM]:
       raise CliError(f'{output} is a folder; standard input needs a file.')

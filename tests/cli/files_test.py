@@ -53,8 +53,8 @@ def test_files_need_a_folder():
   _touch('a.png', 'sub/b.png', 'file')
   pairs = [('a.png', 'out/a.gdc'), ('sub/b.png', 'out/b.gdc')]
   assert _plan('a.png', 'sub/b.png', output='out')[0] == pairs
-  _refused('file is a file; 2 inputs need', 'a.png', 'sub/b.png', output='file')
-  _refused('is a name for a file; 2', 'a.png', 'sub/b.png', output='out.GDC')
+  _refused('file is a file; several inputs', 'a.png', 'sub/b.png', output='file')
+  _refused('is a name for a file; several', 'a.png', 'sub/b.png', output='out.GDC')
   assert _plan('a.png', 'sub/b.png', output='o.gdc/')[0][0][1] == 'o.gdc/a.gdc'
   # The same input twice is one.
   assert _plan('a.png', 'a.png')[0] == [('a.png', 'a.gdc')]
@@ -84,7 +84,7 @@ def test_a_folder_keeps_its_structure():
 def test_a_folder_of_one_still_needs_a_folder():
   _touch('in/a.png', 'file')
   assert _plan('in', output='out')[0] == [('in/a.png', 'out/a.gdc')]
-  _refused('is a folder needs a folder', 'in', output='file')
+  _refused('a folder, need a folder', 'in', output='file')
   _refused('do not fit into standard output', 'in', output='-')
 
 
@@ -143,7 +143,7 @@ def test_unreadable_inputs_do_not_stop_the_others(monkeypatch):
 
 def test_standard_streams():
   _touch('a.png', 'b.png')
-  assert _plan('-')[0] == [('-', '-')]
+  assert _plan('-', output='-')[0] == [('-', '-')]
   assert _plan('-', output='x.gdc')[0] == [('-', 'x.gdc')]
   assert _plan('a.png', output='-')[0] == [('a.png', '-')]
   _refused('cannot be combined', '-', 'a.png')
@@ -158,7 +158,7 @@ def test_bytes_are_not_written_to_terminals(monkeypatch):
   _touch('a.png')
   monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
   _refused('terminal', 'a.png', output='-')
-  _refused('terminal', '-')
+  _refused('terminal', '-', output='-')
 
 
 def test_what_is_refused_before_any_work():
