@@ -100,7 +100,9 @@ def test_a_full_disk_is_an_error(arguments):
 
 
 def test_closed_streams():
-  assert _run('info', 'missing', shell='>&-').returncode == 1
+  done = _run('info', 'missing', shell='>&-')
+  assert done.returncode == 1
+  assert done.stderr == 'gdc: missing: no such file or folder.\n'
   done = _run('info', 'missing', '--json', shell='2>&-')
   assert done.returncode == 1
   assert done.stdout == (
