@@ -76,8 +76,8 @@ def decompress(arguments, report) -> int:
   """Decompresses .gdc files to images."""
   from gdc.codec import bitstream
   from gdc.data import image_files
-  suffix = f'.{arguments.format or "png"}'
-  plan = _plan(arguments, [_SUFFIX], suffix)
+  default = f'.{arguments.format or "png"}'
+  plan = _plan(arguments, [_SUFFIX], default)
   for job in plan.jobs:
     _check_format(job, arguments.format)
   report.begin(plan)
@@ -91,15 +91,15 @@ def decompress(arguments, report) -> int:
   def work(job):
     data = _read(job)
     header, _, checksum = bitstream.unpack(data)
-    ending = suffix if job.target is None else job.target.suffix
-    image_files.check_size(header.width, header.height, ending, header.grey)
+    suffix = default if job.target is None else job.target.suffix
+    image_files.check_size(header.width, header.height, suffix, header.grey)
     seed = _first(arguments.seed, header.seed, checksum)
     icc, lossless = header.icc, header.lossless
     del header  # an alpha plane may be large
     pixels = codec.decompress(data, *options)
     height, width, channels = pixels.shape
-    fitted = image_files.fit(pixels, ending, icc)
-    encoded = image_files.encode(fitted.pixels, ending, fitted.icc)
+    fitted = image_files.fit(pixels, suffix, icc)
+    encoded = image_files.encode(fitted.pixels, suffix, fitted.icc)
     files.write(job.target, encoded, arguments.force)
     decoder, steps = (None, None) if lossless else codec.resolve(*options[:2])
     is_score = decoder not in (None, 'mse')
