@@ -53,8 +53,8 @@ def test_files_need_a_folder():
   _touch('a.png', 'sub/b.png', 'file')
   pairs = [('a.png', 'out/a.gdc'), ('sub/b.png', 'out/b.gdc')]
   assert _plan('a.png', 'sub/b.png', output='out')[0] == pairs
-  _refused('file is a file; several inputs', 'a.png', 'sub/b.png', output='file')
-  _refused('is a name for a file; several', 'a.png', 'sub/b.png', output='out.GDC')
+  _refused('file is a file; several', 'a.png', 'sub/b.png', output='file')
+  _refused('name for a file; several', 'a.png', 'sub/b.png', output='out.GDC')
   assert _plan('a.png', 'sub/b.png', output='o.gdc/')[0][0][1] == 'o.gdc/a.gdc'
   # The same input twice is one.
   assert _plan('a.png', 'a.png')[0] == [('a.png', 'a.gdc')]
