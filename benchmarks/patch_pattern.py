@@ -77,7 +77,7 @@ def main():
   parser.add_argument('--smooth', type=float, default=6.0, help='of 255')
   arguments = parser.parse_args()
   if arguments.folder is None:
-    images = [image for _, image in sources.box_images('heldout')]
+    images = [image for _, image in sources.bundled_images('heldout')]
   else:
     images = [
       image_files.read_rgb(path)[0] for path in sources.below(arguments.folder)

@@ -34,7 +34,7 @@ def main():
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   ).parse_args()
   codec = loading.load('lean')
-  images = list(sources.box_images('heldout'))
+  images = list(sources.bundled_images('heldout'))
   coders = codecs.build(list(CODECS), codec, QUALITIES)
   curves = sweep.evaluate(coders, images, ('psnr', 'lpips', 'lpips-vgg'))
   rows = [

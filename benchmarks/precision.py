@@ -50,7 +50,7 @@ def main():
     config = runs.read_config(workdir)
   except ValueError as error:
     parser.error(str(error))
-  images = list(sources.box_images('heldout'))
+  images = list(sources.bundled_images('heldout'))
   label = LABELS[config.stage]
   rows = []
   made = bundles(config, workdir)

@@ -11,14 +11,14 @@ __all__ = ['codec', 'load']
 
 
 def __getattr__(name: str):
-  if name == 'codec':  # a command has no need of it to say what is wrong
+  if name == 'codec':  # late: `gdc --help` needs none
     import gdc.codec
     return gdc.codec
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def load(name_or_path: str = 'lean', score_decoders: bool = True):
-  """Loads a codec: a bundle in the box by name, or a bundle folder by path.
+  """Loads a codec: a bundled model by name, or a bundle folder by path.
 
   Args:
     name_or_path: 'lean', or the path of a folder that training exported.

@@ -86,7 +86,9 @@ MAY_IMPORT = {
     'gdc.decoders', 'gdc.models', 'gdc.atomic', 'gdc.icc', 'gdc.paths',
     'gdc.progress',
   ],
-  'gdc.data': ['gdc.atomic', 'gdc.icc', 'gdc.paths', 'gdc.progress'],
+  'gdc.data': [
+    'gdc.codec.bitstream', 'gdc.icc', 'gdc.paths', 'gdc.progress',
+  ],
   'gdc.training': [
     'gdc.codec', 'gdc.decoders', 'gdc.models', 'gdc.metrics', 'gdc.data',
     'gdc.atomic', 'gdc.paths', 'gdc.progress',

@@ -20,7 +20,7 @@ CliError, Job = outputs.CliError, outputs.Job
 check, write = outputs.check, outputs.write
 
 TRACEBACK = 'GDC_TRACEBACK'  # variable that asks for tracebacks, too
-# BitstreamError, BundleError, RateError and PictureError are ValueErrors; what
+# BitstreamError, BundleError, RateError and ImageError are ValueErrors; what
 # jax says where memory runs out is a RuntimeError. All others are our faults.
 ERRORS = (
   CliError, OSError, ValueError, RuntimeError, ImportError, MemoryError

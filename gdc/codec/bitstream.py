@@ -1,17 +1,16 @@
-"""The container of a compressed picture: header, payload, checksum.
+"""The container of a compressed image: header, payload, checksum.
 
-The layout, byte by byte, is in docs/bitstream.md. This module knows sizes,
-versions and checks; what the payload means is range_coder's business.
+docs/bitstream.md has the layout, byte by byte. This module knows fields, limits
+and checks; range_coder and lossless know the two kinds of payload.
 
 Two invariants. Whatever the bytes, `unpack` returns or raises BitstreamError,
 in time and memory linear in their number. And the container adds at most
-OVERHEAD bytes to the payload at any size of up to MAX_PIXELS, besides what an
-ICC profile and an alpha plane take. A file with the lossless flag has
-another payload (lossless.py), and names neither quality nor model.
+OVERHEAD bytes to the payload at any size up to MAX_PIXELS, besides an ICC
+profile and an alpha plane.
 
-The checksum has a second use: the score decoders draw noise, and the CRC of a
-file is their default seed, so that the same file always gives the same picture
-without spending a byte on it. A file may name another default seed.
+The score decoders draw noise, and the CRC of a file is their default seed: the
+same file always gives the same image, at no cost in bytes. A file may store
+another default seed.
 """
 
 import dataclasses
@@ -19,9 +18,11 @@ import math
 import struct
 import zlib
 
+from gdc.models import locality
+
 MAGIC = b'GDC'
 VERSION = 1
-# The bits of the flags byte; all others are unknown to this version.
+# Bits of the flags byte; version 1 leaves all others at zero.
 SEED_FLAG = 1
 ICC_FLAG = 2
 GREY_FLAG = 4
@@ -29,56 +30,77 @@ ALPHA_FLAG = 8
 LOSSLESS_FLAG = 16
 KNOWN_FLAGS = SEED_FLAG | ICC_FLAG | GREY_FLAG | ALPHA_FLAG | LOSSLESS_FLAG
 DIGEST_BYTES = 4
-# Inflated: what a few kilobytes of a file can ask for at most.
-MAX_ICC_BYTES = 2**22
-# A side is written in one to four groups of seven bits.
-MAX_SIDE = 2**28 - 1
+MAX_ICC_BYTES = 2**22  # inflated
+MAX_SIDE = 2**28 - 1  # one to four groups of seven bits
 MAX_PIXELS = 2**28
 OVERHEAD = 24
 # Index i stands for quality 1 + i / QUALITY_STEPS.
 QUALITY_STEPS = 16
+# Pillow's modes of images of 1 to 4 channels.
+MODES = ('L', 'LA', 'RGB', 'RGBA')
+# Limit of latent positions. Sides count as multiples of the stride: a very thin
+# image takes far more than its pixels.
+MAX_POSITIONS = 2 * MAX_PIXELS // locality.STRIDE**2
 
 _CRC_BYTES = 4
 _SEED_BYTES = 4
 _MAX_VARINT_BYTES = 4
-# An alpha plane of MAX_PIXELS that does not deflate is longer than MAX_SIDE.
+# An alpha plane of MAX_PIXELS may deflate to more than MAX_SIDE bytes.
 MAX_LENGTH_BYTES = 5
 # Magic, version, flags, two sides of one byte, checksum.
 _MIN_BYTES = len(MAGIC) + 1 + 1 + 2 + _CRC_BYTES
 
 
 class BitstreamError(ValueError):
-  """These bytes are not a picture that this program can decode."""
+  """The bytes are not a file that this program can decode."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-  """What a file says before its payload."""
+  """What a file says before its payload.
 
-  width: int  # in pixels, 1 to MAX_SIDE
-  height: int  # in pixels, 1 to MAX_SIDE
-  # 0 to 255, see QUALITY_STEPS; None where the image is kept losslessly.
+  Attributes:
+    width: in pixels, 1 to MAX_SIDE.
+    height: in pixels, 1 to MAX_SIDE.
+    quality_index: 0 to 255, see QUALITY_STEPS; None in a lossless file.
+    digest: first DIGEST_BYTES bytes of the model's digest; b'' in a lossless
+      file.
+    seed: default seed of the score decoders, 0 to 2**32 - 1; None: the CRC.
+    icc: profile of the colours, inflated; b'': sRGB.
+    grey: whether the decoded image is grey.
+    alpha: width * height bytes in raster order, 255 opaque; None without alpha;
+      b'' in a lossless file, whose payload holds it.
+    lossless: whether the payload is the image itself.
+  """
+
+  width: int
+  height: int
   quality_index: int | None
-  # The first DIGEST_BYTES bytes of the model's digest; b'' where losslessly.
   digest: bytes
-  # The default seed of the score decoders, 0 to 2**32 - 1; None: the CRC.
   seed: int | None = None
-  # The profile of the picture's colour samples, inflated; b'': sRGB.
   icc: bytes = dataclasses.field(default=b'', repr=False)
-  grey: bool = False  # the decoded picture is grey
-  # width * height bytes in raster order, 255 opaque; None: no alpha; b'' in a
-  # lossless file with alpha, which is in the payload.
+  grey: bool = False
   alpha: bytes | None = dataclasses.field(default=None, repr=False)
-  lossless: bool = False  # the payload is the image itself
+  lossless: bool = False
 
   @property
   def channels(self) -> int:
-    """Of the decoded image: 1 to 4."""
+    """Number of channels of the decoded image, 1 to 4."""
     return (1 if self.grey else 3) + (self.alpha is not None)
 
   @property
+  def mode(self) -> str:
+    """Pillow's mode of the decoded image."""
+    return MODES[self.channels - 1]
+
+  @property
+  def grid(self) -> tuple[int, int]:
+    """Rows and columns of the latents."""
+    return grid(self.height, self.width)
+
+  @property
   def flags(self) -> int:
-    """The flags byte: which of the optional fields there are."""
+    """The flags byte: which optional fields are present."""
     return (
       SEED_FLAG * (self.seed is not None)
       | ICC_FLAG * bool(self.icc)
@@ -89,7 +111,7 @@ class Header:
 
 
 def pack(header: Header, payload: bytes) -> bytes:
-  """Returns the bytes of a file; ValueError where a field cannot be written."""
+  """Returns the bytes of a file; ValueError if a field is out of range."""
   for name, side in (('width', header.width), ('height', header.height)):
     if not 1 <= side <= MAX_SIDE:
       raise ValueError(f'{name} must be 1 to {MAX_SIDE}, not {side}')
@@ -132,10 +154,9 @@ def pack(header: Header, payload: bytes) -> bytes:
   if header.icc:
     parts += _deflate(header.icc)
   if has_plane:
-    import numpy as np  # not at the top: `gdc --help` need not wait for it
+    import numpy as np  # late: `import gdc` and `gdc --help` need none
     plane = np.frombuffer(header.alpha, np.uint8)
     plane = plane.reshape(header.height, header.width)
-    # Modulo 256, as uint8 is.
     difference = np.diff(plane, axis=0, prepend=np.uint8(0))
     parts += _deflate(difference.tobytes())
   body = b''.join([*parts, bytes(payload)])
@@ -147,16 +168,18 @@ def unpack(
 ) -> tuple[Header, bytes, int]:
   """Reads a file: its header, its payload and its checksum.
 
-  The order of the checks is the order in which their messages help: first
-  whether this is our kind of file at all, then whether this program is new
-  enough, then whether the bytes arrived whole. Only then are fields believed.
+  Checks run in the order in which their messages help: whether this is a gdc
+  file, then its version, then its checksum. Only then are fields trusted.
 
   Args:
     data: the whole file.
-    max_pixels: a larger picture is refused before anything is allocated.
+    max_pixels: a larger image is refused before anything is allocated.
 
   Returns:
     (header, payload, crc); crc is the default seed of the score decoders.
+
+  Raises:
+    BitstreamError: the file is damaged or too large.
   """
   data = bytes(data)
   if not data:
@@ -224,21 +247,19 @@ def unpack(
     plane = np.frombuffer(field, np.uint8).reshape(height, width)
     alpha = np.add.accumulate(plane, axis=0, dtype=np.uint8).tobytes()
   header = Header(
-    width=width,
-    height=height,
-    quality_index=index,
-    digest=digest,
-    seed=seed,
-    icc=icc,
-    grey=bool(flags & GREY_FLAG),
-    alpha=alpha,
-    lossless=lossless,
+    width, height, index, digest, seed, icc, bool(flags & GREY_FLAG), alpha,
+    lossless,
   )
   return header, body[position:], crc
 
 
+def grid(height: int, width: int) -> tuple[int, int]:
+  """Returns the rows and columns of an image's latents."""
+  return -(-height // locality.STRIDE), -(-width // locality.STRIDE)
+
+
 def quality_to_index(quality: float, num_qualities: int) -> int:
-  """The index whose quality is nearest; ValueError outside the range."""
+  """Returns the nearest quality index; ValueError outside the range."""
   highest = index_to_quality(num_qualities - 1)
   if not (math.isfinite(quality) and 1 <= quality <= highest):
     raise ValueError(f'quality must be from 1 to {highest:g}, not {quality}')
@@ -246,12 +267,12 @@ def quality_to_index(quality: float, num_qualities: int) -> int:
 
 
 def index_to_quality(index: int) -> float:
-  """The quality that an index stands for, exact in binary."""
+  """Returns the quality that an index stands for, exact in binary."""
   return 1 + index / QUALITY_STEPS
 
 
 def varint(value: int) -> bytes:
-  """Seven bits a byte, the lowest first; the high bit says that more follow."""
+  """Encodes a number: seven bits a byte, lowest first, high bit: more follow."""
   groups = []
   while value >= 128:
     groups.append(value & 127 | 128)
@@ -262,12 +283,12 @@ def varint(value: int) -> bytes:
 def read_varint(
   data: bytes, position: int, name: str, max_bytes: int = _MAX_VARINT_BYTES
 ) -> tuple[int, int]:
-  """Reads a number from 1 up: (value, position after it)."""
+  """Reads a number of at least 1: (value, position after it)."""
   value = 0
   for k, byte in enumerate(data[position : position + max_bytes]):
     value |= (byte & 127) << 7 * k
     if byte < 128:
-      # One number, one spelling: a last group of zero is only zero itself.
+      # One encoding per number: a last group of zero would be padding.
       if byte == 0:
         raise BitstreamError(
           f'malformed: its {name} is ' + ('padded' if k else '0')
@@ -292,7 +313,7 @@ def read_bytes(
 
 
 def _deflate(field: bytes) -> list[bytes]:
-  """A field of any length: the length of its zlib stream, and that."""
+  """Returns the length of a field's zlib stream, and the stream."""
   stream = zlib.compress(field, 9)
   return [varint(len(stream)), stream]
 
@@ -300,10 +321,9 @@ def _deflate(field: bytes) -> list[bytes]:
 def _read_deflated(
   data: bytes, position: int, max_bytes: int, name: str
 ) -> tuple[bytes, int]:
-  """The inverse of _deflate: (field, position after it).
+  """Inverts _deflate: (field, position after it).
 
-  The memory it takes grows with what was inflated, and stops growing with the
-  first byte above max_bytes.
+  Inflating stops at the first byte above max_bytes.
   """
   length, position = read_varint(
     data, position, f'length of the {name}', MAX_LENGTH_BYTES

@@ -89,7 +89,7 @@ def test_latents_outlive_saving_and_loading(codec, tiny_bundle_path):
 def test_file_size_is_its_estimate(lean, quality):
   # What training counts: the prior's bits, here of the rounded latents. With
   # the model in the box, for a prior that fits its latents.
-  _, image = next(sources.box_images('heldout'))
+  _, image = next(sources.bundled_images('heldout'))
   data = lean.compress(image, quality)
   latents = lean.encode(image, quality)[None].astype(np.float32)
   net = bundle.build_autoencoder(lean.bundle.autoencoder_spec)
@@ -400,7 +400,7 @@ def test_a_sampler_of_two_evaluations_has_twice_the_halo(tiny_bundle):
 
 @pytest.fixture(scope='module')
 def photograph():
-  return next(sources.box_images('heldout'))[1]
+  return next(sources.bundled_images('heldout'))[1]
 
 
 def test_a_photograph_is_coded_as_without_the_check(lean, photograph):

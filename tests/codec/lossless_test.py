@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from gdc.codec import bitstream, lossless, wrappers
+from gdc.codec import bitstream, lossless
 
 
 def header_of(image):
@@ -189,7 +189,7 @@ def test_golden_payloads(kind, channels):
 
 
 def chunk(name, body):
-  return wrappers.chunk(name, body)
+  return lossless._chunk(name, body)
 
 
 @pytest.mark.parametrize('payload, message', [

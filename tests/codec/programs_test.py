@@ -138,7 +138,7 @@ def test_one_byte_of_source_is_another_source(tmp_path):
   source = programs._source(programs._PACKAGE)
   assert source in programs._machine()
   assert programs._source(package) == source
-  for name in ('models/layers.py', 'processes/flow.py', 'codec/networks.py'):
+  for name in ('models/layers.py', 'decoders/flow.py', 'codec/networks.py'):
     with open(package / name, 'a') as f:
       f.write('#')
     assert programs._source(package) != source

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope='session')
 def gradient():
-  """A function: height, width, blue -> a picture that names its places.
+  """A function: height, width, blue -> a image that names its places.
 
   Red is a pixel's row, green its column.
   """
@@ -21,7 +21,7 @@ def gradient():
 def windows():
   """A function: crops of a gradient, not scaled -> {(top, left, flipped)}.
 
-  It fails where a crop is no window of the picture.
+  It fails where a crop is no window of the image.
   """
   def find(crops, image):
     seen = set()

@@ -46,7 +46,7 @@ def _check(data, expected, tolerance=1, notices=None):
 
 
 def _refused(data, message):
-  with pytest.raises(image_files.PictureError, match=message):
+  with pytest.raises(image_files.ImageError, match=message):
     image_files.read(io.BytesIO(data))
 
 
@@ -190,7 +190,7 @@ def test_tiff_is_read_rightly_or_refused(photometric, extra, known):
       )
       try:
         found = image_files.read(io.BytesIO(data)).pixels
-      except image_files.PictureError as e:
+      except image_files.ImageError as e:
         assert f'-bit {layouts._PHOTOMETRICS[photometric]} samples' in str(e)
         continue
       read.append(layout)
@@ -585,7 +585,7 @@ def test_jpeg_without_an_end(progressive):
     row = int(found.notices[0].split()[-4])
     rows.append(row)
     np.testing.assert_array_equal(found.pixels[:row], whole[:row])
-    with pytest.raises(image_files.PictureError, match='damaged JPEG'):
+    with pytest.raises(image_files.ImageError, match='damaged JPEG'):
       image_files.read_rgb(io.BytesIO(data[:end]))
   assert rows == sorted(rows) and (progressive or rows[-1] == 24)
   _refused(data[:100], 'damaged JPEG')

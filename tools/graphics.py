@@ -1,6 +1,6 @@
 """Draws images that are not photographs: text, screenshots, charts, line art.
 
-  python -m gdc.data.graphics FOLDER [--count 80]
+  python -m tools.graphics FOLDER [--count 80]
 
 Photographs alone teach an autoencoder little about sharp edges on flat ground.
 A few per cent of such drawings among the training images teach it that: draw
