@@ -43,7 +43,6 @@ MODES = ('L', 'LA', 'RGB', 'RGBA')
 MAX_POSITIONS = 2 * MAX_PIXELS // locality.STRIDE**2
 
 _CRC_BYTES = 4
-_SEED_BYTES = 4
 _MAX_VARINT_BYTES = 4
 # An alpha plane of MAX_PIXELS may deflate to more than MAX_SIDE bytes.
 MAX_LENGTH_BYTES = 5
@@ -206,51 +205,46 @@ def unpack(
       f'damaged or cut off: the checksum of the {len(data)} bytes is '
       f'{actual:08x}, the file says {crc:08x}'
     )
-
-  position = len(MAGIC) + 1
-  flags = body[position]
+  reader = Reader(body, len(MAGIC) + 1)
+  (flags,) = reader.take(1, 'flags')
   if flags & ~KNOWN_FLAGS:
     raise BitstreamError(
       f'unknown flags {flags & ~KNOWN_FLAGS:#04x}: a newer program wrote it'
     )
-  width, position = read_varint(body, position + 1, 'width')
-  height, position = read_varint(body, position, 'height')
-  if width * height > max_pixels:
+  width, height = reader.varint('width'), reader.varint('height')
+  pixels = width * height
+  if pixels > max_pixels:
     raise BitstreamError(
       f'too large: {width} x {height} pixels are more than the limit of '
       f'{max_pixels}'
     )
   lossless = bool(flags & LOSSLESS_FLAG)
-  index, digest = None, b''
+  index, digest, seed, icc, alpha = None, b'', None, b'', None
   if not lossless:
-    fixed, position = read_bytes(body, position, 1 + DIGEST_BYTES, 'header')
-    index, digest = fixed[0], fixed[1:]
-  seed, icc, alpha = None, b'', None
+    index, *digest = reader.take(1 + DIGEST_BYTES, 'header')
   if flags & SEED_FLAG:
-    field, position = read_bytes(body, position, _SEED_BYTES, 'seed')
-    (seed,) = struct.unpack('<I', field)
+    (seed,) = struct.unpack('<I', reader.take(4, 'seed'))
   if flags & ICC_FLAG:
-    icc, position = _read_deflated(body, position, MAX_ICC_BYTES, 'ICC profile')
+    icc = reader.deflated('ICC profile', MAX_ICC_BYTES)
     if not icc:
       raise BitstreamError('malformed: its ICC profile is empty')
   if flags & ALPHA_FLAG and lossless:
     alpha = b''
   elif flags & ALPHA_FLAG:
-    pixels = width * height
-    field, position = _read_deflated(body, position, pixels, 'alpha plane')
-    if len(field) < pixels:
+    alpha = reader.deflated('alpha plane', pixels)
+    if len(alpha) < pixels:
       raise BitstreamError(
-        f'malformed: its alpha plane has {len(field)} bytes for {width} x '
+        f'malformed: its alpha plane has {len(alpha)} bytes for {width} x '
         f'{height} pixels'
       )
     import numpy as np
-    plane = np.frombuffer(field, np.uint8).reshape(height, width)
+    plane = np.frombuffer(alpha, np.uint8).reshape(height, width)
     alpha = np.add.accumulate(plane, axis=0, dtype=np.uint8).tobytes()
   header = Header(
-    width, height, index, digest, seed, icc, bool(flags & GREY_FLAG), alpha,
-    lossless,
+    width, height, index, bytes(digest), seed, icc, bool(flags & GREY_FLAG),
+    alpha, lossless,
   )
-  return header, body[position:], crc
+  return header, reader.rest(), crc
 
 
 def grid(height: int, width: int) -> tuple[int, int]:
@@ -280,71 +274,74 @@ def varint(value: int) -> bytes:
   return bytes(groups + [value])
 
 
-def read_varint(
-  data: bytes, position: int, name: str, max_bytes: int = _MAX_VARINT_BYTES
-) -> tuple[int, int]:
-  """Reads a number of at least 1: (value, position after it)."""
-  value = 0
-  for k, byte in enumerate(data[position : position + max_bytes]):
-    value |= (byte & 127) << 7 * k
-    if byte < 128:
-      # One encoding per number: a last group of zero would be padding.
-      if byte == 0:
-        raise BitstreamError(
-          f'malformed: its {name} is ' + ('padded' if k else '0')
-        )
-      return value, position + k + 1
-  raise BitstreamError(
-    f'malformed: its {name} does not end within {max_bytes} bytes'
-  )
+class Reader:
+  """Reads the fields of a file one after another; BitstreamError if damaged."""
 
+  def __init__(self, data: bytes, position: int = 0):
+    self._data = data
+    self._position = position
 
-def read_bytes(
-  data: bytes, position: int, length: int, name: str
-) -> tuple[bytes, int]:
-  """Reads a field of known length: (field, position after it)."""
-  end = position + length
-  if end > len(data):
+  def take(self, length: int, name: str) -> bytes:
+    """Reads a field of known length."""
+    left = len(self._data) - self._position
+    if length > left:
+      raise BitstreamError(
+        f'malformed: it ends within the {name}: {length} bytes are due, '
+        f'{left} are left'
+      )
+    self._position += length
+    return self._data[self._position - length : self._position]
+
+  def rest(self) -> bytes:
+    """Reads all that is left."""
+    return self.take(len(self._data) - self._position, 'rest')
+
+  def varint(self, name: str, max_bytes: int = _MAX_VARINT_BYTES) -> int:
+    """Reads a number of at least 1."""
+    value = 0
+    end = self._position + max_bytes
+    for k, byte in enumerate(self._data[self._position : end]):
+      value |= (byte & 127) << 7 * k
+      if byte < 128:
+        # One encoding per number: a last group of zero would be padding.
+        if byte == 0:
+          raise BitstreamError(
+            f'malformed: its {name} is ' + ('padded' if k else '0')
+          )
+        self._position += k + 1
+        return value
     raise BitstreamError(
-      f'malformed: it ends within the {name}: {length} bytes are due, '
-      f'{len(data) - position} are left'
+      f'malformed: its {name} does not end within {max_bytes} bytes'
     )
-  return data[position:end], end
+
+  def deflated(self, name: str, max_bytes: int) -> bytes:
+    """Reads what _deflate wrote, inflating at most max_bytes + 1 bytes."""
+    length = self.varint(f'length of the {name}', MAX_LENGTH_BYTES)
+    stream = self.take(length, name)
+    inflater = zlib.decompressobj()
+    try:
+      field = inflater.decompress(stream, max_bytes + 1)
+    except zlib.error as error:
+      raise BitstreamError(
+        f'malformed: its {name} is not a zlib stream ({error})'
+      ) from error
+    if len(field) > max_bytes:
+      raise BitstreamError(
+        f'malformed: its {name} inflates to more than {max_bytes} bytes'
+      )
+    if not inflater.eof:
+      raise BitstreamError(
+        f'malformed: the zlib stream of its {name} is cut off'
+      )
+    if inflater.unused_data:
+      raise BitstreamError(
+        f'malformed: {len(inflater.unused_data)} bytes follow the zlib stream '
+        f'of its {name}'
+      )
+    return field
 
 
 def _deflate(field: bytes) -> list[bytes]:
   """Returns the length of a field's zlib stream, and the stream."""
   stream = zlib.compress(field, 9)
   return [varint(len(stream)), stream]
-
-
-def _read_deflated(
-  data: bytes, position: int, max_bytes: int, name: str
-) -> tuple[bytes, int]:
-  """Inverts _deflate: (field, position after it).
-
-  Inflating stops at the first byte above max_bytes.
-  """
-  length, position = read_varint(
-    data, position, f'length of the {name}', MAX_LENGTH_BYTES
-  )
-  stream, position = read_bytes(data, position, length, name)
-  inflater = zlib.decompressobj()
-  try:
-    field = inflater.decompress(stream, max_bytes + 1)
-  except zlib.error as error:
-    raise BitstreamError(
-      f'malformed: its {name} is not a zlib stream ({error})'
-    ) from error
-  if len(field) > max_bytes:
-    raise BitstreamError(
-      f'malformed: its {name} inflates to more than {max_bytes} bytes'
-    )
-  if not inflater.eof:
-    raise BitstreamError(f'malformed: the zlib stream of its {name} is cut off')
-  if inflater.unused_data:
-    raise BitstreamError(
-      f'malformed: {len(inflater.unused_data)} bytes follow the zlib stream '
-      f'of its {name}'
-    )
-  return field, position

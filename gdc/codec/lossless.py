@@ -253,26 +253,18 @@ def kinds(payload: bytes, header: bitstream.Header) -> list[str]:
 
 def _split(payload, height, width):
   """Yields (rows, kind, data) of every strip."""
-  position = 0
+  reader = bitstream.Reader(payload)
   for rows, is_last in _strips(height, width):
-    if position >= len(payload):
-      raise bitstream.BitstreamError(
-        f'malformed: its lossless image ends before row {rows.start}'
-      )
-    kind = payload[position]
+    kind = reader.take(1, f'lossless image before row {rows.start}')[0]
     if kind >= len(NAMES):
       raise bitstream.BitstreamError(
         f'unknown kind {kind} of lossless image: a newer program wrote it'
       )
-    position += 1
-    length = len(payload) - position
-    if not is_last:
-      length, position = bitstream.read_varint(
-        payload, position, 'length of a strip', bitstream.MAX_LENGTH_BYTES
-      )
-    data, position = bitstream.read_bytes(
-      payload, position, length, 'lossless image'
-    )
+    if is_last:
+      data = reader.rest()
+    else:
+      length = reader.varint('length of a strip', bitstream.MAX_LENGTH_BYTES)
+      data = reader.take(length, 'lossless image')
     yield rows, kind, data
 
 

@@ -193,7 +193,7 @@ def chunk(name, body):
 
 
 @pytest.mark.parametrize('payload, message', [
-  (b'', 'ends before row 0'),
+  (b'', 'ends within the lossless image before row 0'),
   (b'\4abc', 'unknown kind 4'),
   (bytes(1 + 17), 'are 17 bytes for 3 x 2 pixels of 3 channels'),
   (b'\1', 'no bits and colour type'),
