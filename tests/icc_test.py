@@ -273,7 +273,9 @@ def test_sixteen_bits_of_grey_with_a_profile(tmp_path):
 def test_cmyk_becomes_srgb(tmp_path):
   image = Image.new('CMYK', (2, 1), (0, 0, 0, 0))
   image.putpixel((1, 0), (255, 0, 0, 0))
-  with_profile = image_files.read(_save(tmp_path, image, cmyk_profile(), 'a.tif'))
+  with_profile = image_files.read(
+    _save(tmp_path, image, cmyk_profile(), 'a.tif')
+  )
   assert with_profile.notices == ['CMYK becomes sRGB']
   assert not with_profile.icc
   white, ink = with_profile.pixels[0].astype(int)
@@ -321,7 +323,8 @@ def test_outputs_carry_no_profile_of_other_colours(suffix):
     fitted = image_files.fit(pixels, suffix, icc)
     assert not fitted.icc and 'its colour profile is not' in fitted.notices[0]
     np.testing.assert_array_equal(fitted.pixels, pixels)
-    with Image.open(io.BytesIO(image_files.encode(pixels, suffix, icc))) as image:
+    data = image_files.encode(pixels, suffix, icc)
+    with Image.open(io.BytesIO(data)) as image:
       assert 'icc_profile' not in image.info
 
 

@@ -266,7 +266,7 @@ def index_to_quality(index: int) -> float:
 
 
 def varint(value: int) -> bytes:
-  """Encodes a number: seven bits a byte, lowest first, high bit: more follow."""
+  """Encodes a number: seven bits a byte, lowest first; high bit: more follow."""
   groups = []
   while value >= 128:
     groups.append(value & 127 | 128)

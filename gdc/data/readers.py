@@ -104,7 +104,9 @@ def decode(source, incomplete: bool = True) -> Decoded:
         raise  # of the machine or the file, not of the image
       if samples and 'raw mode' in str(e):
         raise _refusal(name, kind, samples) from e
-      raise ImageError(f'{name} is a damaged {kind or "image"} file: {e}') from e
+      raise ImageError(
+        f'{name} is a damaged {kind or "image"} file: {e}'
+      ) from e
   if image.mode == 'F' or image.mode == 'I' and image.format != 'PPM':
     raise _refusal(name, kind, f'{image.mode} pixels (32 bits)')
   if bits > 8:

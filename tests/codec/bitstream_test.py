@@ -386,7 +386,7 @@ def test_memory_is_bounded_by_what_is_there(start, field, limit):
   assert peak[0] < limit
 
 
-def test_memory_of_an_alpha_plane_is_that_of_a_picture():
+def test_memory_of_an_alpha_plane_is_that_of_an_image():
   header = bitstream.Header(2048, 1024, 0, b'abcd', alpha=bytes(2**21))
   data = bitstream.pack(header, b'')
   with traced_memory() as peak:

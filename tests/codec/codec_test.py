@@ -1,4 +1,4 @@
-"""The codec: picture -> bytes -> picture, with a tiny random model."""
+"""The codec: image -> bytes -> image, with a tiny random model."""
 import contextlib
 import dataclasses
 import functools
@@ -88,7 +88,7 @@ def test_latents_outlive_saving_and_loading(codec, tiny_bundle_path):
 @pytest.mark.parametrize('quality', [1, 3.5, 6])
 def test_file_size_is_its_estimate(lean, quality):
   # What training counts: the prior's bits, here of the rounded latents. With
-  # the model in the box, for a prior that fits its latents.
+  # the bundled model, for a prior that fits its latents.
   _, image = next(sources.bundled_images('heldout'))
   data = lean.compress(image, quality)
   latents = lean.encode(image, quality)[None].astype(np.float32)
@@ -236,7 +236,7 @@ def test_tiles_do_not_show_with_products_in_bfloat16(tiny_bundle):
     assert difference.max() <= 2 and np.mean(difference > 0) < 0.01
 
 
-def test_pictures_that_are_too_thin(codec):
+def test_images_that_are_too_thin(codec):
   thin = np.broadcast_to(np.uint8(0), (1, 2**26, 3))
   with pytest.raises(ValueError, match='too thin'):
     codec.compress(thin)
@@ -660,7 +660,7 @@ def test_latents_do_not_depend_on_threads_flags_or_types(
 
 
 @pytest.mark.parametrize('where', ['everywhere', 'here'])
-def test_pictures_do_not_depend_on_64_bit_types(
+def test_images_do_not_depend_on_64_bit_types(
   codec, tiny_bundle_path, where
 ):
   data = codec.compress(_image(64, 80), 5)

@@ -29,10 +29,10 @@ from gdc.codec import bitstream, lossless, range_coder, tables
 from gdc.codec import codec as codec_lib
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden'
-# Height and width of pictures: one, two and four positions of latents.
+# Height and width of images: one, two and four positions of latents.
 SHAPES = ((1, 1), (16, 20), (20, 20))
 # A file may claim to be larger than that; up to so many positions it is decoded
-# to a picture, above only to its latents, which takes less time.
+# to an image, above only to its latents, which takes less time.
 MAX_GRID = (4, 4)
 MAX_SIDE = 400  # of one that is kept losslessly
 # The smallest tiles, for the same reason.
@@ -69,7 +69,7 @@ def seal(body):
 
 
 def make_files(codec):
-  """Good files of small pictures, with and without optional fields."""
+  """Good files of small images, with and without optional fields."""
   made = []
   for height, width in SHAPES:
     y, x = np.mgrid[:height, :width]
@@ -292,7 +292,7 @@ def check(codec, data):
   """Reads a file; what it says must be what it gives.
 
   Returns:
-    'refused', 'read' (down to its latents) or 'decoded' (to a picture).
+    'refused', 'read' (down to its latents) or 'decoded' (to an image).
   """
   try:
     header, _, _ = bitstream.unpack(data)
@@ -301,9 +301,9 @@ def check(codec, data):
         codec.read(data)
       if max(header.height, header.width) > MAX_SIDE:
         return 'read'
-      picture = codec.decompress(data)
-      assert picture.shape == (header.height, header.width, header.channels)
-      assert picture.dtype == np.uint8
+      image = codec.decompress(data)
+      assert image.shape == (header.height, header.width, header.channels)
+      assert image.dtype == np.uint8
       return 'decoded'
     latents, header, seed = codec.read(data)
   except gdc.codec.BitstreamError as error:
@@ -316,11 +316,11 @@ def check(codec, data):
   assert latents.shape[:2] == (rows, columns) and latents.dtype == np.int32
   if rows > MAX_GRID[0] or columns > MAX_GRID[1]:
     return 'read'
-  picture = codec.decompress(data, 'mse')
-  assert picture.shape == (header.height, header.width, header.channels)
-  assert picture.dtype == np.uint8
+  image = codec.decompress(data, 'mse')
+  assert image.shape == (header.height, header.width, header.channels)
+  assert image.dtype == np.uint8
   if header.alpha is not None:
-    assert picture[..., -1].tobytes() == header.alpha
+    assert image[..., -1].tobytes() == header.alpha
   return 'decoded'
 
 
@@ -329,7 +329,7 @@ def test_good_files_are_decoded(subject):
   assert all(seal(data[:-4]) == data for data in subject.files)
 
 
-def test_optional_fields_do_to_the_picture_what_the_document_says(subject):
+def test_optional_fields_do_to_the_image_what_the_document_says(subject):
   for k in range(0, 4 * 3 * len(SHAPES), 4):
     plain, grey, coloured, all_fields = (
       subject.codec.decompress(data, 'mse') for data in subject.files[k : k + 4]
@@ -431,7 +431,7 @@ def test_refusals_of_a_codec(subject, change, message):
 # --- Memory -------------------------------------------------------------------
 
 
-def claims_of_the_largest_picture(header, payload):
+def claims_of_the_largest_image(header, payload):
   """Files of 2^28 pixels with the payload of a few."""
   side = 2**14
   large = dataclasses.replace(header, width=side, height=side)
@@ -448,10 +448,10 @@ def claims_of_the_largest_picture(header, payload):
     yield seal(b'GDC\1' + bytes([flags]) + start + fields + payload)
 
 
-def test_the_largest_picture_in_a_short_file_takes_no_memory(subject):
+def test_the_largest_image_in_a_short_file_takes_no_memory(subject):
   header, payload, _ = bitstream.unpack(subject.files[8 * len(SHAPES)])
   assert header.flags == 0
-  for data in claims_of_the_largest_picture(header, payload):
+  for data in claims_of_the_largest_image(header, payload):
     with traced_memory() as peak, pytest.raises(gdc.codec.BitstreamError):
       subject.codec.decompress(data, 'mse')
     assert peak[0] < MAX_READ_BYTES
@@ -465,7 +465,7 @@ def test_nor_does_it_of_the_process(tmp_path):
   # ru_maxrss would begin with that of this one, which started it.)
   header, payload, _ = bitstream.unpack((GOLDEN / 'picture.gdc').read_bytes())
   paths = []
-  for data in claims_of_the_largest_picture(header, payload):
+  for data in claims_of_the_largest_image(header, payload):
     paths.append(tmp_path / f'{len(paths)}.gdc')
     paths[-1].write_bytes(data)
   script = '\n'.join([

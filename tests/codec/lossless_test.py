@@ -65,14 +65,14 @@ def test_an_image_comes_back_and_takes_no_more_than_any_file(name):
   payload = lossless.encode(image)
   np.testing.assert_array_equal(lossless.decode(payload, header), image)
   data = bitstream.pack(header, payload)
-  picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+  pillow = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
   writers = [('PNG', {}), ('PNG', {'optimize': True})] + [
     ('WEBP', {'lossless': True, 'exact': True, 'method': m, 'quality': q})
     for m, q in ((0, 0), (4, 80), (4, 100), (6, 80), (6, 100))
   ]
-  others = [(picture, *writer) for writer in writers]
+  others = [(pillow, *writer) for writer in writers]
   if set(np.unique(image)) <= {0, 255} and image.shape[2] in (1, 3):
-    bilevel = picture.convert('1')
+    bilevel = pillow.convert('1')
     others += [(bilevel, 'PNG', {'optimize': True})]
     others += [(bilevel, 'TIFF', {'compression': 'group4'})]
   for other, format, options in others:

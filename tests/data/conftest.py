@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope='session')
 def gradient():
-  """A function: height, width, blue -> a image that names its places.
+  """A function: height, width, blue -> an image that names its places.
 
   Red is a pixel's row, green its column.
   """

@@ -142,7 +142,7 @@ def test_orientation_is_right_across_bands(tmp_path, monkeypatch):
     np.testing.assert_array_equal(image_files.read(path).pixels, expected)
 
 
-def test_damaged_metadata_do_not_spoil_a_image(tmp_path):
+def test_damaged_metadata_do_not_spoil_an_image(tmp_path):
   image = Image.fromarray(_noise(4, 6, 3))
   for exif in (b'Exif\0\0garbage', b'Exif\0\0II*\0\xff\xff\xff\xff'):
     path = _save(tmp_path, image, exif=exif)
@@ -209,7 +209,7 @@ def test_sixteen_bits_of_other_formats():
   tiff = io.BytesIO()
   Image.new('RGB', (2, 1), RED).save(tiff, 'TIFF')
   data = bytearray(tiff.getvalue())
-  # BitsPerSample 8, 8, 8 -> 16, 16, 16, of a image half as wide.
+  # BitsPerSample 8, 8, 8 -> 16, 16, 16, of an image half as wide.
   data = data.replace(b'\x08\0\x08\0\x08\0', b'\x10\0\x10\0\x10\0')
   data = data.replace(b'\x00\x01\x04\0\x01\0\0\0\x02\0\0\0',
                       b'\x00\x01\x04\0\x01\0\0\0\x01\0\0\0')
@@ -266,7 +266,7 @@ def test_limits_of_pillow_come_back_after_many_threads():
   assert warnings.filters == filters
 
 
-def test_what_is_not_a_image(tmp_path, monkeypatch):
+def test_what_is_not_an_image(tmp_path, monkeypatch):
   path = tmp_path / 'a.png'
   path.write_bytes(b'text')
   with pytest.raises(image_files.ImageError, match='a.png is not an image'):
