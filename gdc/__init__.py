@@ -7,7 +7,9 @@
 Importing this package is cheap: jax is imported when a codec is loaded.
 """
 __version__ = '0.1.0'
-__all__ = ['codec', 'load']
+__all__ = ['DEFAULT_MODEL', 'codec', 'load']
+
+DEFAULT_MODEL = 'lean'
 
 
 def __getattr__(name: str):
@@ -17,11 +19,11 @@ def __getattr__(name: str):
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
-def load(name_or_path: str = 'lean', score_decoders: bool = True):
+def load(name_or_path: str = DEFAULT_MODEL, score_decoders: bool = True):
   """Loads a codec: a bundled model by name, or a bundle folder by path.
 
   Args:
-    name_or_path: 'lean', or the path of a folder that training exported.
+    name_or_path: a bundled model, or a folder that training exported.
     score_decoders: whether to load them too; compressing needs none.
 
   Returns:

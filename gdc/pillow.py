@@ -46,6 +46,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageFile
 
+import gdc
 from gdc import icc as icc_lib
 from gdc.codec import bitstream, forks, lossless
 from gdc.models import locality
@@ -95,7 +96,7 @@ class GdcImageFile(ImageFile.ImageFile):
   format = FORMAT
   format_description = 'Generative image codec'
 
-  model = 'lean'
+  model = gdc.DEFAULT_MODEL
   decoder: str | None = None
   steps: int | None = None
   seed: int | None = None
@@ -232,5 +233,5 @@ def _codec(model: str):
 Image.register_open(FORMAT, GdcImageFile, _accept)
 Image.register_save(FORMAT, _save)
 Image.register_save_all(FORMAT, _save_all)
-Image.register_extension(FORMAT, '.gdc')
+Image.register_extension(FORMAT, bitstream.SUFFIX)
 Image.register_mime(FORMAT, 'image/x-gdc')

@@ -20,6 +20,7 @@ import zlib
 
 from gdc.models import locality
 
+SUFFIX = '.gdc'
 MAGIC = b'GDC'
 VERSION = 1
 # Bits of the flags byte; version 1 leaves all others at zero.
@@ -266,7 +267,7 @@ def index_to_quality(index: int) -> float:
 
 
 def varint(value: int) -> bytes:
-  """Encodes a number: seven bits a byte, lowest first; high bit: more follow."""
+  """Encodes a number in groups of seven bits, lowest first, as LEB128."""
   groups = []
   while value >= 128:
     groups.append(value & 127 | 128)

@@ -6,7 +6,7 @@ from gdc.codec import bundle, codec, forks
 _lock = forks.lock()
 
 
-def load(name_or_path='lean', score_decoders: bool = True) -> codec.Codec:
+def load(name_or_path, score_decoders: bool = True) -> codec.Codec:
   """Loads a codec: a bundled model by name, or a bundle folder by path.
 
   It is pickled as that name or path.
@@ -30,7 +30,7 @@ def load(name_or_path='lean', score_decoders: bool = True) -> codec.Codec:
 
 
 def load_once(
-  name_or_path='lean', score_decoders: bool = True, digests=None
+  name_or_path, score_decoders: bool = True, digests=None
 ) -> codec.Codec:
   """Loads a codec once per process.
 

@@ -52,12 +52,7 @@ def keep(folder=None):
   if folder is None:
     folder = _default_folder()
   _set_folder(folder)
-  jax_folder = os.environ.get('JAX_COMPILATION_CACHE_DIR', '')
-  if jax_folder.startswith('~'):  # jax does not expand it
-    jax.config.update(
-      'jax_compilation_cache_dir', os.path.expanduser(jax_folder)
-    )
-  if not folder or jax_folder:
+  if not folder or os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     return
   own = pathlib.Path(folder) / 'xla'
   with contextlib.suppress(OSError):  # then jax keeps nothing
