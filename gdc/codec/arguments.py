@@ -194,29 +194,28 @@ def as_bytes(given):
 # --- Options ----------------------------------------------------------------
 
 
-def as_rate(quality, target_bytes, target_bpp, min_psnr) -> tuple:
-  """Returns the four as numbers or None; without any, DEFAULT_QUALITY.
+def as_target(**targets) -> tuple[str, float]:
+  """Returns the (name, number) of the one target given.
+
+  Args:
+    **targets: quality, target_bytes, target_bpp and min_psnr; all None stands
+      for DEFAULT_QUALITY.
 
   Raises:
     ValueError: several are given, or a target is not above 0.
   """
   given = {
-    name: number(name, value) for name, value in (
-      ('quality', quality), ('target_bytes', target_bytes),
-      ('target_bpp', target_bpp), ('min_psnr', min_psnr),
-    ) if value is not None
-  }
+    name: number(name, value) for name, value in targets.items()
+    if value is not None
+  } or {'quality': DEFAULT_QUALITY}
   if len(given) > 1:
     raise ValueError(
       f'Only one of {" and ".join(given)} can be met: leave out all but one.'
     )
-  for name, value in given.items():
-    if name != 'quality' and not 0 < value < float('inf'):
-      raise ValueError(f'{name} must be above 0, not {value}.')
-  given = given or {'quality': DEFAULT_QUALITY}
-  return tuple(map(
-    given.get, ('quality', 'target_bytes', 'target_bpp', 'min_psnr')
-  ))
+  [(name, value)] = given.items()
+  if name != 'quality' and not 0 < value < float('inf'):
+    raise ValueError(f'{name} must be above 0, not {value}.')
+  return name, value
 
 
 def check_lossless(lossless, quality):

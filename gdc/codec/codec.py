@@ -122,8 +122,9 @@ class Codec:
       raise ValueError(
         f'notices must be a list, or None, not {type(notices).__name__}.'
       )
-    quality, target_bytes, target_bpp, min_psnr = arguments.as_rate(
-      quality, target_bytes, target_bpp, min_psnr
+    target, value = arguments.as_target(
+      quality=quality, target_bytes=target_bytes, target_bpp=target_bpp,
+      min_psnr=min_psnr,
     )
     height, width = image.shape[:2]
     header = functools.partial(
@@ -131,24 +132,24 @@ class Codec:
       seed=arguments.as_seed(seed), icc=icc,
       grey=image.shape[2] < 3, alpha=arguments.alpha(image),
     )
-    if target_bpp is not None:
-      target_bytes = int(min(target_bpp * height * width / 8, 2**62))
     # Fails on a bad header before the networks run.
     bitstream.pack(header(quality_index=0, alpha=None), b'')
     coder = encoder.Encoder(self, image, header, lossless)
     if lossless != 'always':
       # A search for a PSNR decodes the image at some seven qualities.
       progress.plan(
-        analyse=1, pixels=7 if min_psnr is not None else lossless == 'auto'
+        analyse=1, pixels=7 if target == 'min_psnr' else lossless == 'auto'
       )
-    if target_bytes is not None:
-      data = coder.within(target_bytes)
-    elif min_psnr is not None:
-      data = coder.above(min_psnr)
-    else:
+    if target == 'quality':
       data = coder.at_quality(
-        bitstream.quality_to_index(quality, self.bundle.tables.num_qualities)
+        bitstream.quality_to_index(value, self.bundle.tables.num_qualities)
       )
+    elif target == 'min_psnr':
+      data = coder.above(value)
+    else:
+      if target == 'target_bpp':
+        value = int(min(value * height * width / 8, 2**62))
+      data = coder.within(value)
     if notices is not None:
       notices += coder.notices
     return data

@@ -1,4 +1,4 @@
-"""Images that are kept exactly, in the smallest of several formats."""
+"""Images kept exactly, in the smallest of several formats."""
 import io
 import zlib
 
@@ -146,13 +146,13 @@ def test_a_limit_of_pillow_is_said(monkeypatch):
   monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 10)
   with pytest.raises(bitstream.BitstreamError, match='MAX_IMAGE_PIXELS is 10'):
     lossless.decode(payload, header)
-  # And nothing is written that this process could not read.
+  # Nothing is written that this process could not read.
   np.testing.assert_array_equal(
     lossless.decode(lossless.encode(image), header), image
   )
 
 
-# What every later reader must read: 17 x 9 pixels, bilevel and RGBA.
+# Every later reader must read these: 17 x 9 pixels, bilevel and RGBA.
 GOLDEN = {
   ('WebP', 1): (
     '0285583099bf747f0411fd0f5405aa4825e42aa214a9405550422a4d'
