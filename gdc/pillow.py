@@ -8,38 +8,31 @@
   image.decoder = 'mse'            # settings, before the pixels are needed
   image.show()
 
-Importing it registers format GDC, ending .gdc, type image/x-gdc, without
-importing jax. A model is loaded once for each name or path.
+Importing it registers format GDC without importing jax. A model is loaded once
+for each name or path.
 
-Opening gives the size, the mode (L, LA, RGB or RGBA, as saved) and in `info`:
-bpp; lossless; if it is not lossless, quality and model_digest (8 hex digits);
+Opening gives the size, the mode (L, LA, RGB or RGBA) and in `info`: bpp;
+lossless; if it is not lossless, quality and model_digest (8 hex digits);
 icc_profile if there is one.
 
 Saving takes modes L, LA, RGB and RGBA, and 1, P, PA and RGBX, which become one
 of them without loss. Others raise OSError, as does save_all of several frames.
 Transparency is kept, an EXIF orientation is not: apply
-ImageOps.exif_transpose first. Options:
+ImageOps.exif_transpose first. Options are those of Codec.compress (quality or
+target_bytes, target_bpp, min_psnr; lossless; seed) and
 
-  quality        1 (smallest) to 6 (best), continuous; default 3
-  target_bytes, target_bpp, min_psnr   one of them in place of quality
-  lossless       'auto' (default), 'never' or 'always': whether to keep the
-                 image losslessly; auto where that is smaller, or the network
-                 fails
-  seed           of a score decoder's noise, stored in the file
   model          a bundled model or a bundle folder; default GdcImageFile.model
   icc_profile    default the image's own, unless it is sRGB; None leaves it out
 
 Pillow empties an existing file before it calls a plugin, so saving over one
 loses it if an option is refused: save under another name and rename.
 
-A profile must be of the saved colours: RGB, or GRAY for L and LA. One from info
-that is not (Pillow keeps a profile when it converts an image) is left out with
-a warning; one given as icc_profile is a ValueError. A file that holds such a
-profile opens without it, with a warning.
+A profile of other colours than those saved (RGB, or GRAY for L and LA) is left
+out with a warning if it comes from info, where Pillow keeps it on conversion,
+and is a ValueError as icc_profile. A file with such a profile opens without it.
 
 Errors in a file are GdcError: on opening if its bytes are damaged, on loading
-if it is of another model. Pillow raises UnidentifiedImageError for a file that
-does not start as a gdc file.
+if it is of another model.
 """
 import warnings
 

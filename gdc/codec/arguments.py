@@ -73,18 +73,16 @@ def as_image(given) -> np.ndarray:
 
 def _hint(array: np.ndarray) -> str:
   """Says how to make an image of an array."""
-  found = []
-  if array.dtype == np.uint8:
-    pass
-  elif array.dtype.kind == 'f':
+  found, kind = [], array.dtype.kind
+  if kind == 'f':
     found.append(
       '(255 * image).round().astype(numpy.uint8) if its values are 0 to 1'
     )
-  elif array.dtype.kind == 'b':
+  elif kind == 'b':
     found.append('255 * image.astype(numpy.uint8)')
-  elif array.dtype.kind == 'u' and array.dtype.itemsize == 2:
+  elif kind == 'u' and array.dtype.itemsize == 2:
     found.append('(image // 257).astype(numpy.uint8) if it has 16 bits')
-  elif array.dtype.kind in 'iu':
+  elif kind in 'iu' and array.dtype != np.uint8:
     found.append('image.astype(numpy.uint8) if its values are 0 to 255')
   if array.ndim == 2:
     found.append('image[:, :, None] if it is grey')
@@ -114,11 +112,6 @@ def _check_size(height: int, width: int):
       f'An image of {width} x {height} is too thin; its sides count as '
       f'multiples of {locality.STRIDE}.'
     )
-
-
-def alpha(image: np.ndarray) -> bytes | None:
-  """Returns an image's alpha plane, row by row; None without one."""
-  return image[:, :, -1].tobytes() if image.shape[2] in (2, 4) else None
 
 
 def to_channels(rgb: np.ndarray, header: bitstream.Header) -> np.ndarray:

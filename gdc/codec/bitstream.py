@@ -142,9 +142,7 @@ def pack(header: Header, payload: bytes) -> bytes:
       f'pixels, not {len(header.alpha)}'
     )
   parts = [
-    MAGIC,
-    bytes([VERSION, header.flags]),
-    varint(header.width),
+    MAGIC, bytes([VERSION, header.flags]), varint(header.width),
     varint(header.height),
   ]
   if not header.lossless:
@@ -155,8 +153,7 @@ def pack(header: Header, payload: bytes) -> bytes:
     parts += _deflate(header.icc)
   if has_plane:
     import numpy as np  # late: `import gdc` and `gdc --help` need none
-    plane = np.frombuffer(header.alpha, np.uint8)
-    plane = plane.reshape(header.height, header.width)
+    plane = np.frombuffer(header.alpha, np.uint8).reshape(-1, header.width)
     difference = np.diff(plane, axis=0, prepend=np.uint8(0))
     parts += _deflate(difference.tobytes())
   body = b''.join([*parts, bytes(payload)])

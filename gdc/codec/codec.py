@@ -129,8 +129,8 @@ class Codec:
     height, width = image.shape[:2]
     header = functools.partial(
       bitstream.Header, width, height, digest=bytes.fromhex(self.digest[:8]),
-      seed=arguments.as_seed(seed), icc=icc,
-      grey=image.shape[2] < 3, alpha=arguments.alpha(image),
+      seed=arguments.as_seed(seed), icc=icc, grey=image.shape[2] < 3,
+      alpha=image[:, :, -1].tobytes() if image.shape[2] in (2, 4) else None,
     )
     # Fails on a bad header before the networks run.
     bitstream.pack(header(quality_index=0, alpha=None), b'')

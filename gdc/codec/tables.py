@@ -49,9 +49,7 @@ class Tables:
 
   def __post_init__(self):
     for name, dtype, ndim in (
-      ('counts', np.uint16, 1),
-      ('first', np.int32, 2),
-      ('length', np.int32, 2),
+      ('counts', np.uint16, 1), ('first', np.int32, 2), ('length', np.int32, 2),
     ):
       array = np.asarray(getattr(self, name))
       if array.dtype != dtype or array.ndim != ndim:
@@ -64,9 +62,8 @@ class Tables:
       object.__setattr__(self, name, array)
     if self.first.shape != self.length.shape or not self.length.size:
       raise ValueError(
-        'first and length must both be [qualities, channels] '
-        f'and not empty, not {self.first.shape} and '
-        f'{self.length.shape}'
+        'first and length must both be [qualities, channels] and not empty, '
+        f'not {self.first.shape} and {self.length.shape}'
       )
     if self.length.min() < 2 or self.length.max() > MAX_LENGTH + 1:
       raise ValueError(
@@ -80,8 +77,7 @@ class Tables:
       )
     if self.counts.min() < 1:
       raise ValueError(
-        'every count must be at least 1: count '
-        f'{int(self.counts.argmin())} is 0'
+        f'every count must be at least 1: count {self.counts.argmin()} is 0'
       )
     sums = np.add.reduceat(self.counts, self._offsets, dtype=np.int64)
     if (sums != TOTAL).any():
@@ -126,10 +122,6 @@ class Tables:
   def row(self, quality_index: int, channel: int) -> tuple[int, np.ndarray]:
     """Returns (first symbol, counts as int64 with the escape symbol last)."""
     self.check_quality_index(quality_index)
-    if not 0 <= channel < self.num_channels:
-      raise ValueError(
-        f'channel must be 0 to {self.num_channels - 1}, not {channel}'
-      )
     start = self._offsets[quality_index * self.num_channels + channel]
     counts = self.counts[start : start + self.length[quality_index, channel]]
     return int(self.first[quality_index, channel]), counts.astype(np.int64)
@@ -167,10 +159,8 @@ class Tables:
     return float(self._entropy_bits[quality_index])
 
   def check_symbols(self, symbols: np.ndarray) -> None:
-    if (
-      symbols.dtype != np.int32
-      or symbols.ndim != 2
-      or (symbols.shape[0] != self.num_channels)
+    if symbols.dtype != np.int32 or symbols.ndim != 2 or (
+      len(symbols) != self.num_channels
     ):
       raise ValueError(
         f'symbols must be int32 [{self.num_channels}, positions], not '
@@ -210,19 +200,9 @@ def from_pmfs(pmfs: Sequence[np.ndarray], first: Sequence[int]) -> Tables:
     Tables whose rows have the least expected code length among all counts that
     sum to 2**PRECISION, for the symbols kept (see TRIM_MASS).
   """
-  if len(pmfs) != len(first) or not pmfs:
-    raise ValueError(
-      'one first symbol is needed for each pmf, and at least '
-      f'one: {len(pmfs)} pmfs, {len(first)} first symbols'
-    )
-  pmfs = [np.asarray(pmf, np.float64) for pmf in pmfs]
   counts, firsts, lengths = [], [], []
   for q, pmf in enumerate(pmfs):
-    if pmf.ndim != 2 or not pmf.size or (pmf.shape[1] != pmfs[0].shape[1]):
-      raise ValueError(
-        f'pmf {q} must be [symbols, channels], as many channels '
-        f'as pmf 0, not {pmf.shape}'
-      )
+    pmf = np.asarray(pmf, np.float64)
     # NaN fails this too. The slack is for densities in float32.
     if not (pmf.min() >= 0 and pmf.sum(axis=0).max() <= 1 + 1e-3):
       raise ValueError(
@@ -234,11 +214,6 @@ def from_pmfs(pmfs: Sequence[np.ndarray], first: Sequence[int]) -> Tables:
     kept[np.arange(len(pmf)), pmf.argmax(axis=1)] = True
     begin = kept.argmax(axis=1)
     end = pmf.shape[1] - kept[:, ::-1].argmax(axis=1)
-    if (end - begin).max() > MAX_LENGTH:
-      raise ValueError(
-        f'pmf {q}, channel {(end - begin).argmax()} spreads over '
-        f'{(end - begin).max()} symbols; at most {MAX_LENGTH} fit'
-      )
     k = np.arange(pmf.shape[1])
     inside = (k >= begin[:, None]) & (k < end[:, None])
     mass = np.where(inside, pmf, 0.0)
@@ -249,12 +224,9 @@ def from_pmfs(pmfs: Sequence[np.ndarray], first: Sequence[int]) -> Tables:
     counts.append(table[used])
     firsts.append(first[q] + begin)
     lengths.append(end - begin + 1)
-  firsts = np.stack(firsts)
-  if firsts.min() < _INT32.min or firsts.max() > _INT32.max:
-    raise ValueError(f'symbols must be int32: first is {list(first)}')
   return Tables(
     np.concatenate(counts).astype(np.uint16),
-    firsts.astype(np.int32),
+    np.stack(firsts).astype(np.int32),
     np.stack(lengths).astype(np.int32),
   )
 
