@@ -14,9 +14,9 @@ from PIL import Image
 
 from gdc import icc as icc_lib
 from gdc.codec import bitstream
-from gdc.data import formats, readers
+from gdc.data import decoding, formats
 
-ImageError = readers.ImageError
+ImageError = decoding.ImageError
 
 # Pillow's options for each format: lossless or nearly so.
 _OPTIONS = {
@@ -77,15 +77,15 @@ def read(source, srgb: bool = False, incomplete: bool = True) -> ImageData:
     source: a path, or a binary file object, such as sys.stdin.buffer.
     srgb: whether RGB of another profile is converted to sRGB too, rather than
       kept together with its profile.
-    incomplete: see readers.decode.
+    incomplete: see decoding.decode.
 
   Returns:
     ImageData; without a profile if it is sRGB within one step of 8 bits.
 
   Raises:
-    ImageError, OSError: see readers.decode.
+    ImageError, OSError: see decoding.decode.
   """
-  decoded = readers.decode(source, incomplete)
+  decoded = decoding.decode(source, incomplete)
   image, notices = decoded.image, decoded.notices
   icc = icc_lib.trim(image.info.get('icc_profile'))
   if image.mode[0] == 'I':

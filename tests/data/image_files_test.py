@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
 from gdc.codec import bitstream
-from gdc.data import formats, image_files, readers
+from gdc.data import decoding, formats, image_files
 
 RED = (200, 30, 40)
 
@@ -250,7 +250,7 @@ def test_limits_of_pillow_come_back_after_many_threads():
   data = io.BytesIO()
   Image.fromarray(_noise(200, 200)).save(data, 'PNG')
   filters = list(warnings.filters)
-  with readers._limits():
+  with decoding._limits():
     image_files.read(data)  # in another thread, meanwhile
     assert bitstream.MAX_PIXELS // 2 == Image.MAX_IMAGE_PIXELS
   threads = [

@@ -62,53 +62,47 @@ def decode(source, incomplete: bool = True) -> Decoded:
     if not head:
       raise ImageError(f'{name} is empty.')
     kind = layouts.kind(head)
-    samples = None
     try:
-      if kind == 'TIFF':
-        samples, is_read = layouts.tiff(file)
-        if not is_read:
-          raise _refusal(name, kind, samples)
-      image = Image.open(file, formats=_FORMATS)
-      if image.mode == 'CMYK' and 'adobe' not in image.info and (
-        image.format in ('JPEG', 'MPO')
-      ):
-        raise _refusal(
-          name, kind,
-          'CMYK colours without an Adobe marker (they may be inverted)',
-        )
-      frames = getattr(image, 'n_frames', 1)
-      # Pillow has no LA of 16 bits, and makes it RGBA.
-      is_grey = image.format == 'PNG' and image.tile[0].args == 'LA;16B'
-      image, notices = _load(image, file, incomplete)
-      if image.format == 'PNG':
-        problem = layouts.png_problem(image, file)
-        if problem:
-          raise ValueError(problem)
-      orientation = _orientation(image)
-      notices += notices_lib.find(image, file, frames)
-      if image.format == 'TIFF':
-        bits = max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)))
-      else:
-        bits = layouts.depth(image.format, head)
-    except ImageError:
-      raise
+      return _decode(file, head, kind, incomplete)
+    except _UnsupportedError as e:
+      raise _refusal(name, kind, *e.args) from e
     except Image.DecompressionBombError as e:
       raise ImageError(
         f'{name} has more than {bitstream.MAX_PIXELS:,} pixels, the most that '
         'are read.'
       ) from e
-    except UnidentifiedImageError as e:
-      raise _refusal(name, kind, samples) from e
     except Exception as e:  # Pillow raises errors of many kinds
       if isinstance(e, MemoryError) or getattr(e, 'errno', None) is not None:
         raise  # of the machine or the file, not of the image
-      if samples and 'raw mode' in str(e):
-        raise _refusal(name, kind, samples) from e
       raise ImageError(
         f'{name} is a damaged {kind or "image"} file: {e}'
       ) from e
+
+
+class _UnsupportedError(Exception):
+  """A kind of image that is not read; its argument says which, or is None."""
+
+
+def _decode(file, head, kind, incomplete) -> Decoded:
+  image, samples, frames, is_grey = _open(file, kind)
+  try:
+    image, notices = _load(image, file, incomplete)
+  except ValueError as e:
+    if samples and 'raw mode' in str(e):
+      raise _UnsupportedError(samples) from e
+    raise
+  if image.format == 'PNG':
+    problem = layouts.png_problem(image, file)
+    if problem:
+      raise ValueError(problem)
+  orientation = _orientation(image)
+  notices += notices_lib.find(image, file, frames)
   if image.mode == 'F' or image.mode == 'I' and image.format != 'PPM':
-    raise _refusal(name, kind, f'{image.mode} pixels (32 bits)')
+    raise _UnsupportedError(f'{image.mode} pixels (32 bits)')
+  if image.format == 'TIFF':
+    bits = max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)))
+  else:
+    bits = layouts.depth(image.format, head)
   if bits > 8:
     notices.append(f'{bits} bits per channel become 8')
   if image.format == 'TIFF':
@@ -122,6 +116,28 @@ def decode(source, incomplete: bool = True) -> Decoded:
   if is_grey:
     image = image.convert('LA')
   return Decoded(image, bits, orientation, notices)
+
+
+def _open(file, kind):
+  """Opens a file: (image, a TIFF's samples, frames, whether it is grey)."""
+  samples = None
+  if kind == 'TIFF':
+    samples, is_read = layouts.tiff(file)
+    if not is_read:
+      raise _UnsupportedError(samples)
+  try:
+    image = Image.open(file, formats=_FORMATS)
+  except UnidentifiedImageError as e:
+    raise _UnsupportedError(samples) from e
+  if image.mode == 'CMYK' and 'adobe' not in image.info and (
+    image.format in ('JPEG', 'MPO')
+  ):
+    raise _UnsupportedError(
+      'CMYK colours without an Adobe marker (they may be inverted)'
+    )
+  # Pillow has no LA of 16 bits, and makes it RGBA.
+  is_grey = image.format == 'PNG' and image.tile[0].args == 'LA;16B'
+  return image, samples, getattr(image, 'n_frames', 1), is_grey
 
 
 def _load(image, file, incomplete):
