@@ -1,4 +1,4 @@
-"""ICC profiles: which are sRGB, and what becomes of images that carry one."""
+"""ICC profiles: which are sRGB, and how images that carry one are read."""
 import functools
 import io
 import itertools
@@ -32,7 +32,7 @@ def _gamma(value):
 
 
 def _profile(space, tags, kind=b'mntr', pcs=b'XYZ '):
-  """An ICC profile of version 2.1."""
+  """Returns an ICC profile of version 2.1."""
   table, data = struct.pack('>I', len(tags)), b''
   for name, content in tags.items():
     content += bytes(-len(content) % 4)
@@ -61,7 +61,7 @@ def grey_profile(gamma):
 
 
 def cmyk_profile():
-  """Paper is white; every full ink alone is a red, anything else black."""
+  """Returns a profile: no ink is white, one full ink red, all else black."""
   colours = {(0, 0, 0, 0): (255, 128, 128)}
   for ink in np.eye(4, dtype=int):
     colours[tuple(ink)] = (128, 188, 188)
@@ -103,7 +103,7 @@ def test_srgb_is_known():
 
 
 def test_one_step_is_still_srgb_and_two_are_not(monkeypatch):
-  """The limit itself: colours that are off by so much, by a stand-in."""
+  """A stand-in for the transform is off by the limit and beyond."""
   for place, step in itertools.product((40, -40), (1, 2)):
     def shifted(icc, mode, place=place, step=step):
       def transform(image):
@@ -118,7 +118,7 @@ def test_one_step_is_still_srgb_and_two_are_not(monkeypatch):
 
 
 def test_the_way_to_srgb_is_that_of_the_primaries():
-  """Against the matrices: P3 linear light -> XYZ -> sRGB linear light."""
+  """Checks against the matrices from P3 through XYZ to sRGB."""
   icc = rgb_profile(DISPLAY_P3, 1.0)
   colour = np.array([120, 100, 90], np.uint8)  # within the gamut of sRGB
   linear = np.array(DISPLAY_P3).T @ (colour / 255)
@@ -252,7 +252,7 @@ def test_grey_of_another_profile_becomes_srgb(tmp_path, mode):
   assert image.pixels.shape[-1] == len(mode)
   if mode == 'LA':
     assert (image.pixels[..., 1] == 50).all()
-  # Profiles of RGB say nothing of grey.
+  # RGB profiles do not describe grey.
   for icc in (srgb_profile(), P3):
     same = image_files.read(_save(tmp_path, grey, icc))
     assert not same.icc

@@ -1,4 +1,4 @@
-"""Image files as people have them; profiles are in icc_test."""
+"""Reading and writing image files; ICC profiles are in icc_test."""
 import io
 import os
 import struct
@@ -27,7 +27,7 @@ def _noise(*shape, seed=0):
 
 
 def _png(width, height, depth, colour_type, rows, chunks=()):
-  """The bytes of a PNG that Pillow itself does not write."""
+  """Returns the bytes of a PNG that Pillow does not write."""
   def chunk(name, data):
     body = name + data
     return struct.pack('>I', len(data)) + body + struct.pack(
@@ -187,7 +187,7 @@ def test_a_transparent_colour_of_sixteen_bits_is_left_out_and_that_is_said():
 
 @pytest.mark.parametrize('colour_type,channels', [(2, 3), (4, 2), (6, 4)])
 def test_sixteen_bits_of_colour_are_noticed(colour_type, channels):
-  """Pillow narrows them without a word."""
+  """Pillow narrows them silently."""
   row = np.array([range(1000, 1000 + 2 * channels)], '>u2').tobytes()
   image = image_files.read(io.BytesIO(_png(2, 1, 16, colour_type, [row])))
   assert image.notices == ['16 bits per channel become 8']
@@ -222,7 +222,7 @@ def test_sixteen_bits_of_other_formats():
 
 
 def test_large_images_are_read_and_larger_ones_refused(monkeypatch):
-  """By Pillow's limit, which is lower, one is a warning, one an error."""
+  """Pillow's own limit, which is lower, has no effect."""
   data = io.BytesIO()
   Image.new('L', (100, 100)).save(data, 'PNG')
   monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 2000)
@@ -278,7 +278,7 @@ def test_what_is_not_an_image(tmp_path, monkeypatch):
     image_files.read(tmp_path / 'missing.png')
   cut = _save(tmp_path, Image.effect_noise((64, 64), 50), 'cut.png')
   cut.write_bytes(cut.read_bytes()[:500])
-  # Whatever a host program has set.
+  # The host program's setting has no effect.
   monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', True)
   with pytest.raises(image_files.ImageError, match='cut.png is a damaged PNG'):
     image_files.read(cut)

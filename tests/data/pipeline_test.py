@@ -35,7 +35,7 @@ def _take(iterator, count):
 
 
 def _names(batches):
-  """Which image each crop of [..., 16, 16, 3] is of."""
+  """Returns the number of each crop's image, of [..., 16, 16, 3]."""
   return (batches.min(axis=(-1, -2, -3)) % 100).ravel().tolist()
 
 

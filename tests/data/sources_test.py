@@ -116,7 +116,7 @@ def test_folder_leaves_out_bundled_held_out_photographs(tmp_path):
 def test_folder_of_the_bundled_photographs_is_their_training_part():
   found = {p.name for p in sources.folder(sources.PHOTOS).paths}
   assert found == {p.name for p in sources.bundled('train').paths}
-  # To look at them, nothing is left out.
+  # For evaluation, nothing is left out.
   everything = sources.files(f'folder:{sources.PHOTOS}')
   assert len(everything) == len(_bundled_rows()) > len(found)
 
@@ -135,7 +135,7 @@ def test_a_manifest_may_have_paths(tmp_path):
   _write_manifest(tmp_path, rows)
   source = sources.folder(tmp_path)
   assert source.paths == [tmp_path / 'b/0.png'] and source.groups == ['y']
-  # Which of them is meant?
+  # An ambiguous name.
   _write_manifest(tmp_path, [rows[0] | {'file': '0.png'}])
   with pytest.raises(ValueError, match="2 files are called '0.png'; paths"):
     sources.folder(tmp_path)
