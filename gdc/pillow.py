@@ -65,8 +65,8 @@ _lock = forks.lock()  # threads may load one image at once
 class GdcError(bitstream.BitstreamError, OSError):
   """A damaged file, or one of another model.
 
-  A BitstreamError, as everywhere in gdc, and an OSError, which is what Pillow's
-  own plugins raise and what its users catch.
+  It is a BitstreamError, as everywhere in gdc, and an OSError, as Pillow's own
+  plugins raise.
   """
 
 

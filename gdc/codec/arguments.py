@@ -1,7 +1,7 @@
-"""Checks of what users pass to a codec, and conversions.
+"""Checks and converts the arguments of a codec.
 
 Arrays and numbers of other libraries are accepted where nothing is lost. Every
-error is a ValueError of one sentence: what was given, and what would be right.
+error is a ValueError that names the value and the right form in one sentence.
 """
 import numbers
 import os

@@ -5,7 +5,7 @@ export, so every machine reads the same ones from a file. The image made from
 them is floating point and may differ between kinds of machines.
 
 networks.py runs the networks on images of any size, tile by tile; encoder.py
-decides what becomes of an image.
+chooses the quality of a file, or a lossless one.
 """
 import functools
 
@@ -95,10 +95,10 @@ class Codec:
         and alpha, RGB, or RGB and alpha. Alpha is kept without loss. Arrays of
         jax and tensors of torch on a CPU are accepted too.
       quality: 1 (smallest file) to 6 (best image), rounded to 1/16; default 3.
-      target_bytes: the best file found of at most so many bytes.
+      target_bytes: upper limit of the file; the best file found is returned.
       target_bpp: the same in bits per pixel.
-      min_psnr: the smallest file found whose image, by decoder 'mse', has at
-        least so many dB over all colour samples.
+      min_psnr: lower limit of the PSNR in dB, by decoder 'mse' over all colour
+        samples; the smallest file found is returned.
       seed: default seed of the score decoders, 0 to 2^32 - 1, in place of the
         file's checksum; four more bytes.
       icc: profile of the colours, stored in the file; None or b'' is sRGB.
@@ -186,7 +186,7 @@ class Codec:
   def _at_quality(self, name: str, quality: float) -> np.ndarray:
     """Interpolates a parameter table of the autoencoder between qualities.
 
-    Does what layers.level_weights does, without importing flax.
+    It equals layers.level_weights without importing flax.
     """
     table = self.bundle.autoencoder_params[name]
     levels = np.arange(1, len(table) + 1, dtype=np.float32)

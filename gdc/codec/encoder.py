@@ -1,10 +1,10 @@
 """Makes one image into a file: at which quality, or losslessly.
 
-A quality promises an error: at most PROMISE times what the model expects. So
-every file is decoded once while it is made. Where the network fails the
-promise, or its file would be larger than a lossless one, the image is kept
-losslessly (lossless.py). docs/bitstream.md, "What a quality promises", has the
-rules; docs/performance.md what they cost.
+A quality promises an error of at most PROMISE times the expected one. So every
+file is decoded once while it is made. Where the network fails the promise, or
+its file would be larger than a lossless one, the image is kept losslessly
+(lossless.py). docs/bitstream.md, "What a quality promises", has the rules;
+docs/performance.md has their cost.
 """
 import dataclasses
 import functools
@@ -41,7 +41,7 @@ class Encoder:
   """Makes files of one image.
 
   Attributes:
-    notices: sentences, without a full stop, about what was chosen.
+    notices: sentences, without a full stop, about the choices made.
   """
 
   def __init__(self, codec, image: np.ndarray, header, mode: str):
@@ -66,7 +66,7 @@ class Encoder:
   # --- Targets --------------------------------------------------------------
 
   def at_quality(self, index: int) -> bytes:
-    """Returns the file of a quality index, or what is kept instead."""
+    """Returns the file of a quality index, a higher one, or a lossless file."""
     if self._mode == 'always':
       return self._exact
     if self._mode == 'never':
@@ -92,7 +92,7 @@ class Encoder:
     return self._lossless_because(f': {short}')
 
   def within(self, target_bytes: int) -> bytes:
-    """Returns the best file found of at most so many bytes.
+    """Returns the best file found of at most target_bytes.
 
     Raises:
       RateError: none is found.
@@ -144,7 +144,7 @@ class Encoder:
     return best.data
 
   def above(self, min_psnr: float) -> bytes:
-    """Returns the smallest file found with at least so many dB.
+    """Returns the smallest file found with at least min_psnr dB.
 
     Raises:
       RateError: none is found, and it must not be lossless.
@@ -202,7 +202,7 @@ class Encoder:
     return lossless.estimate(self._image, is_fair=True)
 
   def _may_be(self, num_bytes: int) -> bool:
-    """Whether the lossless file may have at most so many bytes."""
+    """Whether the lossless file may have at most num_bytes, by estimates."""
     fast, fair = lossless.ESTIMATE_FACTORS
     return self._estimate <= max(fast * num_bytes, _SMALL) and (
       self._fair_estimate <= fair * num_bytes

@@ -1,9 +1,9 @@
 """Images kept exactly: the payload of a file with the lossless flag.
 
-The payload holds what Pillow writes as PNG, WebP or TIFF, without what the
-header says already: sides, signatures and wrappers. They are put back before
-Pillow reads it, so a file cannot claim one size in its header and another in
-its payload. docs/bitstream.md has the layout.
+The payload is a PNG, WebP or TIFF file as Pillow writes it, without the sides,
+signatures and wrappers that follow from the header. They are put back before
+Pillow reads it, so header and payload cannot disagree about the size.
+docs/bitstream.md has the layout.
 
 A large image is kept in strips of whole rows, which bounds the memory of both
 ways. Each strip takes the smallest of its raw samples, PNG, WebP and, for black

@@ -214,7 +214,7 @@ def _prune(folder: pathlib.Path, most: int):
 
 
 def _is_ours(folder: pathlib.Path, others: int = 0o022) -> bool:
-  """Whether nobody else can put files into a folder, whose code would run.
+  """Whether a folder is safe: nobody else can put files, that is code, there.
 
   Args:
     folder: the folder.
@@ -228,7 +228,7 @@ def _is_ours(folder: pathlib.Path, others: int = 0o022) -> bool:
 
 @functools.cache
 def _machine() -> list[str]:
-  """Returns what a program depends on: source, versions, hardware."""
+  """Returns the source, versions and hardware that a program depends on."""
   device = jax.devices()[0]
   return [
     _source(_PACKAGE), sys.version,

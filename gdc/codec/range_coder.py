@@ -160,7 +160,7 @@ def _decode_escapes(
 
 
 def _shortest_digits(encoder) -> bytes:
-  """Returns the shortest code value of what was encoded, in base 256.
+  """Returns the shortest code value of the encoded symbols, in base 256.
 
   Any number in the encoder's last interval [low, low + size) decodes to the
   same symbols, and constriction ends on whole words, at times one too many. The

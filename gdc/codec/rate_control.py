@@ -68,7 +68,7 @@ def search(
 
 
 def guess_index(tables, target_bits: float, num_positions: int) -> int:
-  """Returns the quality index at which a typical image takes so many bits.
+  """Returns the quality index at which a typical image takes target_bits.
 
   Args:
     tables: of the model; their entropy is the rate of its training images.

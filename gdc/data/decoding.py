@@ -40,7 +40,7 @@ class Decoded:
   image: Image.Image  # 8 bits per channel, or grey of up to 16
   bits: int  # per channel in the file, where Pillow may narrow silently
   orientation: int  # EXIF's, 1 to 8, still to be applied
-  notices: list[str]  # what of the file is lost
+  notices: list[str]  # on losses
 
 
 def decode(source, incomplete: bool = True) -> Decoded:
@@ -141,7 +141,7 @@ def _open(file, kind):
 
 
 def _load(image, file, incomplete):
-  """Loads an opened image; returns it, or what is there of it, and notices."""
+  """Loads an opened image, as far as a JPEG goes: (image, notices)."""
   try:
     image.load()
     return image, []
@@ -271,7 +271,7 @@ def _limits():
 def _silence_libtiff():
   """Keeps libtiff from printing errors, which Pillow's exceptions repeat."""
   try:
-    # The symbol is looked up in what Pillow's library is linked with.
+    # Looks the symbol up in the libraries that Pillow is linked with.
     switch = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler
   except (AttributeError, OSError):  # linked otherwise on this system
     return

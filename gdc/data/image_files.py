@@ -4,7 +4,8 @@ An image is uint8 [height, width, channels]: 1 grey, 2 grey and alpha, 3 RGB,
 4 RGB and alpha. Its colours are sRGB unless an ICC profile goes with it: where
 a file's profile can be kept, its samples are not converted.
 
-Beside the array and what Pillow decodes, only bands of rows are in memory.
+Conversions go by bands of rows, so memory is that of the array and of the
+decoded Pillow image.
 """
 import dataclasses
 import io
@@ -54,7 +55,7 @@ _BAND_PIXELS = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class ImageData:
-  """An image, and what was lost on the way to it."""
+  """An image, with notices of what was lost."""
 
   pixels: np.ndarray  # uint8 [height, width, 1 to 4]
   icc: bytes = b''  # ICC profile of its colours; empty: sRGB
@@ -158,7 +159,7 @@ def _conversion(image, bits, icc, srgb, notices):
     notices.append(f'{image.mode} becomes sRGB')
   transform = None
   if image.mode == 'LAB':
-    icc = b''  # does not describe what Pillow converts LAB to
+    icc = b''  # Pillow converts LAB to sRGB
   if icc:
     try:
       if source != 'CMYK' and icc_lib.is_srgb(icc):

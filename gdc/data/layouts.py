@@ -121,7 +121,7 @@ def png_chunks(file):
 
 
 def png_problem(image, file) -> str | None:
-  """Returns what a loaded PNG lacks, which Pillow does not report, or None.
+  """Returns what a loaded PNG lacks, unnoticed by Pillow; None if nothing.
 
   Args:
     image: the image as Pillow loaded it.

@@ -1,4 +1,4 @@
-"""Notices about what an image file holds that is not kept."""
+"""Notices about contents of an image file that are not kept."""
 import re
 import struct
 
@@ -26,7 +26,7 @@ _ADOBE_RGB = 2  # EXIF ColorSpace, as some cameras write it
 
 
 def find(image, file, frames: int) -> list[str]:
-  """Returns notices of a few words each on what is lost.
+  """Returns notices of a few words each about losses.
 
   Args:
     image: the image as Pillow opened and loaded it.
