@@ -135,21 +135,22 @@ class Codec:
     # Fails on a bad header before the networks run.
     bitstream.pack(header(quality_index=0, alpha=None), b'')
     coder = encoder.Encoder(self, image, header, lossless)
-    if lossless != 'always':
-      # A search for a PSNR decodes the image at some seven qualities.
-      progress.plan(
-        analyse=1, pixels=7 if target == 'min_psnr' else lossless == 'auto'
-      )
-    if target == 'quality':
+    if target == 'target_bpp':
+      target = 'target_bytes'
+      value = int(min(value * height * width / 8, 2**62))
+    if lossless == 'always':
+      data = coder.exact(value if target == 'target_bytes' else None)
+    elif target == 'target_bytes':
+      progress.plan(analyse=1, pixels=lossless == 'auto')
+      data = coder.within(value)
+    elif target == 'min_psnr':
+      progress.plan(analyse=1, pixels=7)  # about so many qualities are decoded
+      data = coder.above(value)
+    else:
+      progress.plan(analyse=1, pixels=lossless == 'auto')
       data = coder.at_quality(
         bitstream.quality_to_index(value, self.bundle.tables.num_qualities)
       )
-    elif target == 'min_psnr':
-      data = coder.above(value)
-    else:
-      if target == 'target_bpp':
-        value = int(min(value * height * width / 8, 2**62))
-      data = coder.within(value)
     if notices is not None:
       notices += coder.notices
     return data

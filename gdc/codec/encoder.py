@@ -52,7 +52,7 @@ class Encoder:
       image: uint8 [height, width, 1 to 4].
       header: function of the fields of a bitstream.Header that differ:
         quality_index and, of a lossless file, digest, lossless and alpha.
-      mode: one of arguments.LOSSLESS.
+      mode: one of arguments.LOSSLESS; 'always' stands for `exact` alone.
     """
     self.notices = []
     self._codec = codec
@@ -67,10 +67,8 @@ class Encoder:
 
   def at_quality(self, index: int) -> bytes:
     """Returns the file of a quality index, a higher one, or a lossless file."""
-    if self._mode == 'always':
-      return self._exact
     if self._mode == 'never':
-      return self._pack(self._symbols(self._analyse(index), index), index)
+      return self._file(self._analyse(index), index)
     if self._is_flat(index):
       return self._exact
     coded, floor = self._code(index), self.floor(index)
@@ -97,13 +95,6 @@ class Encoder:
     Raises:
       RateError: none is found.
     """
-    if self._mode == 'always':
-      if len(self._exact) > target_bytes:
-        raise rate_control.RateError(
-          f'The lossless file of this image has {len(self._exact)} bytes, '
-          f'more than the target of {target_bytes}.'
-        )
-      return self._exact
     if self._mode == 'auto' and self._may_be(target_bytes) and (
       len(self._exact) <= target_bytes
     ):
@@ -114,7 +105,7 @@ class Encoder:
     try:
       features, index = rate_control.search(
         self._analyse, lambda features: rate_control.largest_within(
-          lambda i: len(self._pack(self._symbols(features, i), i)),
+          lambda i: len(self._file(features, i)),
           self._tables.num_qualities, target_bytes,
         ), guess, 0,
       )
@@ -125,7 +116,7 @@ class Encoder:
         ) from e
       raise
     if self._mode == 'never':
-      return self._pack(self._symbols(features, index), index)
+      return self._file(features, index)
     best = self._code(index, features)
     del features
     if best.psnr < self.floor(index):
@@ -150,7 +141,7 @@ class Encoder:
       RateError: none is found, and it must not be lossless.
     """
     count = self._tables.num_qualities
-    if self._mode == 'always' or self._mode == 'auto' and self._is_flat(0):
+    if self._mode == 'auto' and self._is_flat(0):
       return self._exact
     guess = rate_control.guess_index_of_psnr(
       [self._codec.rmse(_quality(i)) for i in range(count)], min_psnr
@@ -159,7 +150,7 @@ class Encoder:
       features, index = rate_control.search(
         self._analyse, lambda features: rate_control.smallest_above(
           lambda i: self._psnr(self._symbols(features, i), i),
-          lambda i: len(self._pack(self._symbols(features, i), i)),
+          lambda i: len(self._file(features, i)),
           count, min_psnr,
         ), guess, count - 1,
       )
@@ -168,13 +159,22 @@ class Encoder:
         raise
       why = str(e).rstrip('.')
       return self._lossless_because(f': {why[0].lower()}{why[1:]}')
-    data = self._pack(self._symbols(features, index), index)
+    data = self._file(features, index)
     del features
     if self._mode == 'auto' and self._lossless_wins(
       Coded(index, data, min_psnr)
     ):
       return self._exact
     return data
+
+  def exact(self, target_bytes: int | None = None) -> bytes:
+    """Returns the lossless file; RateError if it has more than target_bytes."""
+    if target_bytes is not None and len(self._exact) > target_bytes:
+      raise rate_control.RateError(
+        f'The lossless file of this image has {len(self._exact)} bytes, more '
+        f'than the target of {target_bytes}.'
+      )
+    return self._exact
 
   def floor(self, index: int) -> float:
     """Returns the PSNR in dB that a quality promises."""
@@ -264,6 +264,9 @@ class Encoder:
 
   def _symbols(self, features, index: int) -> np.ndarray:
     return self._codec.quantise(features, _quality(index))
+
+  def _file(self, features, index: int) -> bytes:
+    return self._pack(self._symbols(features, index), index)
 
   def _pack(self, symbols, index: int) -> bytes:
     """Returns the file of quantised latents, which it leaves unchanged."""
