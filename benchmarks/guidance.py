@@ -221,7 +221,7 @@ class Decoding:
     self._sample = jax.jit(self._make_sample, static_argnames='method')
 
   def image(self, latents, quality):
-    """Returns the autoencoder's image of integers [1, rows, columns, channels]."""
+    """Returns the autoencoder's image of latents [1, rows, columns, c]."""
     return self._image(self._weights, latents, quality)
 
   def correct(self, trial: Trial, image, latents, quality):

@@ -224,7 +224,7 @@ def _check_choice(name: str, value, choices):
     raise ValueError(f'{name} must be one of {tuple(choices)}, not {value!r}.')
 
 
-# --- Whole images --------------------------------------------------------------
+# --- Whole images -----------------------------------------------------------
 
 
 def integrate(

@@ -13,7 +13,7 @@ x_hat and z; `flow_denoiser` a fifth, the output of a flow's network.
 An error e in v is an error of sigma e in x and of alpha e in eps. So the
 squared errors differ only in their weights over noise levels, and prediction
 and loss weighting are independent settings.
-x is an image in [-1, 1]; log_snr is [b]. The forward process is in schedules.py.
+x is an image in [-1, 1], log_snr [b]. schedules.py has the forward process.
 """
 import dataclasses
 

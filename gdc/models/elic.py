@@ -1,4 +1,4 @@
-"""The transforms `elic`: strided convolutions, bottlenecks, convolutional gates.
+"""The transforms `elic`: strided convolutions and residual bottlenecks.
 
 He et al. 2022 (ELIC), arXiv 2203.10886, section 4.
 """

@@ -196,7 +196,7 @@ def test_another_flow_takes_its_one_step_decoder_with_it(tiny_bundle):
   ('diffusion', {'schedule': 'sigmoid'}, "schedule must be.*not 'sigmoid'"),
   ('diffusion', {'noise_shift': 0.0}, 'noise_shift must be above 0, not 0'),
   ('diffusion', {'prediction': 'flow', 'source_noise': 0.0},
-   'source_noise must be above 0 for prediction flow, not 0'),
+   'must be above 0 for prediction flow, not 0'),
   ('diffusion', {'prediction': 'score'}, "prediction must be.*not 'score'"),
   ('diffusion', {'sampling': {'grid': 'sigma'}}, "grid must be.*not 'sigma'"),
   ('diffusion', {'sampling': {'gamma': 1.5}}, 'gamma must be from 0 to 1, not'),

@@ -1,7 +1,6 @@
 """The codec: picture -> bytes -> picture, with a tiny random model."""
 import contextlib
 import dataclasses
-import functools
 import subprocess
 import sys
 import zlib

@@ -14,7 +14,8 @@ def sample_at_once():
   def sample(entry, spec, params, x_hat, quality, rmse, steps, seed):
     decoder, fields = decoders.from_record(entry, spec)
     net = score_net.ScoreNet(**fields)
-    x_hat, quality, rmse = x_hat[None], np.float32([quality]), np.float32([rmse])
+    x_hat = x_hat[None]
+    quality, rmse = np.float32([quality]), np.float32([rmse])
     return np.asarray(base.sample(
       decoder,
       lambda z, level: net.apply({'params': params}, z, x_hat, level, quality),

@@ -176,7 +176,7 @@ def test_with_noise_the_flow_gives_both_values_in_their_shares(source_noise):
   np.testing.assert_allclose(share, 0.25, atol=error + 0.01)
 
 
-# --- The network's output ------------------------------------------------------
+# --- The network's output ---------------------------------------------------
 
 
 def test_nothing_said_is_the_autoencoder_itself():

@@ -155,9 +155,9 @@ def test_receptive_field_of_the_score_net():
     run(params, a[None], z[None], level, QUALITY)[0] for a in (z, changed)
   )
   first = np.flatnonzero(np.abs(before - after).max(axis=(1, 2)))[0]
-  assert 128 - SCORE_RADIUS <= first < 128 - SCORE_RADIUS + 2 * receptive_field.score_stride(
-    vars(SCORE)
-  )
+  nearest = 128 - SCORE_RADIUS
+  stride = receptive_field.score_stride(vars(SCORE))
+  assert nearest <= first < nearest + 2 * stride
 
 
 @pytest.mark.parametrize('path,expected', [
