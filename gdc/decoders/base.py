@@ -54,7 +54,7 @@ class Decoder:
   start. Images are [b, h, w, 3] in [-1, 1], height and width multiples of the
   network's stride.
 
-  A subclass has `entry`, SAMPLERS, `loss` (unless it has a stage of its own) and
+  A subclass has `entry`, SAMPLERS, `loss` (unless its stage has one) and
 
     _start(noise, x_hat)               z before the first step
     _grid(steps)                       the sampler's grid, see samplers.py
