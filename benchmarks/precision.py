@@ -23,7 +23,7 @@ QUALITIES = (1.0, 3.0, 5.0)
 # Codec label of each stage.
 LABELS = {
   'autoencoder': 'gdc:mse', 'flow': 'gdc:flow', 'diffusion': 'gdc:diffusion',
-  'one_step': 'gdc:flow@1',
+  'one_step': 'gdc:one_step',
 }
 
 

@@ -36,7 +36,7 @@ from gdc.training import preemption
 # What of a config only training reads: results name what it was then.
 _TRAINED_WITH = (
   'data', 'dtype', 'init_from', 'level_balance', 'one_step', 'optimizer',
-  'products', 'seed',
+  'matmul_dtype', 'seed',
 )
 
 

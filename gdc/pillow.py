@@ -42,7 +42,7 @@ from PIL import Image, ImageFile
 import gdc
 from gdc import icc as icc_lib
 from gdc.codec import bitstream, forks, lossless
-from gdc.models import locality
+from gdc.models import receptive_field
 
 FORMAT = 'GDC'
 
@@ -107,7 +107,7 @@ class GdcImageFile(ImageFile.ImageFile):
       raise GdcError(str(e)) from e
     # Decoded sides are multiples of the stride: one row takes sixteen.
     rows, columns = header.grid
-    whole = rows * columns * locality.STRIDE**2
+    whole = rows * columns * receptive_field.STRIDE**2
     if whole > 2 * most:
       raise GdcError(
         f'too large: {header.width} x {header.height} pixels take the latents '

@@ -107,7 +107,7 @@ MAY_IMPORT = {
     'gdc.paths',
   ],
   'gdc.__main__': ['gdc.cli', 'gdc.atomic'],
-  'gdc.pillow': ['gdc.codec', 'gdc.icc', 'gdc.models.locality'],
+  'gdc.pillow': ['gdc.codec', 'gdc.icc', 'gdc.models.receptive_field'],
 }
 
 

@@ -1,8 +1,8 @@
-"""How much noise should diffusion see, when it starts from a decoded picture?
+"""How much noise should diffusion see, when it starts from a decoded image?
 
 noise_shift moves the schedule: log-SNR(t) loses 2 log(noise_shift). 1 is the
 cosine schedule; above 1 is more noise, as text-to-image models of large
-pictures want it (Hoogeboom et al. 2023, 'simple diffusion', arXiv 2301.11093,
+images want it (Hoogeboom et al. 2023, 'simple diffusion', arXiv 2301.11093,
 whose shift is 4 at 256 pixels); below 1 is less. The claim of 'High-Fidelity
 Image Compression with Score-based Generative Models' (arXiv 2305.18231): less
 is better here, because the autoencoder's output holds the coarse structure

@@ -9,10 +9,10 @@ import os
 import jax
 import numpy as np
 
+from gdc import decoders
 from gdc import icc as icc_lib
 from gdc.codec import bitstream
-from gdc.decoders import base
-from gdc.models import locality
+from gdc.models import receptive_field
 
 DEFAULT_QUALITY = 3.0
 LOSSLESS = ('auto', 'never', 'always')
@@ -110,7 +110,7 @@ def _check_size(height: int, width: int):
   if rows * columns > bitstream.MAX_POSITIONS:
     raise ValueError(
       f'An image of {width} x {height} is too thin; its sides count as '
-      f'multiples of {locality.STRIDE}.'
+      f'multiples of {receptive_field.STRIDE}.'
     )
 
 
@@ -246,8 +246,7 @@ def check_sampling(decoder: str, steps, seed, realism):
           'out, or take another decoder.'
         )
   elif steps is not None:
-    most = 1 if decoder == 'one_step' else base.MAX_STEPS
-    _whole(f'steps of {decoder}', steps, 1, most)
+    _whole(f'steps of {decoder}', steps, 1, decoders.max_steps(decoder))
 
 
 def number(name: str, given) -> float:

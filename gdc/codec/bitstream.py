@@ -18,7 +18,7 @@ import math
 import struct
 import zlib
 
-from gdc.models import locality
+from gdc.models import receptive_field
 
 SUFFIX = '.gdc'
 MAGIC = b'GDC'
@@ -41,7 +41,7 @@ QUALITY_STEPS = 16
 MODES = ('L', 'LA', 'RGB', 'RGBA')
 # Limit of latent positions. Sides count as multiples of the stride: a very thin
 # image takes far more than its pixels.
-MAX_POSITIONS = 2 * MAX_PIXELS // locality.STRIDE**2
+MAX_POSITIONS = 2 * MAX_PIXELS // receptive_field.STRIDE**2
 
 _CRC_BYTES = 4
 _MAX_VARINT_BYTES = 4
@@ -247,7 +247,7 @@ def unpack(
 
 def grid(height: int, width: int) -> tuple[int, int]:
   """Returns the rows and columns of an image's latents."""
-  return -(-height // locality.STRIDE), -(-width // locality.STRIDE)
+  return -(-height // receptive_field.STRIDE), -(-width // receptive_field.STRIDE)
 
 
 def quality_to_index(quality: float, num_qualities: int) -> int:

@@ -49,7 +49,7 @@ def read_parameters(name: str, origins: dict[str, dict]):
 
   Args:
     name: pretrained:NAME, or a bundle folder.
-    origins: see Stage.
+    origins: warm_starts of Stage.
 
   Raises:
     ValueError: the bundle has no such decoder, or it means something else.

@@ -23,14 +23,6 @@ _NUMBERS = {
   'level_balance': (-math.inf, math.inf, False),
   'score_net.patch': (1, math.inf, True),
   'score_net.condition_features': (1, math.inf, True),
-  'flow.source_noise': (0, math.inf, 'lowest'),
-  'flow.time_mean': (-math.inf, math.inf, False),
-  'flow.time_std': (0, math.inf, False),
-  'flow.reflow_steps': (0, math.inf, True),
-  'diffusion.source_noise': (0, math.inf, 'lowest'),
-  'one_step.distortion': (0, math.inf, 'lowest'),
-  'one_step.perceptual': (0, math.inf, 'lowest'),
-  'one_step.matching': (0, math.inf, 'lowest'),
   'optimizer.learning_rate': (0, math.inf, False),
   'optimizer.warmup_steps': (0, math.inf, True),
   'optimizer.decay_fraction': (0, 1, True),
@@ -58,7 +50,7 @@ _STAGES = ('autoencoder', 'flow', 'diffusion', 'one_step')
 _WORDS = {
   'stage': _STAGES,
   'dtype': ('float32', 'bfloat16'),
-  'products': tuple(layers.PRODUCTS),
+  'matmul_dtype': layers.MATMUL_DTYPES,
 }
 
 

@@ -22,7 +22,6 @@ from etils import epath
 from gdc import atomic, progress
 from gdc.codec import jax_settings
 from gdc.data import sources, transforms
-from gdc.models import layers
 from gdc.training import (
   checkpoints,
   metric_writers,
@@ -38,10 +37,9 @@ _LOG = logging.getLogger(__name__)
 def train_step(run: runs.Run, config, state, frozen, batch):
   """One step: loss, gradients, update. Pure; jitted by `train`."""
   key = jax.random.fold_in(state.key, state.step)
-  with layers.narrow_products(config.products):
-    (loss, metrics), grads = jax.value_and_grad(run.stage.loss, has_aux=True)(
-      state.params, frozen, batch, key
-    )
+  (loss, metrics), grads = jax.value_and_grad(run.stage.loss, has_aux=True)(
+    state.params, frozen, batch, key
+  )
   new = train_state.apply_gradients(
     state, grads, run.tx, config.optimizer.ema_decay
   )
@@ -109,7 +107,7 @@ def train(
       donate_argnums=0,
       out_shardings=(state_shardings, replicated),
     )
-    pictures_fn = jax.jit(run.stage.pictures, out_shardings=replicated)
+    pictures_fn = jax.jit(run.stage.visualise, out_shardings=replicated)
 
     # --- Loop ---------------------------------------------------------------
     pending = []

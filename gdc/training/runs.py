@@ -91,7 +91,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
     new = jax.jit(network.init, out_shardings=shardings)(key, batch)
     if config.init_from:
       exported = export.read_parameters(
-        config.init_from, network.stage.origins
+        config.init_from, network.stage.warm_starts
       )
       start = network.stage.start(new.params, exported)
       # After it: what a stage adds to exported weights starts fresh.

@@ -347,7 +347,7 @@ def test_a_run_from_before_a_field_goes_on(straight, tmp_path):
   """With what was taken for granted then: no predicted channels."""
   record = json.loads((straight.workdir / runs.CONFIG).read_text())
   assert record['autoencoder'].pop('predicted_channels')
-  del record['products']
+  del record['matmul_dtype']
   (tmp_path / runs.CONFIG).write_text(json.dumps(record))
   config = autoencoder.get_config('tiny')
   with pytest.raises(ValueError, match=r'predicted_channels = \[\], not \[0,'):
@@ -492,16 +492,16 @@ def test_batch_size_must_divide_over_devices():
     runs.build(config)
 
 
-@pytest.mark.parametrize('products', ['float32', 'bfloat16'])
-def test_products_are_what_the_config_says(products):
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_matmul_dtype_is_what_the_config_says(dtype):
   config = autoencoder.get_config('tiny')
-  config.products = products
+  config.matmul_dtype = dtype
   run = runs.build(config)
   image = jax.ShapeDtypeStruct((8, 32, 32, 3), jnp.uint8)
   step = jax.make_jaxpr(functools.partial(loop.train_step, run, config))(
     run.abstract_state, run.frozen, {'image': image}
   )
-  assert ('bf16[' in str(step)) == (products == 'bfloat16')
+  assert ('bf16[' in str(step)) == (dtype == 'bfloat16')
 
 
 def test_stage_2_needs_an_autoencoder():
