@@ -247,7 +247,8 @@ def unpack(
 
 def grid(height: int, width: int) -> tuple[int, int]:
   """Returns the rows and columns of an image's latents."""
-  return -(-height // receptive_field.STRIDE), -(-width // receptive_field.STRIDE)
+  stride = receptive_field.STRIDE
+  return -(-height // stride), -(-width // stride)
 
 
 def quality_to_index(quality: float, num_qualities: int) -> int:
