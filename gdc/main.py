@@ -30,7 +30,7 @@ import sys
 import tempfile
 import traceback
 
-from gdc import outputs, paths
+from gdc import atomic, paths
 from gdc.training import preemption
 
 # What of a config only training reads: results name what it was then.
@@ -94,10 +94,7 @@ def main(asked):
     jax.distributed.initialize()
   _check_backend()
   if asked.out and not jax.process_index():
-    try:
-      outputs.check_writable(pathlib.Path(asked.out))
-    except outputs.CliError as e:
-      raise ValueError(str(e)) from e
+    atomic.check_writable(pathlib.Path(asked.out))
   programs.keep()
   if asked.mode != 'train':
     _evaluate(asked)

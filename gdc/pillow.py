@@ -226,5 +226,5 @@ def _codec(model: str):
 Image.register_open(FORMAT, GdcImageFile, _accept)
 Image.register_save(FORMAT, _save)
 Image.register_save_all(FORMAT, _save_all)
-Image.register_extension(FORMAT, bitstream.SUFFIX)
+Image.register_extension(FORMAT, gdc.SUFFIX)
 Image.register_mime(FORMAT, 'image/x-gdc')

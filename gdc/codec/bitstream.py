@@ -20,7 +20,6 @@ import zlib
 
 from gdc.models import receptive_field
 
-SUFFIX = '.gdc'
 MAGIC = b'GDC'
 VERSION = 1
 # Bits of the flags byte; version 1 leaves all others at zero.
