@@ -109,7 +109,7 @@ def test_stage_2_from_a_checkpoint_and_the_later_modes(
   codec = gdc.load(str(workdir / 'bundle'))
   first = gdc.load(str(autoencoder_run[0] / 'bundle'))
   assert codec.decoders == ('mse', 'flow')
-  name, image = next(sources.box_images('heldout'))
+  name, image = next(sources.bundled_images('heldout'))
   data = first.compress(image, lossless='never')
   assert codec.decompress(data, 'flow', steps=1).shape == image.shape
 
