@@ -26,7 +26,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from gdc.training import loop, runs
+from gdc.training import experiment, loop
 
 KINDS = {
   'float32': {'dtype': 'float32', 'products': 'float32'},
@@ -93,9 +93,9 @@ def build(stage: str, kind: str, batch_size: int | None, crop: int | None):
     config.update(KINDS[kind])
     config.data.batch_size = batch_size or config.data.batch_size
     config.data.crop = crop or config.data.crop
-  run = runs.build(config)
-  step = functools.partial(loop.train_step, run, config)
-  return step, run.init(), (run.frozen, next(run.batches(0)))
+  exp = experiment.build(config)
+  step = functools.partial(loop.train_step, exp, config)
+  return step, exp.init(), (exp.frozen, next(exp.batches(0)))
 
 
 def serve(stage: str, kind: str, batch_size: int | None, crop: int | None):

@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.init_from = ''
 
   c.data = ml_collections.ConfigDict()
-  # bundled:train, folder:PATH, arrays:PATH, tfds:NAME[:SPLIT]
+  # bundled:train, folder:PATH, tfds:NAME[:SPLIT]
   c.data.source = 'bundled:train'
   c.data.data_dir = ''  # where TFDS looks; '': its default, with download
   c.data.batch_size = 8  # global; a multiple of the number of devices

@@ -5,7 +5,6 @@ is what grain reads. Names, as configs write them:
 
   bundled:train, bundled:heldout   the photographs in the box
   folder:PATH              any folder; subfolders are read too
-  arrays:PATH              a file that save_arrays wrote; numpy is all it needs
   tfds:NAME or tfds:NAME:SPLIT   through tfds.data_source, no TensorFlow
 
 A folder may carry a MANIFEST.csv with columns `file` (a path below the folder,
@@ -20,13 +19,11 @@ import functools
 import logging
 import pathlib
 import re
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from gdc import atomic, paths
+from gdc import paths
 from gdc.data import cache as cache_lib
 from gdc.data import formats
 
@@ -225,75 +222,6 @@ def _rows(path, files) -> dict[pathlib.Path, dict]:
   return found
 
 
-class Arrays:
-  """A source over pictures of one size in one file of arrays.
-
-  Attributes:
-    pictures: uint8 [n, height, width, 3].
-    groups: one label per picture, for balancing.
-  """
-
-  def __init__(self, path):
-    """Reads what save_arrays wrote.
-
-    Raises:
-      ValueError: it is no such file.
-    """
-    path = paths.expand(str(path))
-    try:
-      with np.load(path, allow_pickle=False) as file:
-        self.groups = file['groups'].tolist()
-        shape = file['shape']
-        differences = zlib.decompress(file['differences'].tobytes())
-      # Sums of bytes wrap around as the differences did.
-      self.pictures = np.frombuffer(differences, np.uint8).reshape(shape)
-      for axis in (1, 2):
-        self.pictures = np.cumsum(self.pictures, axis, np.uint8)
-    except (
-      OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile,
-      zlib.error,
-    ) as e:
-      raise ValueError(
-        f'{str(path)!r} is no file of arrays as sources.save_arrays writes it: '
-        f'{paths.words(e)}'
-      ) from e
-    self._path = path
-
-  def __len__(self):
-    return len(self.pictures)
-
-  def __getitem__(self, index):
-    return {'image': self.pictures[int(index)]}
-
-  def __repr__(self):
-    return f'Arrays({self._path})'
-
-
-def save_arrays(path, pictures: np.ndarray, groups: Sequence[str]) -> None:
-  """Writes pictures to a file for `arrays:PATH`, without loss.
-
-  As differences between neighbours, deflated: about the size of PNGs. The file
-  is written whole or not at all.
-
-  Args:
-    path: of the file.
-    pictures: uint8 [n, height, width, 3].
-    groups: one label per picture.
-  """
-  differences = pictures
-  for axis in (1, 2):
-    differences = np.diff(differences, axis=axis, prepend=np.uint8(0))
-  data = np.frombuffer(zlib.compress(differences.tobytes()), np.uint8)
-  with (
-    atomic.replaced(pathlib.Path(path)) as temporary,
-    open(temporary, 'xb') as file,
-  ):
-    np.savez(
-      file, shape=np.array(pictures.shape), groups=np.array(list(groups)),
-      differences=data,
-    )
-
-
 class Tfds:
   """A TFDS data set with an `image` feature, in the array_record format.
 
@@ -368,13 +296,11 @@ def build(name: str, data_dir: str | None = None):
     return bundled(rest)
   if kind == 'folder' and rest:
     return folder(rest)
-  if kind == 'arrays' and rest:
-    return Arrays(rest)
   # A version, as in coco/2017:1.1.0, belongs to the name.
   parts = re.fullmatch(r'([^:]+(?::\d[^:]*)?)(?::(.+))?', rest)
   if kind == 'tfds' and parts:
     return Tfds(*parts.groups('train'), data_dir)
   raise ValueError(
-    'A data source is bundled:train, bundled:heldout, folder:PATH, arrays:PATH or '
+    'A data source is bundled:train, bundled:heldout, folder:PATH or '
     f'tfds:NAME[:SPLIT], not {name!r}.'
   )

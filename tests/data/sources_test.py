@@ -1,5 +1,4 @@
 import csv
-import io
 import os
 import pathlib
 import subprocess
@@ -359,69 +358,3 @@ assert source[0]['image'].shape == (20, 24, 3)
     env=os.environ | {'PYTHONPATH': str(root)}, check=False,
   )
   assert done.returncode == 0, done.stderr
-
-
-# --- Arrays -----------------------------------------------------------------
-
-
-def test_arrays_come_back_with_their_groups(tmp_path):
-  rng = np.random.default_rng(0)
-  pictures = rng.integers(0, 256, (3, 10, 14, 3), np.uint8)
-  path = tmp_path / 'pictures.npz'
-  sources.save_arrays(path, pictures, ['a', 'b', 'a'])
-  source = sources.build(f'arrays:{path}')
-  assert len(source) == 3 and source.groups == ['a', 'b', 'a']
-  for i in range(3):
-    np.testing.assert_array_equal(source[i]['image'], pictures[i])
-    assert source[i]['image'].dtype == np.uint8
-
-
-def test_photographs_take_less_room_as_arrays(tmp_path):
-  pictures = np.stack([image for _, image in sources.box_images('heldout')])
-  path = tmp_path / 'pictures.npz'
-  sources.save_arrays(path, pictures, [''] * len(pictures))
-  assert path.stat().st_size < 0.6 * image_files.nbytes
-  np.testing.assert_array_equal(sources.Arrays(path).pictures, pictures)
-
-
-def test_arrays_are_written_whole_or_not_at_all(tmp_path):
-  path = tmp_path / 'pictures'  # as it is called, with no ending either
-  pictures = np.zeros((2, 8, 8, 3), np.uint8)
-  sources.save_arrays(path, pictures, 'ab')
-  before = path.read_bytes()
-
-  class Groups:
-    def __iter__(self):
-      raise OSError('the disk is full')
-
-  with pytest.raises(OSError, match='full'):
-    sources.save_arrays(path, pictures, Groups())
-  assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-
-
-def _npz(**arrays):
-  file = io.BytesIO()
-  np.savez(file, **arrays)
-  return file.getvalue()
-
-
-def _npy(data):
-  file = io.BytesIO()
-  np.save(file, np.zeros(3))
-  return file.getvalue()
-
-
-@pytest.mark.parametrize('damage', [
-  lambda data: b'text', lambda data: data[:len(data) // 2], lambda data: b'',
-  _npy, lambda data: _npz(shape=np.array([1, 2, 2, 3])),
-  lambda data: _npz(
-    shape=np.array([1, 2, 2, 3]), groups=np.array(['']),
-    differences=np.zeros(9, np.uint8),
-  ),
-])
-def test_a_file_that_is_no_arrays_is_named(tmp_path, damage):
-  path = tmp_path / 'pictures.npz'
-  sources.save_arrays(path, np.zeros((2, 8, 8, 3), np.uint8), 'ab')
-  path.write_bytes(damage(path.read_bytes()))
-  with pytest.raises(ValueError, match=r'pictures\.npz.* is no file of arrays'):
-    sources.build(f'arrays:{path}')

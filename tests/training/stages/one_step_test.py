@@ -10,7 +10,7 @@ from configs import flow, one_step
 from gdc.codec import bundle as bundle_lib
 from gdc.decoders import base
 from gdc.metrics import lpips
-from gdc.training import export, runs, stages
+from gdc.training import experiment, export, stages
 from gdc.training.stages import base as stage_lib
 from gdc.training.stages import frozen_autoencoder
 from gdc.training.stages import one_step as one_step_lib
@@ -253,7 +253,7 @@ def test_it_starts_as_the_flow_and_is_exported_beside_it(
   config = one_step.get_config('tiny')
   config.one_step.perceptual, config.one_step.matching = 0.0, 1.0
   config.autoencoder_from = config.init_from = str(tiny_bundle_path)
-  run = runs.build(config)
+  run = experiment.build(config)
   state = run.init()
   weights = tiny_bundle.decoders['flow'][1]
 
