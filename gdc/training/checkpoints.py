@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from grain import checkpoint as grain_checkpoint
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
@@ -78,7 +79,6 @@ class Checkpoints:
       return
     items = {'state': ocp.args.StandardSave(state)}
     if data_iterator is not None:
-      from grain import checkpoint as grain_checkpoint
       items['data'] = grain_checkpoint.CheckpointSave(data_iterator)
     self._manager.wait_until_finished()
     self._saving = step

@@ -9,7 +9,7 @@ import ml_collections
 
 from gdc import paths
 from gdc.codec import bundle, jax_settings
-from gdc.data import device_cache, sources
+from gdc.data import device_cache, pipeline, sources
 from gdc.training import checkpoints, export, limits, resume, sharding, stages
 from gdc.training import state as train_state
 from gdc.training.stages import base as stage_lib
@@ -114,7 +114,6 @@ def _data(config, mesh):
     )
     return lambda: (None, batches)
 
-  from gdc.data import pipeline  # late: needs grain
   rows = sharding.local_rows(mesh, config.data.batch_size)
 
   def open_data():

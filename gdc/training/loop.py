@@ -82,9 +82,7 @@ def train(config: ml_collections.ConfigDict, workdir):
   saved = checkpoints.steps(workdir)
   if saved:
     resume.check(config, workdir, exp.digests)
-  # All processes must agree, as all of them compute the images.
-  shows_images = metric_writers.shows_images()
-  examples = _examples(config, exp.mesh) if shows_images else None
+  examples = _examples(config, exp.mesh)
 
   with preemption.watched() as signals:
     # --- Restore ------------------------------------------------------------
@@ -162,7 +160,7 @@ def train(config: ml_collections.ConfigDict, workdir):
             'Stopped by %s; step %d is saved.', signals.name, step
           )
           raise SystemExit(signals.status)
-        if examples is not None and (step % config.image_every == 0 or last):
+        if step % config.image_every == 0 or last:
           shown = images_fn(state.ema_params, exp.frozen, examples)
           writer.images(step, {
             k: np.clip(np.asarray(v) / 2 + 0.5, 0, 1) for k, v in shown.items()

@@ -1,12 +1,9 @@
 """Writes metrics to TensorBoard and to JSON lines; the only importer of clu.
 
-clu's writers need TensorFlow; without it only metrics.jsonl is written. Only
-process 0 writes.
+Only process 0 writes.
 """
 import contextlib
-import importlib.util
 import json
-import logging
 import os
 import pathlib
 import sys
@@ -15,13 +12,6 @@ import jax
 import numpy as np
 
 from gdc import atomic
-
-_LOG = logging.getLogger(__name__)
-
-
-def shows_images() -> bool:
-  """Returns whether images are written."""
-  return all(map(importlib.util.find_spec, ('clu', 'tensorflow')))
 
 
 class MetricWriter:
@@ -37,14 +27,11 @@ class MetricWriter:
     self._tensorboard = self._lines = None
     if jax.process_index():
       return
-    try:
-      with _quiet():
-        from clu import metric_writers
-        self._tensorboard = metric_writers.SummaryWriter(
-          os.path.join(str(workdir), 'tensorboard')
-        )
-    except ImportError as e:
-      _LOG.warning('No TensorBoard events: %s', e)
+    with _quiet():
+      from clu import metric_writers  # late: imports TensorFlow
+      self._tensorboard = metric_writers.SummaryWriter(
+        os.path.join(str(workdir), 'tensorboard')
+      )
     if '://' not in str(workdir):
       path = pathlib.Path(workdir) / 'metrics.jsonl'
       path.parent.mkdir(parents=True, exist_ok=True)

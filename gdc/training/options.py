@@ -222,8 +222,7 @@ def _nearest(name: str, names: Sequence[str]) -> str:
 
 def _nearest_file(path: pathlib.Path) -> str:
   found = {
-    p.stem: str(p) for folder in (pathlib.Path('configs'), path.parent)
-    if folder.name == 'configs' for p in sorted(folder.glob('*.py'))
+    p.stem: str(p) for p in sorted(pathlib.Path('configs').glob('*.py'))
     if p.stem != 'base'  # shared by the others, and no config itself
   }
   if not found:
