@@ -184,8 +184,8 @@ def measure(arguments) -> dict:
   import gdc
   peer = Peer(arguments.peer_python) if arguments.peer_python else None
   codec = gdc.load('lean')
-  decoders = {'mse': ('mse', None)} | {
-    f'flow@{steps}': ('flow', steps) for steps in (1, 4)
+  decoders = {
+    'mse': ('mse', None), 'one_step': ('one_step', None), 'flow@4': ('flow', 4)
   }
   seconds, sizes = {}, {'gdc': [], 'peer': []}
 

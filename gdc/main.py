@@ -27,8 +27,8 @@ from gdc.training import preemption
 
 # Training-only fields: results record the values they had during training.
 _TRAINING_ONLY = (
-  'data', 'dtype', 'init_from', 'level_balance', 'one_step', 'optimizer',
-  'products', 'seed',
+  'data', 'dtype', 'init_from', 'level_balance', 'matmul_dtype', 'one_step',
+  'optimizer', 'seed',
 )
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gdc.decoders import base
+from gdc import decoders
 from launch import sweep
 from tools import points
 
@@ -33,8 +33,8 @@ def test_every_point_is_a_decoder_that_exists(name):
   for run in SWEEPS[name].runs():
     config = _config(run)
     stage = config.stage
-    base.validate(
-      stage, {**config[stage].to_dict(), 'sampling': config.sampling.to_dict()}
+    decoders.DECODERS[stage](
+      **config[stage].to_dict(), **config.sampling.to_dict()
     )
 
 

@@ -3,8 +3,6 @@ import functools
 import itertools
 import pathlib
 import re
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -84,9 +82,9 @@ def test_every_variant_builds(name, variant):
   assert all(m.shape == () for m in metrics.values())
   side = 2 * config.data.crop
   images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
-  pictures = jax.eval_shape(stage.pictures, params, stage.frozen, images)
-  assert {p.shape for p in pictures.values()} == {images.shape}
-  assert name in pictures
+  shown = jax.eval_shape(stage.visualise, params, stage.frozen, images)
+  assert {a.shape for a in shown.values()} == {images.shape}
+  assert name in shown
 
 
 @pytest.mark.parametrize('name,variant', VARIANTS)
@@ -146,47 +144,25 @@ def test_fields_are_set_by_flags():
   assert config.data.crop == 32  # of the variant
 
 
-def test_unknown_sampler_or_space_is_refused_early(tiny_bundle):
-  config = diffusion.get_config('tiny')
-  config.sampling.sampler = 'euler'
-  with pytest.raises(ValueError, match='sampler for diffusion must be'):
-    stages.build(config, tiny_bundle)
-  config = diffusion.get_config('tiny')
-  config.diffusion.loss_weighting = 'rgb'
-  with pytest.raises(ValueError, match="loss_weighting must be.*not 'rgb'"):
-    stages.build(config, tiny_bundle)
-
-
 def test_every_field_says_what_it_is():
-  """Once, where it is defined: on its line, or on the one above."""
+  """Once, where it is defined: on its line, or on the one above.
+
+  Settings of score decoders say it in their dataclass.
+  """
   named, said = set(), set()
   for stem in ('base', *MODULES):
     lines = (ROOT / 'configs' / f'{stem}.py').read_text().splitlines()
     for above, line in itertools.pairwise(lines):
       field = re.match(r'  +c\.([\w.]+) = (.*)', line)
-      if not field or 'ConfigDict()' in line:
+      if not field or 'ConfigDict(' in line or field[1].startswith(
+        ('flow.', 'diffusion.', 'one_step.', 'sampling.')
+      ):
         continue
       named.add(field[1])
       if '#' in field[2] or above.lstrip().startswith('#'):
         said.add(field[1])
   assert len(named) > 30
   assert not named - said
-
-
-def test_configs_import_no_jax():
-  """Sweeps and launch scripts read configs on machines without it."""
-  code = (
-    'import sys\n'
-    'from configs import autoencoder, diffusion, flow, one_step\n'
-    'for m in (autoencoder, diffusion, flow, one_step): m.get_config("tiny")'
-    '\n'
-    'assert "jax" not in sys.modules'
-  )
-  done = subprocess.run(
-    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr
 
 
 def test_stage_2_keeps_the_bundle_it_was_trained_on():

@@ -49,7 +49,7 @@ if not flags.FLAGS.is_parsed():
 # the other process without work.
 _LONGEST = (
   'main_test', 'loop_test', 'sharding_test', 'one_step_test', 'codec_test',
-  'stages_test', 'compress_test',
+  'score_test', 'compress_test',
 )
 
 

@@ -181,6 +181,8 @@ def _name(label, meta) -> str:
   """What the README calls a codec."""
   if meta.get('noise'):
     return f'{meta["decoder"]} and white noise'
+  if meta.get('decoder') == 'one_step':
+    return 'one_step'
   if meta.get('steps'):
     steps = 'step' if meta['steps'] == 1 else 'steps'
     return f'{meta["decoder"]}, {meta["steps"]} {steps}'

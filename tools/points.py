@@ -9,8 +9,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from gdc import decoders
 from gdc.data import sources
-from gdc.decoders import base
 
 # Fields of a config that decide no figure.
 BOOKKEEPING = {
@@ -75,7 +75,8 @@ SWEEPS = {
   'steps': Sweep(
     # What takes the time: a Heun step evaluates the network twice.
     lambda record: (
-      record['sampling']['steps'] * base.evaluations(record)
+      record['sampling']['steps'] * decoders.DECODERS[record['stage']]
+      .SAMPLERS[record['sampling']['sampler']].nfe
     ),
     'evaluations of the network',
     ('sampling.steps', 'sampling.sampler'),

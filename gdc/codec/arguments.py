@@ -9,8 +9,8 @@ import os
 import jax
 import numpy as np
 
+from gdc import decoders
 from gdc.codec import samples
-from gdc.decoders import base
 
 DEFAULT_QUALITY = 3.0
 _EXPECTED = (
@@ -164,7 +164,7 @@ def check_sampling(decoder: str, steps, seed, realism):
           'out, or take another decoder.'
         )
   elif steps is not None:
-    most = 1 if decoder == 'one_step' else base.MAX_STEPS
+    most = decoders.max_steps(decoder)
     _whole(f'steps of {decoder}', steps, most, most, 1)
 
 

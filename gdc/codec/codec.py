@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-from gdc import progress
+from gdc import decoders, progress
 from gdc.codec import (
   arguments,
   bitstream,
@@ -27,7 +27,6 @@ from gdc.codec import (
 from gdc.codec import (
   lossless as lossless_lib,
 )
-from gdc.decoders import base
 
 STRIDE = networks.STRIDE
 
@@ -40,8 +39,7 @@ class Codec:
   Attributes:
     name: the bundle's.
     digest: of the autoencoder, 64 hex digits; files carry the first eight.
-    decoders: names that decompress takes; 'mse' is the autoencoder alone,
-      'one_step' what 'flow' is in one step.
+    decoders: names that decompress takes; 'mse' is the autoencoder alone.
     decoder_digests: of each score decoder's weights, 64 hex digits.
   """
 
@@ -232,11 +230,10 @@ class Codec:
         first of one_step, flow and diffusion that the model has, or else mse;
         with several steps, one_step is passed over.
       steps: sampling steps of a score decoder; None takes the model's own.
-        With one step, 'flow' is the model's one-step decoder, if it has one.
       seed: of a score decoder's noise; None takes the file's, so that a file
         always gives the same picture, on the same machine and software.
       realism: from 0, the picture of 'mse', to 1, that of the score decoder;
-        between them base.mix. None is 1.
+        between them decoders.base.mix. None is 1.
 
     'mse' refuses steps and realism above 0, and has no use for a seed.
 
@@ -280,13 +277,11 @@ class Codec:
       (name, steps); steps is None for 'mse'.
     """
     if decoder is None:
-      decoder = base.default(self.decoders, steps)
+      decoder = decoders.default(self.decoders, steps)
     if decoder == 'mse':
       return decoder, None
     if steps is None:
       steps = self.bundle.decoders[decoder][0]['sampling']['steps']
-    if decoder == 'flow' and steps == 1 and 'one_step' in self.decoders:
-      decoder = 'one_step'
     return decoder, steps
 
   def read(self, data: bytes):
@@ -350,7 +345,7 @@ class Codec:
   def check_decoder(self, decoder, steps=None, seed=None, realism=None):
     """Raises ValueError unless `decompress` takes these."""
     if decoder is None:
-      decoder = base.default(self.decoders, steps)
+      decoder = decoders.default(self.decoders, steps)
     if decoder not in self.decoders:
       raise ValueError(
         f'Model {self.name!r} has no decoder {decoder!r}; it has '

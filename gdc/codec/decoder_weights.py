@@ -1,62 +1,43 @@
-"""Weights of score decoders in 8 bits: half a file, and pictures hardly differ.
+"""Weights of score decoders in 8 bits: half the size, nearly the same images.
 
-An array of two dimensions or more is kept as integers from -127 to 127, NAME,
-and a float32 scale for every output channel (the last axis), NAME:scale; its
-value is their product. Others, vectors, are float16. No parameter's name has a
-colon in it.
+An array of two dimensions or more is stored as int8, NAME, and a float32 scale
+for every output channel (the last axis), NAME:scale; its value is their
+product. Vectors are float16. No parameter's name has a colon.
 
-Decoders do not decide what bits mean, and what they draw is random: that is
-why they can be rounded so much. The autoencoder is not.
+Decoders do not decide what bits mean and sample at random, so they tolerate
+such rounding. The autoencoder does not.
 """
 from collections.abc import Mapping
 
 import numpy as np
 
 _SCALE = ':scale'
-_MOST = 127
+_LARGEST = 127
 
 
-def round_to_stored(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """What is left of arrays once they are stored and restored.
+def store(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Rounds arrays to what a file holds.
 
   Args:
     arrays: name -> array of any float type.
 
   Returns:
-    name -> float32 array; rounding it again changes nothing.
-  """
-  rounded = {}
-  for name, value in arrays.items():
-    if value.ndim > 1:
-      integers, scale = _to_integers(value)
-      rounded[name] = integers * scale
-    else:
-      rounded[name] = np.asarray(np.asarray(value, np.float16), np.float32)
-  return rounded
-
-
-def store(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The arrays that a file holds, for those that round_to_stored returned.
-
-  An array that it did not return, of a decoder that was exported before there
-  were 8 bits, is kept as float16, which it then was.
+    name -> array. Restored and stored again, they do not change.
   """
   stored = {}
   for name, value in arrays.items():
     if value.ndim > 1:
-      integers, scale = _to_integers(value)
-      if np.array_equal(integers * scale, value):
-        stored |= {name: integers, name + _SCALE: scale}
-        continue
-    stored[name] = np.asarray(value, np.float16)
+      stored[name], stored[name + _SCALE] = _to_integers(value)
+    else:
+      stored[name] = np.asarray(value, np.float16)
   return stored
 
 
 def restore(stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The inverse of store: name -> float32 array.
+  """Inverts store: name -> float32 array.
 
   Raises:
-    KeyError: integers come without their scales.
+    KeyError: integers without their scales.
   """
   return {
     name: value * stored[name + _SCALE] if value.dtype == np.int8
@@ -66,15 +47,15 @@ def restore(stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _to_integers(value) -> tuple[np.ndarray, np.ndarray]:
-  """int8 [..., channels] and float32 [channels], whose product is near value.
+  """Returns int8 [..., channels] and float32 [channels], value over scale.
 
-  The largest magnitude of a channel becomes 127. To round what was rounded
-  changes nothing: 127 times the scale, over 127, is the scale again.
+  The largest magnitude of a channel becomes 127, so rounding again changes
+  nothing: 127 times the scale, over 127, is the scale again.
   """
   value = np.asarray(value, np.float32)
   scale = np.abs(value).max(axis=tuple(range(value.ndim - 1)))
-  scale /= np.float32(_MOST)
-  # Without all its bits a scale would not come back; such a channel is nought.
+  scale /= np.float32(_LARGEST)
+  # A denormal scale would not survive rounding again: such channels are zero.
   scale[scale < np.finfo(np.float32).tiny] = 0
   integers = np.rint(value / np.where(scale > 0, scale, np.inf))
   return integers.astype(np.int8), scale

@@ -1,9 +1,9 @@
-"""A bundle's networks, run on pictures of any size, on one device or several.
+"""A bundle's networks on images of any size, on one device or several.
 
-Pictures go through the networks tile by tile (models/tiling.py). Each network
-is compiled once, for its tile; memory is that of a tile beside the picture,
-its latents and, for score decoders, what they decode in float32. Several
-devices take a tile each at a time (runner.py), and the result is the same.
+Images go through the networks tile by tile (models/tiling.py). Each network is
+compiled once, for its tile; memory is that of a tile beside the image, its
+latents and, for score decoders, their float32 states. Several devices take a
+tile each at a time (runner.py); the result is the same.
 """
 import functools
 import math
@@ -12,27 +12,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdc import decoders
 from gdc.codec import bundle, forks, runner, tiles
 from gdc.decoders import base, noise
-from gdc.models import locality
+from gdc.models import receptive_field
 
-STRIDE = locality.STRIDE
-# Height and width in pixels. The autoencoder's holds a picture of the usual
-# test size whole. The score networks look further and are slower: theirs is
-# large, and computed in blocks, of which a small picture fills a few. A network
-# that looks very far gets larger ones. They are the same for any number of
-# devices, see Networks.
+STRIDE = receptive_field.STRIDE
+# Height and width in pixels. The autoencoder's tile holds an image of the usual
+# test size. The score networks see further and are slower: their tile is large
+# and computed in blocks, of which a small image fills a few. Both are the same
+# for any number of devices, and grow with a network's receptive field.
 AUTOENCODER_TILE = (512, 768)
 SCORE_TILE = (1024, 1024)
 SCORE_BLOCK = 256
-# Of the factors in the gated blocks' products; sums are float32, and so is what
-# maps pixels and latents (docs/performance.md has what it gains and costs).
-PRODUCTS = 'bfloat16'
+# See layers.GatedBlock; docs/performance.md has what it gains and costs.
+MATMUL_DTYPE = 'bfloat16'
 _starting = forks.lock()
 
 
 def in_turn(method):
-  """Has calls of a method in several threads wait for self._networks.turn()."""
+  """Makes calls of a method in several threads wait for Networks.turn()."""
   @functools.wraps(method)
   def wrapped(self, *positional, **named):
     with self._networks.turn():
@@ -41,14 +40,7 @@ def in_turn(method):
 
 
 class Networks:
-  """The networks of a bundle; compiles each when it is first needed.
-
-  A picture of several tiles is spread over the devices. The tiles are as large
-  as for one device. The flow in the box would make 2.2 times as many pixels of
-  a picture of 24 megapixels in tiles of half the sides, as their halos stay as
-  they are, and its autoencoder 2.1 times as many in square tiles of 320. Eight
-  devices would gain only up to a few megapixels, where there is little to do.
-  """
+  """The networks of a bundle; compiles each when it is first needed."""
 
   def __init__(
     self,
@@ -56,7 +48,7 @@ class Networks:
     autoencoder_tile=AUTOENCODER_TILE,
     score_tile=SCORE_TILE,
     score_block: int | None = SCORE_BLOCK,
-    products: str = PRODUCTS,
+    matmul_dtype: str = MATMUL_DTYPE,
     devices=None,
   ):
     """Takes a bundle.
@@ -68,17 +60,17 @@ class Networks:
       score_tile: the same of the score networks' tiles.
       score_block: least side in pixels of the blocks that these are computed
         in, see tiling.evaluate. Not used on accelerators, which want large
-        products. None: all at once.
-      products: 'bfloat16' or 'float32'.
+        matmuls. None: all at once.
+      matmul_dtype: 'bfloat16' or 'float32', see layers.GatedBlock.
       devices: to compute on, of this process and of one kind; None: all that
         are of the kind of the first.
 
     Raises:
-      ValueError: there are no such products, or the devices do not suit.
+      ValueError: an unknown dtype, or unsuitable devices.
     """
-    if products not in ('bfloat16', 'float32'):
+    if matmul_dtype not in ('bfloat16', 'float32'):
       raise ValueError(
-        f"products must be 'bfloat16' or 'float32', not {products!r}."
+        f"matmul_dtype must be 'bfloat16' or 'float32', not {matmul_dtype!r}."
       )
     # Without devices, made when it is needed: it starts JAX, and a process
     # that has not started it can be forked.
@@ -87,7 +79,7 @@ class Networks:
     self._tile = tuple(autoencoder_tile)
     self._score_tile = tuple(score_tile)
     self._score_block = score_block
-    self._products = products
+    self._matmul_dtype = matmul_dtype
 
   @property
   def _runner(self) -> runner.Runner:
@@ -98,15 +90,15 @@ class Networks:
     return self._made
 
   def turn(self):
-    """The context that calls take place in, see Runner.turn."""
+    """Returns the context that calls take place in, see Runner.turn."""
     return self._runner.turn()
 
   def analyse(self, image: np.ndarray, quality: float) -> np.ndarray:
-    """The features of a picture: its latents before gains and rounding.
+    """Returns the features of an image: latents before gains and rounding.
 
     Args:
-      image: uint8 [height, width, 1 to 4]; alpha is not looked at.
-      quality: that the analysis is made for.
+      image: uint8 [height, width, 1 to 4]; alpha is ignored.
+      quality: of the analysis.
 
     Returns:
       float32 [ceil(height / 16), ceil(width / 16), channels].
@@ -127,7 +119,7 @@ class Networks:
   def synthesise(
     self, latents: np.ndarray, quality: float, dtype=np.uint8
   ) -> np.ndarray:
-    """The autoencoder's picture.
+    """Returns the autoencoder's image.
 
     Args:
       latents: int32 [rows, columns, channels].
@@ -154,17 +146,17 @@ class Networks:
     self, entry: str, x_hat: np.ndarray, quality: float, rmse: float,
     steps: int, seed: int, realism: float,
   ) -> np.ndarray:
-    """A score decoder's picture.
+    """Returns a score decoder's image.
 
-    Every step goes over all tiles before the next one starts, so each tile
-    finds its neighbours' states around its own.
+    Every step covers all tiles before the next one starts, so each tile finds
+    its neighbours' states around its own.
 
     Args:
       entry: of the bundle's decoders.
-      x_hat: float32 [height, width, 3], the autoencoder's picture.
+      x_hat: float32 [height, width, 3], the autoencoder's image.
       quality: that it was coded at.
-      rmse: its expected error, pictures in [-1, 1].
-      steps: of sampling.
+      rmse: its expected error, images in [-1, 1].
+      steps: number of sampling steps.
       seed: of the noise, 0 to 2^32 - 1.
       realism: in [0, 1], see base.mix.
 
@@ -172,18 +164,20 @@ class Networks:
       uint8 [height, width, 3].
     """
     network, shape, halo, stride = self._score(entry)
-    channels = base.state_channels(self._bundle.decoders[entry][0])
+    channels = network.own[0].shape[-1]
     height, width = x_hat.shape[:2]
     padding = [(0, -n % stride) for n in (height, width)]
     if any(more for _, more in padding):
       x_hat = np.pad(x_hat, [*padding, (0, 0)], mode='edge')
     size = x_hat.shape[:2]
 
-    def own(z, tile):
-      return tile.cut(z), tile.cut(x_hat), np.int32(tile.origin), tile.extent
+    def own(state, tile):
+      return (
+        tile.cut(state), tile.cut(x_hat), np.int32(tile.origin), tile.extent
+      )
 
-    # The first step makes its own state; what it is given takes no memory.
-    z = np.broadcast_to(np.float32(0), (*size, channels))
+    # The first step makes its own state; this one takes no memory.
+    state = np.broadcast_to(np.float32(0), (*size, channels))
     for i in range(steps):
       if i == steps - 1:
         after = np.empty((*size, 3), np.uint8)
@@ -195,29 +189,30 @@ class Networks:
       )
       found = tiles.cover(size, shape, halo)
       for tile, y in self._runner.run(
-        network, found, functools.partial(own, z), shared
+        network, found, functools.partial(own, state), shared
       ):
         tile.paste(y[:, :, :after.shape[2]], after)
-      z = after
-    return z[:height, :width]
+      state = after
+    return state[:height, :width]
 
-  # --- How each is laid over a picture --------------------------------------
+  # --- Layout of each network's tiles ---------------------------------------
 
   def _autoencoder(self, kind: str):
     """'analyse', 'synthesise' or 'pixels': (network, tile shape, halo)."""
     spec = self._bundle.autoencoder_spec
-    part, other = 'analyse', 'synthesis'
-    if kind != 'analyse':
-      part, other = 'synthesise', 'analysis'
+    analysis = kind == 'analyse'
+    unused = 'prior', 'synthesis' if analysis else 'analysis'
     params = {
       k: v for k, v in self._bundle.autoencoder_params.items()
-      if k not in (other, 'prior')
+      if k not in unused
     }
-    look = locality.analysis if kind == 'analyse' else locality.synthesis
-    halo = _round_up(look(spec['transforms'], spec['depths']), STRIDE)
+    receptive = (
+      receptive_field.analysis if analysis else receptive_field.synthesis
+    )
+    halo = _round_up(receptive(spec), STRIDE)
     shape = tuple(_round_up(max(n, 4 * halo), STRIDE) for n in self._tile)
     height, width = shape
-    if kind == 'analyse':
+    if analysis:
       tile = _array(np.uint8, height, width, 3)
     else:
       tile = _array(
@@ -225,42 +220,39 @@ class Networks:
         self._bundle.tables.num_channels,
       )
     return runner.Network(
-      kind, part, params,
-      functools.partial(_make_autoencoder, kind, spec, shape, self._products),
+      kind, 'analyse' if analysis else 'synthesise', params,
+      functools.partial(
+        _make_autoencoder, kind, spec, shape, self._matmul_dtype
+      ),
       (tile, _array(np.int32, 2)), (_array(np.float32, 1),),
-      [spec, shape, self._products],
+      [spec, shape, self._matmul_dtype],
     ), shape, halo
 
   def _score(self, entry: str):
     """A step of a score decoder: (network, tile shape, halo, stride)."""
     spec, params = self._bundle.decoders[entry]
-    patch, depths = spec['patch'], spec['depths']
-    stride = locality.score_stride(patch, depths)
+    decoder, fields = decoders.from_record(entry, spec)
+    stride = receptive_field.score_stride(fields)
     # Tiles begin where both the network and the noise can.
     unit = math.lcm(stride, noise.CELL)
-    look = base.evaluations(spec) * locality.score_net(
-      patch, depths, spec.get('refine', 0)
-    )
-    halo = _round_up(look, unit)
+    halo = _round_up(decoder.nfe * receptive_field.score_net(fields), unit)
     block = self._score_block if self._runner.platform == 'cpu' else None
     block = block and _round_up(block, unit)
     shape = tuple(
       _round_up(max(n, 4 * halo), block or unit) for n in self._score_tile
     )
-    z, x_hat = (
-      _array(np.float32, *shape, n)
-      for n in (base.state_channels(spec), 3)
+    state, x_hat = (
+      _array(np.float32, *shape, n) for n in (3 + decoder.memory_channels, 3)
     )
     place, one = _array(np.int32, 2), _array(np.float32, 1)
     return runner.Network(
       entry, entry, params,
       functools.partial(
-        _make_score, base.ENTRIES[entry], spec, shape, block,
-        self._products,
+        _make_score, decoder, fields, shape, block, self._matmul_dtype
       ),
-      (z, x_hat, place, place),
+      (state, x_hat, place, place),
       (one, one, place, _array(np.uint32), _array(np.float32)),
-      [spec, shape, block, self._products],
+      [spec, shape, block, self._matmul_dtype],
     ), shape, halo, stride
 
 
@@ -272,13 +264,13 @@ def _array(dtype, *shape):
   return jax.ShapeDtypeStruct(shape, dtype)
 
 
-# --- What runs on a tile; traced, so the networks are imported here ----------
+# --- Programs of a tile; traced, so the networks are imported here ------------
 
 
-def _make_autoencoder(kind, spec, tile, products):
+def _make_autoencoder(kind, spec, tile, matmul_dtype):
   """'analyse', 'synthesise' or 'pixels', on a tile."""
-  from gdc.models import tiling
-  net = bundle.build_autoencoder(spec)
+  from gdc.models import autoencoder, tiling
+  net = autoencoder.Autoencoder(**spec, matmul_dtype=matmul_dtype)
   method = 'features' if kind == 'analyse' else 'decode'
 
   def run(params, own, shared):
@@ -289,55 +281,59 @@ def _make_autoencoder(kind, spec, tile, products):
       x = x / 127.5 - 1
     y = tiling.evaluate(
       net, {'params': params}, x[None], quality, tile=tile, extent=extent,
-      products=products, method=method,
+      method=method,
     )[0]
     if kind == 'analyse':
       return y
     y = jnp.clip(y, -1, 1)
     return _to_uint8(y) if kind == 'pixels' else y
 
-  return _in_full(run)
+  return _full_precision(run)
 
 
-def _make_score(process, spec, tile, block, products):
+def _make_score(decoder, fields, tile, block, matmul_dtype):
   """One step of a score decoder, on a tile.
 
-  It makes the state at the first step, and of the last one returns the
-  picture, its values from 0 to 255, in the state's first three channels.
+  The state's two parts are one array here. The first step makes it; the last
+  one returns the image instead, its values from 0 to 255, in the first three
+  channels.
   """
-  from gdc.models import tiling
-  net = bundle.build_score_net(spec)
+  from gdc.models import score_net, tiling
+  net = score_net.ScoreNet(**fields, matmul_dtype=matmul_dtype)
 
   def run(params, own, shared):
-    z, x_hat, origin, extent = own
-    quality, rmse, step, seed, realism = shared
-    decoder = base.Decoder(
-      process, spec,
-      lambda *arguments: tiling.evaluate(
-        net, {'params': params}, *arguments, tile=tile, extent=extent,
-        block=block, products=products,
-      ),
-      # As jax.random.key, without what jax_random_seed_offset adds.
-      jax.random.wrap_key_data(
-        jnp.stack([jnp.uint32(0), seed]), impl='threefry2x32'
-      ),
-      origin, extent,
+    packed, x_hat, origin, extent = own
+    quality, rmse, (i, steps), seed, realism = shared
+    packed, x_hat = packed[None], x_hat[None]
+
+    def network(z, level):
+      return tiling.evaluate(
+        net, {'params': params}, z, x_hat, level, quality, tile=tile,
+        extent=extent, block=block,
+      )
+
+    # As jax.random.key, but independent of jax_random_seed_offset.
+    key = jax.random.wrap_key_data(
+      jnp.stack([jnp.uint32(0), seed]), impl='threefry2x32'
     )
-    i, steps = step
-    z, x_hat = z[None], x_hat[None]
-    z = jax.lax.cond(i == 0, lambda: decoder.begin(x_hat), lambda: z)
-    z = decoder.advance(z, x_hat, quality, rmse, i, steps)
-    picture = base.mix(x_hat, decoder.finish(z, x_hat, rmse), realism)
-    picture = _to_uint8(picture).astype(jnp.float32)
-    more = z.shape[-1] - picture.shape[-1]
-    picture = jnp.pad(picture, ((0, 0), (0, 0), (0, 0), (0, more)))
-    return jnp.where(i == steps - 1, picture, z)[0]
+    noise_fn = noise.of_steps(key, x_hat.shape, origin, extent)
+    state = jax.lax.cond(
+      i == 0, lambda: decoder.begin(noise_fn, x_hat),
+      lambda: (packed[..., :3], packed[..., 3:]),
+    )
+    state = decoder.step(network, state, x_hat, rmse, i, steps, noise_fn)
+    image = base.mix(x_hat, decoder.finish(state, x_hat, rmse), realism)
+    image = _to_uint8(image).astype(jnp.float32)
+    z, memory = state
+    return jnp.concatenate(
+      [jnp.where(i == steps - 1, image, z), memory], axis=-1
+    )[0]
 
-  return _in_full(run)
+  return _full_precision(run)
 
 
-def _in_full(function):
-  """Traces with full precision of float32 products; bfloat16 ones are exact.
+def _full_precision(function):
+  """Traces with full precision of float32 matmuls; bfloat16 ones are exact.
 
   Accelerators would otherwise multiply in bfloat16 or TF32 throughout.
   """
@@ -354,5 +350,5 @@ def _to_uint8(x):
 
 
 def _rgb(tile):
-  """uint8 [h, w, 1 to 4] -> [h, w, 3]: grey is repeated, alpha left out."""
+  """uint8 [h, w, 1 to 4] -> [h, w, 3]: repeats grey, drops alpha."""
   return tile[:, :, :3] if tile.shape[2] > 2 else tile[:, :, [0, 0, 0]]

@@ -3,9 +3,9 @@ import numpy as np
 
 from gdc import icc
 from gdc.codec import bitstream
-from gdc.models import locality
+from gdc.models import receptive_field
 
-STRIDE = locality.STRIDE
+STRIDE = receptive_field.STRIDE
 # Sides count as multiples of the stride: a very thin picture takes far more
 # than its pixels.
 MAX_POSITIONS = 2 * bitstream.MAX_PIXELS // STRIDE**2

@@ -1,232 +1,262 @@
-"""A process, a network and a sampler put together: x_hat -> realistic image.
+"""What all score decoders have in common: settings, records, sampling.
 
-The state of a decoder is an array like the picture; what it means is the
-process' own business. It is made by `begin`, taken on by `advance`, and read
-by `finish`. Each acts on a part of a picture as on the whole, if the part has
-enough of its surroundings: one `advance` looks `evaluations` times as far as
-the network.
+A decoder turns x_hat, the autoencoder's output, into a realistic image, by
+evaluating a network several times. It is a frozen dataclass. Its fields are all
+of its settings (`setting`), each with its default, admissible values and
+meaning: bundles record them, configs offer them. Its methods are the
+mathematics; the network is an argument. They act on a tile as on the whole
+image, given enough of its surroundings: a step's receptive field is `nfe` times
+the network's.
 """
 import dataclasses
-import functools
-from collections.abc import Callable, Collection
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from gdc.decoders import diffusion, flow, noise, samplers, schedules
+from gdc.decoders import samplers
 
-# A bundle's entries, and the process of each. `one_step` is a flow that was
-# trained to end after its first step.
-ENTRIES = {'flow': 'flow', 'diffusion': 'diffusion', 'one_step': 'flow'}
-# What a diffusion's network may answer: see processes/diffusion.py; 'residual'
-# is its `around`, 'flow' its `along_flow`.
-PREDICTIONS = (*diffusion.PREDICTIONS, 'residual', 'flow')
 MAX_STEPS = 10_000
-# The default decoder is the first of these that a model has: the best LPIPS for
-# the time that it takes (docs/performance.md).
-_BY_DEFAULT = ('one_step', 'flow', 'diffusion', 'mse')
-SAMPLERS = {
-  'flow': ('euler', 'midpoint', 'heun', 'stochastic'),
-  'diffusion': ('ddpm', 'ddim', 'dpmpp_2m'),
-}
-_TWICE = ('midpoint', 'heun')  # two evaluations a step
-# What a record says of the process, beside the network and the sampling.
-PROCESS_FIELDS = {
-  'flow': ('source_noise',),
-  'diffusion': (
-    'schedule', 'noise_shift', 'log_snr_bound', 'prediction', 'source_noise',
-  ),
-}
-_LIMITS = {
-  'flow': {'warp': (0.1, 10.0), 'eta': (0.0, 100.0)},
-  'diffusion': {
-    'warp': (0.1, 10.0), 'gamma': (0.0, 1.0), 'start': (1e-3, 1.0)
-  },
-}
+State = tuple[jax.Array, jax.Array]  # (z, memory), see samplers.py
 
 
-def default(names: Collection[str], steps: int | None = None) -> str:
-  """Returns the decoder that is used where none is named.
+def setting(
+  default, help: str, *, kind: str = 'model', choices=None,
+  low: float = -math.inf, high: float = math.inf, above: float | None = None,
+) -> Any:
+  """Returns a dataclass field for a setting of a decoder.
 
   Args:
-    names: decoders of the model, and 'mse'.
-    steps: number of sampling steps asked for; more than one is not for the
-      one-step decoder.
+    default: value in configs; its type is the setting's.
+    help: meaning, one sentence.
+    kind: 'model', needed to decode, recorded in bundles; 'sampling', the same,
+      but may change without training; 'training', only for the loss.
+    choices: admissible values.
+    low: least admissible value.
+    high: largest admissible value.
+    above: exclusive lower bound.
   """
-  return next(
-    name for name in _BY_DEFAULT
-    if name in names and (name != 'one_step' or steps in (None, 1))
-  )
+  return dataclasses.field(default=default, metadata={
+    'help': help, 'kind': kind, 'choices': choices, 'low': low, 'high': high,
+    'above': above,
+  })
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-  """A score decoder on (a part of) a picture.
+  """A score decoder's settings and mathematics.
 
-  Attributes:
-    process: 'flow' or 'diffusion'.
-    spec: the decoder's record in its bundle; its 'sampling' part names the
-      sampler and its settings.
-    predict: (z [b, h, w, 3], x_hat, level [b], quality [b]) -> [b, h, w, 3],
-      the network.
-    key: typed key, the only randomness.
-    origin: (row, column) of the part's first pixel in the picture.
-    extent: (height, width) of the part within the picture; None: all of it.
+  Networks are functions (z [b, h, w, 3], level [b]) -> [b, h, w, 3], with x_hat
+  and quality already given. `rmse` [b] is the autoencoder's expected error for
+  images in [-1, 1]; `noise_fn` gives the noise of a step, and at -1 that of the
+  start. Images are [b, h, w, 3] in [-1, 1], height and width multiples of the
+  network's stride.
+
+  Raises:
+    ValueError: a setting that is out of range.
   """
 
-  process: str
-  spec: dict[str, Any]
-  predict: Callable
-  key: jax.Array
-  origin: Any = (0, 0)
-  extent: Any = None
+  entry: ClassVar[str]  # its name: in bundles, configs and commands
+  SAMPLERS: ClassVar[Mapping[str, samplers.Sampler]]
 
-  def _noise(self, i, like):
-    """Noise of the start (i = -1) or of a step."""
-    key = jax.random.fold_in(self.key, i + 1)
-    shape = (*like.shape[:3], 3)
-    return noise.normal(key, shape, self.origin, self.extent)
+  sampler: str = setting('', 'Name of the sampler.', kind='sampling')
+  steps: int = setting(
+    4, 'Default number of steps.', kind='sampling', low=1, high=MAX_STEPS
+  )
+  warp: float = setting(
+    1.0, 'Above 1: smaller steps toward the end.', kind='sampling', low=0.1,
+    high=10.0,
+  )
 
-  def begin(self, x_hat: jax.Array) -> jax.Array:
-    """The state before the first step.
+  def __post_init__(self):
+    _check_choice('sampling.sampler', self.sampler, tuple(self.SAMPLERS))
+    for field in dataclasses.fields(self):
+      _check(self.full_name(field), getattr(self, field.name), field.metadata)
 
-    Args:
-      x_hat: [b, h, w, 3] in [-1, 1], the autoencoder's output.
+  # --- Settings ---------------------------------------------------------------
+
+  @classmethod
+  def settings(cls, *kinds: str) -> Iterator[dataclasses.Field]:
+    """Yields the fields of settings of these kinds."""
+    return (f for f in dataclasses.fields(cls) if f.metadata['kind'] in kinds)
+
+  @classmethod
+  def defaults(cls, *kinds: str) -> dict[str, Any]:
+    """Returns the defaults of settings of these kinds, by name."""
+    return {field.name: field.default for field in cls.settings(*kinds)}
+
+  @classmethod
+  def full_name(cls, field: dataclasses.Field) -> str:
+    """Returns a setting's name in configs, such as 'flow.source_noise'."""
+    sampling = field.metadata['kind'] == 'sampling'
+    return f'{"sampling" if sampling else cls.entry}.{field.name}'
+
+  def record(self) -> dict[str, Any]:
+    """Returns what a bundle records of the decoder, beside its network."""
+    def values(kind):
+      return {f.name: getattr(self, f.name) for f in self.settings(kind)}
+    return {**values('model'), 'sampling': values('sampling')}
+
+  @classmethod
+  def from_record(cls, record: Mapping[str, Any]) -> tuple['Decoder', dict]:
+    """Reads a decoder's record in a bundle.
 
     Returns:
-      [b, h, w, state_channels(spec)].
+      decoder: the decoder.
+      network: the other fields, those of its network.
+
+    Raises:
+      ValueError: a setting that is missing or out of range.
     """
-    drawn = self._noise(-1, x_hat)
-    if self.process == 'flow':
-      return flow.source(drawn, self.spec['source_noise'])
-    start = self.spec['sampling']['start']
-    z = samplers.start_state(
-      x_hat, drawn, schedule(self.spec).log_snr(start)
-    )
-    more = state_channels(self.spec) - z.shape[-1]
-    return jnp.pad(z, ((0, 0), (0, 0), (0, 0), (0, more)))
-
-  def advance(self, z, x_hat, quality, rmse, i, steps) -> jax.Array:
-    """The state after step i of `steps`; both may be traced.
-
-    Args:
-      z: [b, h, w, state_channels(spec)] the state.
-      x_hat: [b, h, w, 3]; sides multiples of the network's stride.
-      quality: [b].
-      rmse: [b] the autoencoder's expected error, images in [-1, 1].
-    """
-    sampling = self.spec['sampling']
-    name = sampling['sampler']
-    noise_fn = functools.partial(self._noise, like=z)
-
-    def output(z, level):
-      return self.predict(z, x_hat, level, quality)
-
-    if self.process == 'flow':
-      more = {} if name != 'stochastic' else {
-        'noise_fn': noise_fn, 'eta': sampling['eta'],
-        'source_noise': self.spec['source_noise'],
-      }
-      return getattr(samplers, name)(
-        lambda r, t: flow.velocity(output(r, t), r, t),
-        z, i, steps, warp=sampling['warp'], **more,
+    network = dict(record)
+    sampling = dict(network.pop('sampling', {}))
+    values, missing = {}, []
+    for field in cls.settings('model', 'sampling'):
+      is_sampling = field.metadata['kind'] == 'sampling'
+      holder = sampling if is_sampling else network
+      if field.name in holder:
+        values[field.name] = holder.pop(field.name)
+      else:
+        missing.append(f'{"sampling." * is_sampling}{field.name}')
+    if missing:
+      raise ValueError(
+        f'The record of {cls.entry} lacks {", ".join(sorted(missing))}.'
       )
+    return cls(**values), network
 
-    predict = image_predictor(output, self.spec, x_hat, rmse)
-    more = {} if name != 'ddpm' else {
-      'noise_fn': noise_fn, 'gamma': sampling['gamma'],
+  def warm_starts(self) -> dict[str, dict[str, Any]]:
+    """Returns the bundle entries usable for a warm start.
+
+    They are in order of preference, each with required record fields.
+    """
+    return {self.entry: {}}
+
+  # --- Sampling ---------------------------------------------------------------
+
+  @property
+  def nfe(self) -> int:
+    """Number of function (network) evaluations per step."""
+    return self.SAMPLERS[self.sampler].nfe
+
+  @property
+  def memory_channels(self) -> int:
+    """Number of channels of the sampler's memory."""
+    return 3 if self.SAMPLERS[self.sampler].memory else 0
+
+  def begin(self, noise_fn: Callable, x_hat: jax.Array) -> State:
+    """Returns the state before the first step."""
+    z = self._start(noise_fn(-1), x_hat)
+    return z, jnp.zeros((*z.shape[:-1], self.memory_channels), z.dtype)
+
+  def step(
+    self, network: Callable, state: State, x_hat: jax.Array, rmse: jax.Array,
+    i, steps, noise_fn: Callable,
+  ) -> State:
+    """Returns the state after step i of `steps`; both may be traced."""
+    settings = vars(self) | {
+      'steps': steps, 'grid': self._grid(steps), 'noise_fn': noise_fn
     }
-    levels = samplers.noise_levels(
-      schedule(self.spec), steps, sampling['start'], sampling['warp'],
-      sampling['grid'],
+    return self.SAMPLERS[self.sampler].step(
+      self._prediction(network, x_hat, rmse), state, i=i, **settings
     )
-    return getattr(samplers, name)(predict, z, i, steps, levels, **more)
 
-  def finish(self, z, x_hat, rmse) -> jax.Array:
-    """The picture that the state after the last step stands for.
+  def finish(
+    self, state: State, x_hat: jax.Array, rmse: jax.Array
+  ) -> jax.Array:
+    """Returns the image that the state after the last step stands for."""
+    del x_hat, rmse
+    return jnp.clip(state[0], -1, 1)
+
+  def loss(
+    self, network: Callable, image: jax.Array, x_hat: jax.Array,
+    rmse: jax.Array, u: jax.Array, noise: jax.Array,
+  ) -> jax.Array:
+    """Returns the training loss of each example, [b] float32.
 
     Args:
-      z: [b, h, w, state_channels(spec)].
-      x_hat: [b, h, w, 3].
-      rmse: [b], as for advance.
-
-    Returns:
-      [b, h, w, 3] in [-1, 1].
+      network: see Decoder.
+      image: the original.
+      x_hat: the autoencoder's output.
+      rmse: its expected error.
+      u: [b] uniform in [0, 1), for the noise level.
+      noise: standard normal, of the image's shape.
     """
-    z = z[..., :3]
-    if self.process == 'flow':
-      z = flow.from_residual(z, x_hat, rmse)
-    return jnp.clip(z, -1, 1)
+    raise NotImplementedError
+
+  def _start(self, noise, x_hat):
+    """Returns z before the first step."""
+    raise NotImplementedError
+
+  def _grid(self, steps):
+    """Returns the sampler's grid, see samplers.py."""
+    raise NotImplementedError
+
+  def _prediction(self, network, x_hat, rmse):
+    """Returns what the sampler calls, made from the network."""
+    raise NotImplementedError
 
 
-def image_predictor(output, spec: dict, x_hat, rmse) -> Callable:
-  """What samplers of a diffusion ask: (z, log_snr [b]) -> x.
+def _check(name: str, value, metadata):
+  if metadata['choices']:
+    return _check_choice(name, value, metadata['choices'])
+  if isinstance(value, str):
+    return
+  low, high, above = (metadata[k] for k in ('low', 'high', 'above'))
+  if math.isfinite(value) and low <= value <= high and (
+    above is None or value > above
+  ):
+    return
+  if above is not None:
+    expected = f'above {above:g}'
+  elif low == -math.inf:
+    expected = 'finite'
+  elif high == math.inf:
+    expected = f'{low:g} or more'
+  else:
+    expected = f'from {low:g} to {high:g}'
+  raise ValueError(f'{name} must be {expected}, not {value}.')
 
-  Args:
-    output: (state, level [b]) -> the network's answer. A state is z and a level
-      a log-SNR, unless `prediction` says otherwise.
-    spec: the diffusion's record; its `prediction` says what the answer is.
-    x_hat: [b, h, w, 3] the autoencoder's output.
-    rmse: [b] its expected error.
-  """
-  prediction = spec['prediction']
-  if prediction == 'residual':
-    return diffusion.around(output, x_hat, rmse)
-  if prediction == 'flow':
-    return diffusion.along_flow(output, x_hat, rmse, spec['source_noise'])
-  return lambda z, log_snr: diffusion.image(
-    output(z, log_snr), z, log_snr, prediction
+
+def _check_choice(name: str, value, choices):
+  if value not in choices:
+    raise ValueError(f'{name} must be one of {tuple(choices)}, not {value!r}.')
+
+
+# --- Whole images -----------------------------------------------------------
+
+
+def integrate(
+  decoder: Decoder, network: Callable, x_hat: jax.Array, rmse: jax.Array,
+  steps, noise_fn: Callable,
+) -> State:
+  """Returns the state after all steps; arguments as for Decoder.step."""
+  return jax.lax.fori_loop(
+    0, steps,
+    lambda i, state: decoder.step(
+      network, state, x_hat, rmse, i, steps, noise_fn
+    ),
+    decoder.begin(noise_fn, x_hat),
   )
-
-
-def schedule(spec: dict) -> schedules.Schedule:
-  """The noise schedule of a diffusion's record."""
-  return schedules.Schedule(
-    spec['schedule'], spec['noise_shift'], spec['log_snr_bound']
-  )
-
-
-def evaluations(spec: dict) -> int:
-  """How often one step evaluates the network, one after the other."""
-  return 2 if spec['sampling']['sampler'] in _TWICE else 1
-
-
-def state_channels(spec: dict) -> int:
-  """Of a decoder's state: a picture's, or with the last prediction beside."""
-  return 6 if spec['sampling']['sampler'] == 'dpmpp_2m' else 3
 
 
 def sample(
-  decoder: Decoder, x_hat: jax.Array, quality: jax.Array, rmse: jax.Array,
-  steps,
+  decoder: Decoder, network: Callable, x_hat: jax.Array, rmse: jax.Array,
+  steps, noise_fn: Callable,
 ) -> jax.Array:
-  """Decodes a whole picture at once.
-
-  Args:
-    decoder: see there.
-    x_hat: [b, h, w, 3] in [-1, 1]; sides multiples of the network's stride.
-    quality: [b].
-    rmse: [b].
-    steps: number of sampling steps, may be traced.
-
-  Returns:
-    [b, h, w, 3] in [-1, 1].
-  """
-  z = samplers.loop(
-    lambda z, i: decoder.advance(z, x_hat, quality, rmse, i, steps),
-    decoder.begin(x_hat), steps,
-  )
-  return decoder.finish(z, x_hat, rmse)
+  """Returns the decoded image; arguments as for Decoder.step."""
+  state = integrate(decoder, network, x_hat, rmse, steps, noise_fn)
+  return decoder.finish(state, x_hat, rmse)
 
 
-def mix(x_hat, realistic, realism):
-  """A point between the two ends of the distortion-perception plane.
+def mix(x_hat: jax.Array, realistic: jax.Array, realism) -> jax.Array:
+  """Interpolates between the ends of the distortion-perception plane.
 
-  For square error, the best picture at a given distance to the distribution
-  of originals lies on the straight line from the conditional mean to a sample
+  For square error, the best image at a given distance to the distribution of
+  originals lies on the straight line from the conditional mean to a sample
   (Freirich et al. 2021, arXiv 2107.02555, theorem 3). x_hat stands in for the
-  mean here, the sampled picture for the other end.
+  mean, the sampled image for the other end.
 
   Args:
     x_hat: [b, h, w, 3].
@@ -234,47 +264,3 @@ def mix(x_hat, realistic, realism):
     realism: in [0, 1].
   """
   return x_hat + realism * (realistic - x_hat)
-
-
-def validate(entry: str, spec: dict):
-  """Raises ValueError if a decoder's record asks for what does not exist."""
-  if entry not in ENTRIES:
-    raise ValueError(
-      f'a decoder must be one of {tuple(ENTRIES)}, not {entry!r}.'
-    )
-  process, sampling = ENTRIES[entry], spec['sampling']
-  fields = {'sampler', 'steps', *_LIMITS[process]}
-  if process == 'diffusion':
-    fields |= {'grid'}
-  missing = [
-    *(f for f in PROCESS_FIELDS[process] if f not in spec),
-    *(f'sampling.{f}' for f in sorted(fields - sampling.keys())),
-  ]
-  if missing:
-    raise ValueError(f'The record of {entry} lacks {", ".join(missing)}.')
-  _one_of(f'sampler for {process}', sampling['sampler'], SAMPLERS[process])
-  if process == 'diffusion':
-    schedule(spec)
-    _one_of('prediction', spec['prediction'], PREDICTIONS)
-    _one_of('grid', sampling['grid'], samplers.SPACES)
-    if spec['prediction'] == 'flow' and not spec['source_noise'] > 0:
-      raise ValueError(
-        f'source_noise must be positive for prediction flow, not '
-        f'{spec["source_noise"]}.'
-      )
-  elif not spec['source_noise'] >= 0:
-    raise ValueError(
-      f'source_noise must not be negative: {spec["source_noise"]}.'
-    )
-  most = 1 if entry == 'one_step' else MAX_STEPS
-  for name, (low, high) in {**_LIMITS[process], 'steps': (1, most)}.items():
-    if not low <= sampling[name] <= high:
-      raise ValueError(
-        f'sampling.{name} must be from {low:g} to {high:g}, not '
-        f'{sampling[name]}.'
-      )
-
-
-def _one_of(name, value, known):
-  if value not in known:
-    raise ValueError(f'{name} must be one of {known}, not {value!r}.')

@@ -1,32 +1,33 @@
-"""Noise that belongs to places: the same at a pixel however it is asked for.
+"""Noise that is a function of a key and a pixel's position.
 
-A sampler's noise is a function of its key and of the pixel's position, drawn
-cell by cell, so a part of a picture gets the very values that the whole
-picture would have there. That is what makes a picture that is sampled tile by
-tile equal to one sampled at once.
+It is drawn cell by cell, so a tile gets the very values that the whole image
+would have there: an image that is sampled tile by tile equals one sampled at
+once.
 """
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
-CELL = 16  # pixels; parts begin at multiples of it
+CELL = 16  # pixels; tiles begin at multiples of it
 
 
 def normal(key: jax.Array, shape, origin=(0, 0), extent=None) -> jax.Array:
-  """Standard normal noise of a part of a picture.
+  """Returns standard normal noise of a tile.
 
   Args:
     key: typed key.
-    shape: (batch, height, width, channels) of the part.
-    origin: (row, column) of the part's first pixel, multiples of CELL; may be
+    shape: (batch, height, width, channels) of the tile.
+    origin: (row, column) of the tile's first pixel, multiples of CELL; may be
       traced.
-    extent: (height, width) of what is needed of it; may be traced. The rest is
-      not all drawn. None: all.
+    extent: (height, width) of the part that is needed; may be traced. The rest
+      is not all drawn. None: all.
 
   Returns:
     float32 array of that shape. Examples of a batch differ.
 
   Raises:
-    ValueError: an origin, not traced, that is not of such multiples.
+    ValueError: an origin, not traced, that is not a multiple of CELL.
   """
   b, h, w, c = shape
   for start in origin:
@@ -38,13 +39,13 @@ def normal(key: jax.Array, shape, origin=(0, 0), extent=None) -> jax.Array:
   down, across = (-(-n // CELL) for n in extent)
   top, left = (start // CELL for start in origin)
 
-  def turn(i, out):
+  def draw(i, out):
     row, column = i // across, i % across
 
     def cell(example):
       k = key
-      for place in (example, top + row, left + column):
-        k = jax.random.fold_in(k, place)
+      for position in (example, top + row, left + column):
+        k = jax.random.fold_in(k, position)
       return jax.random.normal(k, (CELL, CELL, c), jnp.float32)
 
     return jax.lax.dynamic_update_slice(
@@ -53,4 +54,14 @@ def normal(key: jax.Array, shape, origin=(0, 0), extent=None) -> jax.Array:
 
   rounded = (-(-n // CELL) * CELL for n in (h, w))
   out = jnp.zeros((b, *rounded, c), jnp.float32)
-  return jax.lax.fori_loop(0, down * across, turn, out)[:, :h, :w]
+  return jax.lax.fori_loop(0, down * across, draw, out)[:, :h, :w]
+
+
+def of_steps(key: jax.Array, shape, origin=(0, 0), extent=None) -> Callable:
+  """Returns a sampler's noise_fn: step index, or -1 for the start -> noise.
+
+  Arguments are those of `normal`.
+  """
+  return lambda i: normal(
+    jax.random.fold_in(key, i + 1), shape, origin, extent
+  )

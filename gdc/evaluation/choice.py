@@ -2,8 +2,8 @@
 import importlib.util
 from collections.abc import Sequence
 
+from gdc import decoders
 from gdc.codec import loading
-from gdc.decoders import base
 from gdc.evaluation import baselines
 from gdc.evaluation import codecs as codecs_lib
 
@@ -29,7 +29,7 @@ def codecs(
     RuntimeError: none is there.
   """
   if names is None:
-    best = base.default(loading.load(model).decoders)
+    best = decoders.default(loading.load(model).decoders)
     own = dict.fromkeys(('gdc:mse', f'gdc:{best}'))
     names = [*own, *OTHERS]
   kept, said, error = [], [], None

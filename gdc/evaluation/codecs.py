@@ -193,7 +193,6 @@ def _own(label, name, codec, qualities) -> Coder:
       'model': codec.name,
       'digest': codec.digest,
       'decoder': name.decoder,
-      # Which of the bundle's it is: flow with one step may be another.
       'entry': entry,
       'decoder_digest': codec.decoder_digests.get(entry),
       'steps': steps,

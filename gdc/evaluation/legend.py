@@ -2,7 +2,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gdc.decoders import base
+from gdc import decoders
 from gdc.evaluation import codecs as codecs_lib
 from gdc.evaluation import tables
 
@@ -121,7 +121,7 @@ def opening(
   }
   if not entries:
     return ('', ''), ''
-  best = base.default(tuple({*entries.values(), 'mse'}))
+  best = decoders.default(tuple({*entries.values(), 'mse'}))
   own = next(
     (label for label, entry in entries.items() if entry == best),
     next(iter(entries)),

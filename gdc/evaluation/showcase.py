@@ -13,9 +13,8 @@ import math
 import numpy as np
 from PIL import Image
 
-from gdc import progress
+from gdc import decoders, progress
 from gdc.codec import bitstream, jax_settings
-from gdc.decoders import base
 from gdc.evaluation import baselines, report
 from gdc.metrics import distortion, perceptual, rate
 
@@ -73,7 +72,7 @@ def make(
       f'of {width} x {height} (width x height) is expected'
     )
   size = f'{width} x {height}'
-  shown = dict.fromkeys(('mse', base.default(codec.decoders)))
+  shown = dict.fromkeys(('mse', decoders.default(codec.decoders)))
   box = None if whole else window(width, height, crop)
   if box and targets:
     progress.part(0, 'gdc, whole image')

@@ -1,1 +1,1 @@
-"""What is learned: pure Linen modules and their local operations."""
+"""Networks: Linen modules, what they are made of, and their evaluation."""

@@ -5,10 +5,10 @@ The deep factorized density of Balle et al. 2018 (arXiv 1802.01436, appendix
 Here it has one set of parameters per quality level, linear in between (see
 layers.level_weights), and an explicit scale that is fitted to data once.
 
-The prior answers how many bits a unit bin around a value costs and how
-probable the bin of an integer is. It never rounds and never draws noise:
-its callers do. All of it is float32; the coder's tables are made from the
-same functions in float64 on the host, by passing `xp=numpy`.
+The prior gives the bits of a unit bin around a value and the probability of an
+integer's bin. Its callers round and add noise. It computes in float32; the
+coder's tables are made from the same functions in float64 on the host, by
+passing `xp=numpy`.
 """
 import flax.linen as nn
 import jax
@@ -19,7 +19,7 @@ _SIZES = (1, 3, 3, 3, 1)  # widths of the monotone network
 
 
 def cumulative_logits(params, y, xp=jnp):
-  """The logit of the cumulative distribution at y.
+  """Returns the logit of the cumulative distribution at y.
 
   Args:
     params: dict of arrays whose first axis is the batch (or 1), as returned
@@ -51,11 +51,11 @@ def cumulative_logits(params, y, xp=jnp):
 
 
 def bin_log_prob(params, y, xp=jnp):
-  """Natural logarithm of the probability of [y - 1/2, y + 1/2].
+  """Returns the natural logarithm of the probability of [y - 1/2, y + 1/2].
 
   Uses sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)),
   which keeps its relative precision in both tails: no likelihood bound is
-  needed, and the gradient stays alive out there.
+  needed, and the gradient does not vanish there.
   """
   lower = cumulative_logits(params, y - 0.5, xp)
   upper = cumulative_logits(params, y + 0.5, xp)
@@ -68,7 +68,7 @@ def bin_log_prob(params, y, xp=jnp):
 
 
 def at_quality(tables, weights):
-  """The parameters at given qualities: each table is mixed over its levels.
+  """Interpolates the parameters between levels.
 
   Args:
     tables: dict of arrays [levels, channels, ...], the prior's parameters.
@@ -85,7 +85,7 @@ def at_quality(tables, weights):
 
 
 class FactorizedPrior(nn.Module):
-  """Bits of latents under the factorized prior, see the module's docstring."""
+  """The factorized prior of all channels; see the module's docstring."""
 
   channels: int
   num_levels: int
@@ -114,7 +114,7 @@ class FactorizedPrior(nn.Module):
     self.tables = tables
 
   def bin_bits(self, y: jax.Array, weights: jax.Array) -> jax.Array:
-    """Bits of the unit bin around each value.
+    """Returns the bits of the unit bin around each value.
 
     Args:
       y: [batch, height, width, channels], any real values.
@@ -133,17 +133,17 @@ class FactorizedPrior(nn.Module):
 
 
 def _shared_bias(key, shape, dtype=jnp.float32):
-  """Uniform in [-0.5, 0.5], equal at all levels, antisymmetric over units.
+  """Draws biases in [-0.5, 0.5], equal at all levels, of zero sum over units.
 
-  Different biases tell the units apart; their sum is zero, so the median
-  starts at zero.
+  Different biases distinguish the units; with zero sum, the median starts at
+  zero.
   """
   half = jax.random.uniform(key, (1, *shape[1:]), dtype, -0.5, 0.5)
   return jnp.broadcast_to(half - half.mean(axis=-1, keepdims=True), shape)
 
 
 def bin_prob(tables, weights, k) -> np.ndarray:
-  """Probability of integers, in float64 on the host.
+  """Returns the probabilities of integers, in float64 on the host.
 
   Args:
     tables: the prior's parameters, dict of arrays [levels, channels, ...].

@@ -1,11 +1,11 @@
 """Layers that act at one position or on its 3x3 neighbourhood.
 
-Nothing here looks further: no attention, and normalisation over the channels
-of one position only. A network made of these layers is exactly local, which
-is what lets a large picture be evaluated tile by tile.
+Nothing here sees further: no attention, and normalisation over the channels of
+one position only. A network of these layers is exactly local, so large images
+can be evaluated tile by tile.
 
-Arrays are [batch, height, width, channel]. Parameters are float32; `dtype` is
-the type that products are computed in. Norms are always float32.
+Arrays are [batch, height, width, channel]. Parameters are float32; layers
+compute in `dtype`. Norms are always float32.
 """
 import functools
 
@@ -13,9 +13,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-# The kernel that ends a residual branch starts near zero, so that a network
-# starts as what its projections are (for the autoencoder, a block transform).
+# Kernels that end a residual branch start near zero: a network starts as its
+# projections alone (for the autoencoder, a block transform).
 NEAR_ZERO = nn.initializers.normal(1e-4)
+MATMUL_DTYPES = 'float32', 'bfloat16'
+
+
+def constant(value):
+  """Returns an initializer that gives this matrix."""
+  def init(key, shape, dtype=jnp.float32):
+    del key
+    if tuple(shape) != value.shape:
+      raise ValueError(f'parameter of shape {shape}, value of {value.shape}.')
+    return jnp.asarray(value, dtype)
+  return init
 
 
 def space_to_depth(x: jax.Array, block: int) -> jax.Array:
@@ -55,10 +66,9 @@ def _shifted(x: jax.Array, size: int):
 def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Correlates each channel with its own small kernel, zero-padded.
 
-  Written as shifted multiply-adds: on CPU, XLA's grouped convolution took 36
-  times as long forward and 5 times with gradients. The gradients by hand gain
-  less: the automatic ones of this very sum took 1.2 times as long.
-  benchmarks/depthwise.py measures all three in one run.
+  Written as shifted multiply-adds, with gradients by hand: on CPU, XLA's
+  grouped convolution is many times slower, and automatic gradients of this sum
+  are somewhat slower (benchmarks/depthwise.py).
 
   Args:
     x: [batch, height, width, channels].
@@ -78,7 +88,7 @@ def _depthwise_backward(saved, grad):
   x, kernel = saved
   size = kernel.shape[0]
   grad_x = depthwise(grad, kernel[::-1, ::-1])
-  # Sums in float32: thousands of products of a narrow type lose its last bits.
+  # Summed in float32: thousands of bfloat16 products would lose precision.
   sums = [
     jnp.sum(s * grad, axis=(0, 1, 2), dtype=jnp.float32)
     for _, _, s in _shifted(x, size)
@@ -135,68 +145,31 @@ class Modulation(nn.Module):
     return x * (1 + scale) + shift
 
 
-class GatedBlock(nn.Module):
-  """The block that every network here is made of; two residual branches.
-
-  1x1, leaky ReLU, depthwise 3x3, 1x1; then a gated 1x1 network,
-  c -> 4c -> 2c * sigmoid(2c) -> c. In the spirit of DCVC-RT (Jia et al.,
-  arXiv 2502.20762). Both branches see their input modulated by a condition.
-  """
-
-  normalize: bool = False
-  dtype: jnp.dtype = jnp.float32
-
-  @nn.compact
-  def __call__(self, x, condition):
-    """x [b, h, w, c], condition [b, k] -> [b, h, w, c]."""
-    c = x.shape[-1]
-    for branch in (self._local, self._gated):
-      h = rms_normalize(x) if self.normalize else x
-      h = Modulation(dtype=self.dtype)(h, condition)
-      x = x + branch(h, c)
-    return x
-
-  def _local(self, h, c):
-    h = nn.Dense(c, dtype=self.dtype)(h)
-    h = Depthwise(dtype=self.dtype)(nn.leaky_relu(h, 0.1))
-    return nn.Dense(c, kernel_init=NEAR_ZERO, dtype=self.dtype)(h)
-
-  def _gated(self, h, c):
-    value, gate = jnp.split(nn.Dense(4 * c, dtype=self.dtype)(h), 2, axis=-1)
-    h = value * nn.sigmoid(gate)
-    return nn.Dense(c, kernel_init=NEAR_ZERO, dtype=self.dtype)(h)
-
-
-# --- Products with narrow factors --------------------------------------------
-
-PRODUCTS = 'float32', 'bfloat16'  # types of their factors
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def product(x: jax.Array, kernel: jax.Array, dtype) -> jax.Array:
-  """x @ kernel with factors of a type and sums in float32, gradients alike.
+def matmul(x: jax.Array, kernel: jax.Array, dtype) -> jax.Array:
+  """Returns x @ kernel with inputs cast to dtype and float32 accumulation.
 
-  Without a gradient of its own, that of a float32 sum would be multiplied in
-  float32.
+  Its gradients cast their inputs in the same way; automatic ones would multiply
+  in float32.
 
   Args:
     x: float32 [..., n].
     kernel: float32 [n, m].
-    dtype: of the factors; where it is float32, this is an ordinary product.
+    dtype: of the inputs.
 
   Returns:
     float32 [..., m].
   """
-  return _product_forward(x, kernel, dtype)[0]
+  return _matmul_forward(x, kernel, dtype)[0]
 
 
-def _product_forward(x, kernel, dtype):
-  factors = x.astype(dtype), kernel.astype(dtype)
-  return jnp.matmul(*factors, preferred_element_type=jnp.float32), factors
+def _matmul_forward(x, kernel, dtype):
+  inputs = x.astype(dtype), kernel.astype(dtype)
+  return jnp.matmul(*inputs, preferred_element_type=jnp.float32), inputs
 
 
-def _product_backward(dtype, factors, grad):
-  x, kernel = factors
+def _matmul_backward(dtype, inputs, grad):
+  x, kernel = inputs
   n, m = kernel.shape
   grad = grad.astype(dtype)
   return (
@@ -208,60 +181,72 @@ def _product_backward(dtype, factors, grad):
   )
 
 
-product.defvjp(_product_forward, _product_backward)
+matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
-def narrow_dense(module: nn.Dense, x: jax.Array, dtype) -> jax.Array:
-  """A dense layer's output, its product with factors of a type."""
-  params = module.variables['params']
-  return product(x, params['kernel'], dtype) + params['bias']
+class GatedBlock(nn.Module):
+  """The block that every network here is made of; two residual branches.
 
+  1x1, leaky ReLU, depthwise 3x3, 1x1; then a gated 1x1 network,
+  c -> 4c -> 2c * sigmoid(2c) -> c. In the spirit of DCVC-RT (Jia et al.,
+  arXiv 2502.20762). Both branches see their input modulated by a condition.
 
-def is_block_product(module: nn.Module) -> bool:
-  """Whether a layer is one of the four products of a gated block.
-
-  Most of a network's work is in them, and narrow factors cost them least:
-  what maps pixels and latents is not among them.
+  Attributes:
+    normalize: whether the branches' inputs are normalised.
+    dtype: dtype of the layers.
+    matmul_dtype: dtype of matmul inputs in the four 1x1 layers of float32
+      blocks; accumulation and all else stay float32. Most of a network's work
+      is in these, and 'bfloat16' costs them least.
   """
-  return isinstance(module, nn.Dense) and isinstance(module.parent, GatedBlock)
 
+  normalize: bool = False
+  dtype: jnp.dtype = jnp.float32
+  matmul_dtype: str = 'float32'
 
-def narrow_products(dtype: str):
-  """A context: all networks applied in it have such factors in their blocks.
+  @nn.compact
+  def __call__(self, x, condition):
+    """x [b, h, w, c], condition [b, k] -> [b, h, w, c]."""
+    c = x.shape[-1]
+    for branch in (self._local, self._gated):
+      h = rms_normalize(x) if self.normalize else x
+      h = Modulation(dtype=self.dtype)(h, condition)
+      x = x + branch(h, c)
+    return x
 
-  All else stays float32, unlike with `dtype` of the networks, which narrows
-  what is between the products, too. A processor that multiplies bfloat16
-  faster than it converts and stores it is better off with this one
-  (benchmarks/training_speed.py).
+  def _dense(self, features, **more):
+    def dot_general(x, kernel, dimensions, precision=None):
+      del dimensions, precision  # those of nn.Dense
+      return matmul(x, kernel, self.matmul_dtype)
 
-  Args:
-    dtype: one of PRODUCTS; 'float32' changes nothing.
-  """
-  def intercept(call, args, kwargs, context):
-    module = context.module
-    if (
-      dtype == 'float32' or kwargs or context.method_name != '__call__'
-      or module.is_initializing() or not is_block_product(module)
-      or module.dtype != jnp.float32
-    ):
-      return call(*args, **kwargs)
-    return narrow_dense(module, *args, dtype)
+    own = self.matmul_dtype != 'float32' and self.dtype == jnp.float32
+    return nn.Dense(
+      features, dtype=self.dtype, dot_general=dot_general if own else None,
+      **more,
+    )
 
-  return nn.intercept_methods(intercept)
+  def _local(self, h, c):
+    h = self._dense(c)(h)
+    h = Depthwise(dtype=self.dtype)(nn.leaky_relu(h, 0.1))
+    return self._dense(c, kernel_init=NEAR_ZERO)(h)
+
+  def _gated(self, h, c):
+    value, gate = jnp.split(self._dense(4 * c)(h), 2, axis=-1)
+    h = value * nn.sigmoid(gate)
+    return self._dense(c, kernel_init=NEAR_ZERO)(h)
 
 
 # --- Conditions --------------------------------------------------------------
 
 
 def level_weights(quality: jax.Array, num_levels: int) -> jax.Array:
-  """A quality as the weights of the two trained levels that it lies between.
+  """Returns weights of the two trained levels that a quality lies between.
 
   Whatever depends on quality is a table with one row per level, and its value
   at a quality is `weights @ table`: linear between levels, exact on them.
 
   Args:
     quality: [batch] float in [1, num_levels]; clipped to that range.
-    num_levels: the number of trained levels.
+    num_levels: number of trained levels.
 
   Returns:
     [batch, num_levels] float32, non-negative, rows sum to 1.

@@ -1,13 +1,13 @@
-"""The one network behind the diffusion and the flow decoder.
+"""The network behind all score decoders.
 
 A convolutional U-Net on space-to-depth input, made of the same gated blocks as
 the autoencoder, with per-position normalisation and no attention: exactly
 local. It sees the noisy state and the autoencoder's output side by side
-(concatenated on channels), and the noise level and quality by modulation.
-It answers with a gain and an offset for every value of the state: to take out
-noise, or to let it be, is then one number to predict per place, and not a
-copy of the noise to be carried through every layer. What the answer means
-(a velocity, v) is up to the process that calls it.
+(concatenated on channels), and the noise level and quality by modulation. It
+answers with a gain and an offset for every value of the state: removing noise
+or keeping it is then one number per position to predict, rather than a copy of
+the noise to carry through every layer. The decoder defines what the answer
+means (a velocity, v).
 """
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gdc.models import layers, locality
+from gdc.models import layers
 
 
 class ScoreNet(nn.Module):
@@ -31,7 +31,8 @@ class ScoreNet(nn.Module):
     refine: channels of a branch at full resolution behind the output
       projection, 0 for none. The projection writes patches that do not
       overlap; this branch sees across their borders.
-    dtype: the type that products are computed in.
+    dtype: dtype of the layers.
+    matmul_dtype: see layers.GatedBlock.
   """
 
   widths: Sequence[int] = (96, 192, 256)
@@ -41,16 +42,7 @@ class ScoreNet(nn.Module):
   condition_features: int = 128
   refine: int = 0
   dtype: jnp.dtype = jnp.float32
-
-  @property
-  def stride(self) -> int:
-    """Sides of the input must be multiples of this."""
-    return locality.score_stride(self.patch, self.depths)
-
-  @property
-  def reach(self) -> int:
-    """How far the network looks in pixels, see locality.reach."""
-    return locality.score_net(self.patch, self.depths, self.refine)
+  matmul_dtype: str = 'float32'
 
   @nn.compact
   def __call__(
@@ -60,10 +52,11 @@ class ScoreNet(nn.Module):
     noise_level: jax.Array,
     quality: jax.Array,
   ) -> jax.Array:
-    """Predicts the process' target.
+    """Returns the network's answer for the decoder.
 
     Args:
-      z: [b, h, w, 3] noisy state; h and w multiples of `stride`.
+      z: [b, h, w, 3] noisy state; h and w multiples of
+        receptive_field.score_stride.
       x_hat: [b, h, w, 3] the autoencoder's output in [-1, 1].
       noise_level: [b] a time in [0, 1] or a log-SNR.
       quality: [b] in [1, num_levels].
@@ -82,7 +75,9 @@ class ScoreNet(nn.Module):
 
     def blocks(h, depth):
       for _ in range(depth):
-        h = layers.GatedBlock(normalize=True, dtype=self.dtype)(h, condition)
+        h = layers.GatedBlock(
+          normalize=True, dtype=self.dtype, matmul_dtype=self.matmul_dtype
+        )(h, condition)
       return h
 
     h = jnp.concatenate([z, x_hat], axis=-1).astype(self.dtype)

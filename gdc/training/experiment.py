@@ -198,7 +198,7 @@ def frozen_digests(config, stage: stage_lib.Stage) -> dict[str, str]:
 
 def _read_start(name: str, stage: stage_lib.Stage, params):
   """Returns parameters that start from a bundle's weights."""
-  start = stage.start(params, export.read_parameters(name, stage.origins))
+  start = stage.start(params, export.read_parameters(name, stage.warm_starts))
   # What a stage adds to exported weights starts afresh, and always fits.
   found, expected = (
     jax.tree_util.tree_flatten(jax.tree.map(

@@ -45,20 +45,20 @@ def copy_files(source, target) -> None:
       (target / path.name).write_bytes(path.read_bytes())
 
 
-def read_parameters(name: str, origins: dict[str, dict]):
+def read_parameters(name: str, warm_starts: dict[str, dict]):
   """Reads a stage's starting weights from a bundle.
 
   Args:
     name: pretrained:NAME, or a bundle folder.
-    origins: see training.stages.base.Stage.
+    warm_starts: see training.stages.base.Stage.
 
   Raises:
     ValueError: the bundle has no such decoder, or one with other settings.
   """
   start = read_bundle(name)
-  if 'autoencoder' in origins:
+  if 'autoencoder' in warm_starts:
     return start.autoencoder_params
-  for entry, fields in origins.items():
+  for entry, fields in warm_starts.items():
     if entry not in start.decoders:
       continue
     spec, params = start.decoders[entry]
@@ -70,6 +70,6 @@ def read_parameters(name: str, origins: dict[str, dict]):
         )
     return params
   raise ValueError(
-    f'init_from {name!r} has no {" or ".join(origins)} decoder, only '
+    f'init_from {name!r} has no {" or ".join(warm_starts)} decoder, only '
     f'{", ".join(start.decoders) or "the autoencoder"}.'
   )

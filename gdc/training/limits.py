@@ -1,7 +1,7 @@
 """Admissible values of config fields, checked before anything is built.
 
-Fields that depend on the networks or the devices are checked where they are
-used.
+The dataclasses in gdc/decoders/ check settings of score decoders. Fields that
+depend on the networks or the devices are checked where they are used.
 """
 import math
 
@@ -23,14 +23,6 @@ _NUMBERS = {
   'level_balance': '(-inf, inf)',
   'score_net.patch': '[1, inf]',
   'score_net.condition_features': '[1, inf]',
-  'flow.source_noise': '[0, inf)',
-  'flow.time_mean': '(-inf, inf)',
-  'flow.time_std': '(0, inf)',
-  'flow.reflow_steps': '[0, inf]',
-  'diffusion.source_noise': '[0, inf)',
-  'one_step.distortion': '[0, inf)',
-  'one_step.perceptual': '[0, inf)',
-  'one_step.matching': '[0, inf)',
   'optimizer.learning_rate': '(0, inf)',
   'optimizer.warmup_steps': '[0, inf]',
   'optimizer.decay_fraction': '[0, 1]',
@@ -57,7 +49,7 @@ _LISTS = {
 _WORDS = {
   'stage': ('autoencoder', 'flow', 'diffusion', 'one_step'),
   'dtype': ('float32', 'bfloat16'),
-  'products': tuple(layers.PRODUCTS),
+  'matmul_dtype': layers.MATMUL_DTYPES,
 }
 
 

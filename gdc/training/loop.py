@@ -18,7 +18,6 @@ import numpy as np
 from gdc import progress
 from gdc.codec import jax_settings
 from gdc.data import sources, transforms
-from gdc.models import layers
 from gdc.training import (
   checkpoints,
   experiment,
@@ -47,10 +46,9 @@ def train_step(exp: experiment.Experiment, config, state, frozen, batch):
     metrics: name -> float32 scalar.
   """
   key = jax.random.fold_in(state.key, state.step)
-  with layers.narrow_products(config.products):
-    (loss, metrics), grads = jax.value_and_grad(exp.stage.loss, has_aux=True)(
-      state.params, frozen, batch, key
-    )
+  (loss, metrics), grads = jax.value_and_grad(exp.stage.loss, has_aux=True)(
+    state.params, frozen, batch, key
+  )
   new = train_state.apply_gradients(
     state, grads, exp.tx, config.optimizer.ema_decay
   )
@@ -109,7 +107,7 @@ def train(config: ml_collections.ConfigDict, workdir):
       donate_argnums=0,
       out_shardings=(state_shardings, replicated),
     )
-    images_fn = jax.jit(exp.stage.pictures, out_shardings=replicated)
+    images_fn = jax.jit(exp.stage.visualise, out_shardings=replicated)
 
     # --- Loop ---------------------------------------------------------------
     pending = []  # metrics of steps that are not written yet

@@ -1,7 +1,6 @@
 """The codec: picture -> bytes -> picture, with a tiny random model."""
 import contextlib
 import dataclasses
-import functools
 import subprocess
 import sys
 import zlib
@@ -11,10 +10,11 @@ import numpy as np
 import pytest
 
 import gdc
+from gdc import decoders
 from gdc.codec import bitstream, bundle, prediction, range_coder, rate_control
 from gdc.codec import codec as codec_lib
 from gdc.data import sources
-from gdc.decoders import base
+from gdc.models import autoencoder, receptive_field, score_net
 
 
 @pytest.fixture(scope='module')
@@ -64,7 +64,7 @@ def test_latents_are_exact(codec, quality):
 @pytest.mark.parametrize('quality', [1, 2.3125, 6])
 def test_gains_and_errors_are_those_of_the_network(codec, quality):
   """The codec weighs levels on the host, the network where it is traced."""
-  net = bundle.build_autoencoder(codec.bundle.autoencoder_spec)
+  net = autoencoder.Autoencoder(**codec.bundle.autoencoder_spec)
   variables = {'params': codec.bundle.autoencoder_params}
   q = np.float32([quality])
   weights = net.apply(variables, q, method='level_weights')[0]
@@ -92,7 +92,7 @@ def test_file_size_is_its_estimate(lean, quality):
   _, image = next(sources.box_images('heldout'))
   data = lean.compress(image, quality)
   latents = lean.encode(image, quality)[None].astype(np.float32)
-  net = bundle.build_autoencoder(lean.bundle.autoencoder_spec)
+  net = autoencoder.Autoencoder(**lean.bundle.autoencoder_spec)
   variables = {'params': lean.bundle.autoencoder_params}
   coded = net.apply(variables, latents, method='coded')
   bits = net.apply(
@@ -112,7 +112,7 @@ def test_a_file_holds_what_training_counts(codec, tiny_bundle):
     payload, tiny_bundle.tables, header.quality_index, 5 * 6
   )
   latents = codec.encode(image, 4).astype(np.float32)
-  net = bundle.build_autoencoder(tiny_bundle.autoencoder_spec)
+  net = autoencoder.Autoencoder(**tiny_bundle.autoencoder_spec)
   coded = net.apply(
     {'params': tiny_bundle.autoencoder_params}, latents[None], method='coded'
   )
@@ -183,8 +183,7 @@ def test_one_program_serves_all_sizes_steps_and_qualities(codec, monkeypatch):
 def small_tiles(tiny_bundle):
   return codec_lib.Codec(
     tiny_bundle, autoencoder_tile=(128, 192), score_tile=(256, 128),
-    score_block=32,
-    products='float32',
+    score_block=32, matmul_dtype='float32',
   )
 
 
@@ -192,7 +191,7 @@ def small_tiles(tiny_bundle):
 def one_tile(tiny_bundle):
   return codec_lib.Codec(
     tiny_bundle, autoencoder_tile=(512, 512), score_tile=(512, 512),
-    score_block=None, products='float32',
+    score_block=None, matmul_dtype='float32',
   )
 
 
@@ -220,7 +219,7 @@ def test_tiles_do_not_show(small_tiles, one_tile, shape):
     assert difference.max() <= 1 and np.mean(difference > 0) < 1e-3
 
 
-def test_tiles_do_not_show_with_products_in_bfloat16(tiny_bundle):
+def test_tiles_do_not_show_with_matmuls_in_bfloat16(tiny_bundle):
   """The default; a sum's last bit may now round a factor the other way."""
   codecs = [
     codec_lib.Codec(tiny_bundle, autoencoder_tile=n, score_tile=n)
@@ -245,18 +244,20 @@ def test_pictures_that_are_too_thin(codec):
     codec.read(bitstream.pack(header, bytes(100)))
 
 
-def test_tiles_are_what_is_sampled_at_once(small_tiles, tiny_bundle):
+def test_tiles_are_what_is_sampled_at_once(
+  small_tiles, tiny_bundle, sample_at_once
+):
   """The codec's own loop over tiles and steps, against base.sample."""
   rng = np.random.default_rng(0)
   x_hat = rng.uniform(-0.8, 0.8, (272, 144, 3)).astype(np.float32)
-  check_tiles(small_tiles, tiny_bundle, x_hat)
+  check_tiles(small_tiles, tiny_bundle, x_hat, sample_at_once)
 
 
 @pytest.mark.parametrize('process, sampler', [
   ('flow', 'midpoint'), ('flow', 'stochastic'), ('diffusion', 'ddim'),
 ])
 def test_tiles_are_what_every_sampler_gives_at_once(
-  tiny_bundle, process, sampler
+  tiny_bundle, sample_at_once, process, sampler
 ):
   spec, params = tiny_bundle.decoders[process]
   sampling = {**spec['sampling'], 'sampler': sampler}
@@ -268,23 +269,16 @@ def test_tiles_are_what_every_sampler_gives_at_once(
   rng = np.random.default_rng(0)
   x_hat = rng.uniform(-0.8, 0.8, (208, 64, 3)).astype(np.float32)
   tiles = codec_lib.Codec(
-    made, score_tile=(64, 64), score_block=32, products='float32'
+    made, score_tile=(64, 64), score_block=32, matmul_dtype='float32'
   )
-  check_tiles(tiles, made, x_hat)
+  check_tiles(tiles, made, x_hat, sample_at_once)
 
 
-def check_tiles(tiles, model, x_hat):
+def check_tiles(tiles, model, x_hat, sample_at_once):
   """A codec's own loop over tiles and steps is base.sample."""
   for process, (spec, params) in model.decoders.items():
-    net = bundle.build_score_net(spec)
-    decoder = base.Decoder(
-      process, spec, functools.partial(net.apply, {'params': params}),
-      jax.random.key(5),
-    )
-    whole = base.sample(
-      decoder, x_hat[None], np.float32([2.5]), np.float32([0.05]), 3
-    )[0]
-    expected = np.round((np.asarray(whole) + 1) * 127.5)
+    whole = sample_at_once(process, spec, params, x_hat, 2.5, 0.05, 3, 5)
+    expected = np.round((whole + 1) * 127.5)
     tiled = tiles._networks.sample(
       process, x_hat, 2.5, 0.05, 3, 5, 1.0
     )
@@ -303,15 +297,14 @@ def with_one_step(tiny_bundle):
   return bundle.add_decoder(tiny_bundle, 'one_step', spec, other)
 
 
-def test_a_flow_of_one_step_is_the_one_step_decoder(with_one_step, codec):
+def test_one_step_is_a_decoder_of_its_own(with_one_step, codec):
   both = codec_lib.Codec(with_one_step)
   image = _image(40, 56)
   data = both.compress(image, 2.0)
   assert data == codec.compress(image, 2.0)  # not a bit of it is in the file
-  one = both.decompress(data, 'flow', steps=1)
-  np.testing.assert_array_equal(one, both.decompress(data, 'one_step'))
-  assert np.any(one != codec.decompress(data, 'flow', steps=1))
-  for steps in (None, 2):
+  one = both.decompress(data, 'one_step')
+  assert np.any(one != both.decompress(data, 'flow', steps=1))
+  for steps in (None, 1, 2):
     np.testing.assert_array_equal(
       both.decompress(data, 'flow', steps=steps),
       codec.decompress(data, 'flow', steps=steps),
@@ -325,27 +318,16 @@ def test_a_flow_of_one_step_is_the_one_step_decoder(with_one_step, codec):
   )
 
 
-@pytest.mark.parametrize('names,steps,expected', [
-  (('mse', 'diffusion', 'flow', 'one_step'), None, 'one_step'),
-  (('mse', 'flow', 'one_step'), 1, 'one_step'),
-  (('mse', 'flow', 'one_step'), 2, 'flow'),
-  (('mse', 'diffusion', 'flow'), None, 'flow'),
-  (('mse', 'diffusion'), 4, 'diffusion'),
-  (('mse',), None, 'mse'),
-])
-def test_the_default_decoder(names, steps, expected):
-  assert base.default(names, steps) == expected
-
-
 @pytest.mark.parametrize('widths,depths,patch', [
   ((8,), (1,), 4), ((8, 8), (1, 1), 2), ((8, 8), (1, 1), 3),
   ((8, 8, 8), (1, 1, 9), 4),
-], ids=['stride 4', 'stride 4 of two', 'stride 6', 'reach 176'])
+], ids=['stride 4', 'stride 4 of two', 'stride 6', 'radius 176'])
 def test_tiles_suit_every_score_network(tiny_bundle, widths, depths, patch):
   spec, _ = tiny_bundle.decoders['flow']
   spec = {**spec, 'widths': widths, 'depths': depths, 'patch': patch}
-  net = bundle.build_score_net(spec)
-  side = 24 * net.stride
+  _, fields = decoders.from_record('flow', spec)
+  net = score_net.ScoreNet(**fields)
+  side = 24 * receptive_field.score_stride(fields)
   z = np.zeros((1, side, side, 3), np.float32)
   shapes = jax.eval_shape(
     net.init, jax.random.key(0), z, z, np.zeros(1), np.ones(1)
@@ -357,12 +339,12 @@ def test_tiles_suit_every_score_network(tiny_bundle, widths, depths, patch):
   model = bundle.add_decoder(tiny_bundle, 'flow', spec, params)
   tiled, whole = (
     codec_lib.Codec(
-      model, score_tile=(n, n), score_block=32, products='float32'
+      model, score_tile=(n, n), score_block=32, matmul_dtype='float32'
     )._networks
     for n in (32, 2048)
   )
   _, shape, halo, _ = tiled._score('flow')
-  assert halo >= net.reach and shape[0] > 2 * halo
+  assert halo >= receptive_field.score_net(fields) and shape[0] > 2 * halo
   length = shape[0] + 50
   x_hat = rng.uniform(-0.8, 0.8, (length, 40, 3)).astype(np.float32)
   one, other = (
@@ -378,7 +360,7 @@ def test_a_sampler_of_two_evaluations_has_twice_the_halo(tiny_bundle):
   model = bundle.add_decoder(tiny_bundle, 'flow', heun, params)
   tiles = {
     'autoencoder_tile': (128, 128), 'score_block': 32,
-    'products': 'float32',
+    'matmul_dtype': 'float32',
   }
   tiled, whole = (
     codec_lib.Codec(model, score_tile=shape, **tiles)
@@ -391,7 +373,7 @@ def test_a_sampler_of_two_evaluations_has_twice_the_halo(tiny_bundle):
   )
   assert difference.max() <= 1 and np.mean(difference > 0) < 1e-3
   assert tiled._networks._score('flow')[2] >= (
-    2 * bundle.build_score_net(spec).reach
+    2 * receptive_field.score_net(spec)
   )
 
 
@@ -682,10 +664,10 @@ def test_pictures_do_not_depend_on_64_bit_types(
 
 
 def test_latents_do_not_depend_on_the_networks_type(codec, tiny_bundle):
-  """Encoded with bfloat16 products, they are others; read, they are those."""
+  """Encoded with bfloat16 layers, they are others; read, they are those."""
   image = _image(64, 80)
-  net = bundle.build_autoencoder(
-    tiny_bundle.autoencoder_spec, jax.numpy.bfloat16
+  net = autoencoder.Autoencoder(
+    **tiny_bundle.autoencoder_spec, dtype=jax.numpy.bfloat16
   )
   params = {'params': tiny_bundle.autoencoder_params}
   y = net.apply(

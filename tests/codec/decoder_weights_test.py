@@ -5,6 +5,10 @@ import pytest
 from gdc.codec import decoder_weights
 
 
+def _rounded(arrays):
+  return decoder_weights.restore(decoder_weights.store(arrays))
+
+
 def _kernels():
   """Arrays of 2 and 3 dimensions, channels of very different magnitudes."""
   rng = np.random.default_rng(1)
@@ -20,7 +24,7 @@ def _kernels():
 @pytest.mark.parametrize('name', ['dense', 'depthwise', 'row'])
 def test_8_bits_are_off_by_half_a_step_of_their_channel(name):
   kernel = _kernels()[name]
-  rounded = decoder_weights.round_to_stored({name: kernel})[name]
+  rounded = _rounded({name: kernel})[name]
   assert rounded.dtype == np.float32
   step = np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1))) / 127
   error = np.abs(rounded - kernel)
@@ -31,7 +35,7 @@ def test_8_bits_are_off_by_half_a_step_of_their_channel(name):
 
 
 def test_storing_is_exact_once_rounded():
-  rounded = decoder_weights.round_to_stored({
+  rounded = _rounded({
     **_kernels(), 'bias': np.float32([0.1, 1 / 3])
   })
   stored = decoder_weights.store(rounded)
@@ -53,24 +57,12 @@ def test_rounding_again_changes_nothing():
   # As many scales as there are columns, the last too small for float32.
   kernel = rng.lognormal(0, 4, size=(3, 50_000)).astype(np.float32)
   kernel[:, -1000:] = 2.0**-149 * rng.integers(0, 1000, size=(3, 1000))
-  once = decoder_weights.round_to_stored({'kernel': kernel})
-  twice = decoder_weights.round_to_stored(once)
+  once = _rounded({'kernel': kernel})
+  twice = _rounded(once)
   np.testing.assert_array_equal(once['kernel'], twice['kernel'])
   step = kernel.max(axis=0) / 127
   error = np.abs(once['kernel'] - kernel)
   assert (error <= 0.5001 * step + 1e-41).all()
-
-
-def test_what_was_never_rounded_is_kept_in_float16():
-  """A decoder that was exported before there were 8 bits."""
-  half = {
-    name: value.astype(np.float16).astype(np.float32)
-    for name, value in _kernels().items() if name != 'row'
-  }
-  stored = decoder_weights.store(half)
-  assert {v.dtype for v in stored.values()} == {np.dtype(np.float16)}
-  for name, value in decoder_weights.restore(stored).items():
-    np.testing.assert_array_equal(value, half[name])
 
 
 def test_integers_need_their_scales():

@@ -17,12 +17,12 @@ def normal(seed, *shape):
 
 
 X, NOISE = 0.5 * normal(0, 4, 5, 6, 3), normal(1, 4, 5, 6, 3)
-Z = diffusion.diffuse(X, NOISE, LOG_SNR)
+Z = schedules.diffuse(X, NOISE, LOG_SNR)
 
 
 def test_forward_process_has_the_variance_and_mean_of_the_schedule():
   noise = normal(2, 4, 64, 64, 3)
-  z = diffusion.diffuse(0.5 * jnp.ones_like(noise), noise, LOG_SNR)
+  z = schedules.diffuse(0.5 * jnp.ones_like(noise), noise, LOG_SNR)
   alpha, sigma = schedules.alpha_sigma(LOG_SNR)
   error = 5 * sigma / np.sqrt(64 * 64 * 3)
   assert np.all(np.abs(jnp.mean(z, (1, 2, 3)) - 0.5 * alpha) < error)
@@ -36,7 +36,7 @@ def test_every_target_gives_the_image_and_the_noise(prediction):
   # eps says little of x where there is almost only noise: alpha is 0.018.
   np.testing.assert_allclose(x, X, atol=2e-5)
   np.testing.assert_allclose(
-    diffusion.noise_of(X, Z, LOG_SNR), NOISE, atol=2e-5
+    schedules.noise_of(X, Z, LOG_SNR), NOISE, atol=2e-5
   )
 
 
@@ -44,7 +44,7 @@ def converted(output, before, after):
   """What a network of another prediction would answer for the same image."""
   x = diffusion.image(output, Z, LOG_SNR, before)
   return diffusion.target(
-    x, diffusion.noise_of(x, Z, LOG_SNR), LOG_SNR, after
+    x, schedules.noise_of(x, Z, LOG_SNR), LOG_SNR, after
   )
 
 
@@ -66,7 +66,7 @@ def test_v_is_the_derivative_of_the_path_by_its_angle():
   angle, step = np.array([0.2, 0.7, 1.0, 1.4]), 1e-3
 
   def z(angle):
-    return diffusion.diffuse(X, NOISE, -2 * np.log(np.tan(angle)))
+    return schedules.diffuse(X, NOISE, -2 * np.log(np.tan(angle)))
 
   numeric = (z(angle + step) - z(angle - step)) / (2 * step)
   v = diffusion.target(X, NOISE, -2 * np.log(np.tan(angle)), 'v')
@@ -142,13 +142,6 @@ def test_a_perfect_prediction_costs_nothing(prediction, weighting):
   np.testing.assert_array_equal(loss, np.zeros(4))
 
 
-def test_what_does_not_exist_is_named():
-  with pytest.raises(ValueError, match="loss_weighting.*not 'score'"):
-    diffusion.loss_weight(LOG_SNR, 'score')
-  with pytest.raises(ValueError, match="prediction must be.*not 'score'"):
-    diffusion.target(X, NOISE, LOG_SNR, 'score')
-
-
 # --- Around the autoencoder's output ----------------------------------------
 
 RMSE = jnp.array([0.02, 0.06, 0.1, 0.3])
@@ -156,7 +149,7 @@ RMSE = jnp.array([0.02, 0.06, 0.1, 0.3])
 
 def test_saying_nothing_is_the_best_estimate_of_gaussian_images():
   x_hat, z = X, normal(7, *X.shape)
-  predict = diffusion.around(
+  predict = diffusion.residual_denoiser(
     lambda state, log_snr: jnp.zeros_like(state), x_hat, RMSE
   )
   alpha, sigma = (
@@ -174,15 +167,15 @@ def test_the_network_sees_and_answers_at_unit_scale():
   n, seen = 64, []
   x_hat = jnp.zeros((4, n, n, 3))
   x = RMSE[:, None, None, None] * normal(8, 4, n, n, 3)
-  z = diffusion.diffuse(x, normal(9, 4, n, n, 3), LOG_SNR)
+  z = schedules.diffuse(x, normal(9, 4, n, n, 3), LOG_SNR)
 
   def predict(state, log_snr):
     seen.append(state)
     return jnp.zeros_like(state)
 
-  linear = diffusion.around(predict, x_hat, RMSE)(z, LOG_SNR)
+  linear = diffusion.residual_denoiser(predict, x_hat, RMSE)(z, LOG_SNR)
   np.testing.assert_allclose(jnp.std(seen[0], (1, 2, 3)), 1, rtol=0.05)
-  one = diffusion.around(
+  one = diffusion.residual_denoiser(
     lambda state, log_snr: jnp.ones_like(state), x_hat, RMSE
   )(z, LOG_SNR)
   unit = jnp.mean(one - linear, (1, 2, 3))
@@ -195,7 +188,7 @@ def test_the_right_answer_is_the_image():
   x_hat = X + 0.1 * normal(10, *X.shape)
 
   def found(answer):
-    predict = diffusion.around(
+    predict = diffusion.residual_denoiser(
       lambda state, log_snr: answer + 0 * state, x_hat, RMSE
     )
     return predict(Z, LOG_SNR)
@@ -209,19 +202,19 @@ def test_the_right_answer_is_the_image():
 
 
 @pytest.mark.parametrize('source_noise', [0.25, 1.0])
-def test_a_diffusion_asks_a_flow_what_the_flow_is_asked(source_noise):
-  """The same picture and noise, from the path's own side."""
+def test_the_flow_denoiser_evaluates_the_flow_on_its_path(source_noise):
+  """The same image and noise, from the path's side."""
   x_hat, t = X + 0.1 * normal(11, *X.shape), jnp.array([0.01, 0.4, 0.9, 0.99])
   r = flow.to_residual(X, x_hat, RMSE)
-  r_t = flow.interpolate(flow.source(NOISE, source_noise), r, t)
+  r_t = flow.interpolate(source_noise * NOISE, r, t)
 
   def network(state, time):
     return jnp.tanh(state) + time[:, None, None, None] * x_hat
 
-  # The diffusion's noise level where noise and picture are mixed as at t.
+  # The diffusion's noise level where noise and image are mixed as at t.
   log_snr = 2 * jnp.log(t / ((1 - t) * source_noise * RMSE))
-  found = diffusion.along_flow(network, x_hat, RMSE, source_noise)(
-    diffusion.diffuse(X, NOISE, log_snr), log_snr
+  found = diffusion.flow_denoiser(network, x_hat, RMSE, source_noise)(
+    schedules.diffuse(X, NOISE, log_snr), log_snr
   )
   np.testing.assert_allclose(
     found, flow.from_residual(
@@ -239,11 +232,11 @@ def test_a_flow_is_asked_on_its_path_at_every_noise_level():
 
   for log_snr in (-20.0, 0.0, 30.0):
     level = jnp.full(4, log_snr)
-    x = diffusion.along_flow(network, X, RMSE, 0.5)(
-      diffusion.diffuse(X, NOISE, level), level
+    x = diffusion.flow_denoiser(network, X, RMSE, 0.5)(
+      schedules.diffuse(X, NOISE, level), level
     )
     assert np.all(np.isfinite(x))
   (start, first), _, (end, last) = seen
   np.testing.assert_allclose(start, 0.5 * NOISE, atol=1e-3)
   assert np.all(first < 1e-4) and np.all(last > 0.99)
-  assert np.max(np.abs(end)) < 1e-3  # X is the picture itself: no residual
+  assert np.max(np.abs(end)) < 1e-3  # X is the image itself: no residual

@@ -1,4 +1,6 @@
 """Flow: the path, its units, and what its optimum does with two values."""
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,9 @@ from gdc.decoders import flow, samplers
 
 
 def euler(predict, z, steps):
-  return samplers.loop(
-    lambda z, i: samplers.euler(predict, z, i, steps), z, steps
+  grid = functools.partial(samplers.time_left, steps=steps)
+  return jax.lax.fori_loop(
+    0, steps, lambda i, z: samplers.euler(predict, (z, None), i, grid)[0], z
   )
 
 
@@ -41,7 +44,7 @@ def test_residual_is_in_units_of_rmse_and_back():
 
 
 def test_path_is_straight_from_source_to_image():
-  r_0 = flow.source(NOISE, 0.5)
+  r_0 = 0.5 * NOISE
   r_1 = flow.to_residual(IMAGE, X_HAT, RMSE)
   np.testing.assert_array_equal(r_0, 0.5 * NOISE)
   for t, expected in ((0.0, r_0), (1.0, r_1), (0.25, 0.75 * r_0 + 0.25 * r_1)):
@@ -55,7 +58,7 @@ def test_path_is_straight_from_source_to_image():
 
 def test_without_source_noise_the_start_is_the_autoencoder_output():
   for noise in (NOISE, normal(3, *NOISE.shape)):
-    start = flow.from_residual(flow.source(noise, 0.0), X_HAT, RMSE)
+    start = flow.from_residual(0.0 * noise, X_HAT, RMSE)
     np.testing.assert_array_equal(start, X_HAT)
 
 
@@ -88,7 +91,7 @@ def test_residual_units_are_the_same_flow_as_the_images():
 
   source_noise, t = 0.5, jnp.array([0.2, 0.6, 0.8])
   z_0 = X_HAT + source_noise * SCALE * NOISE
-  r_0 = flow.source(NOISE, source_noise)
+  r_0 = source_noise * NOISE
   r_1 = flow.to_residual(IMAGE, X_HAT, RMSE)
   # The loss, but for its unit.
   z_t = (1 - t[:, None, None, None]) * z_0 + t[:, None, None, None] * IMAGE
@@ -97,7 +100,7 @@ def test_residual_units_are_the_same_flow_as_the_images():
     flow.loss(net, r_0, r_1, t), jnp.mean(error**2, (1, 2, 3)) / RMSE**2,
     rtol=1e-3,
   )
-  # The picture.
+  # The image.
   found = flow.from_residual(euler(net, r_0, 3), X_HAT, RMSE)
   np.testing.assert_allclose(found, euler(image_net, z_0, 3), atol=1e-5)
 
@@ -129,7 +132,7 @@ def test_one_step_from_the_start_is_the_conditional_mean(source_noise):
   n = 40_000
   rng = np.random.default_rng(5)
   r_1 = rng.choice(np.asarray(VALUES), (n, 1), p=np.asarray(SHARES))
-  r_0 = flow.source(normal(6, n, 1), source_noise)
+  r_0 = source_noise * normal(6, n, 1)
 
   def risk(target):
     return jnp.mean(
@@ -148,20 +151,20 @@ def test_one_step_from_the_start_is_the_conditional_mean(source_noise):
 def test_without_noise_the_flow_cannot_split():
   # r_t = t r_1 tells the values apart as soon as t > 0, but every path starts
   # in the same point: whatever the velocity, they stay together.
-  start = flow.source(normal(7, 100, 1), 0.0)
+  start = 0.0 * normal(7, 100, 1)
   def split(r, t):
     return MEAN + jnp.sin(r)
 
   assert len(np.unique(euler(split, start, 8))) == 1
   # A start of its own for each keeps them apart.
-  apart = euler(split, flow.source(normal(7, 100, 1), 1e-3), 8)
+  apart = euler(split, 1e-3 * normal(7, 100, 1), 8)
   assert len(np.unique(apart)) == 100
 
 
 @pytest.mark.parametrize('source_noise', [0.5, 1.0])
 def test_with_noise_the_flow_gives_both_values_in_their_shares(source_noise):
   n = 8_000
-  start = flow.source(normal(8, n, 1), source_noise)
+  start = source_noise * normal(8, n, 1)
   predict = optimal_velocity(source_noise)
   one = euler(predict, start, 1)
   np.testing.assert_allclose(one, jnp.full((n, 1), MEAN), atol=1e-5)
@@ -173,19 +176,65 @@ def test_with_noise_the_flow_gives_both_values_in_their_shares(source_noise):
   np.testing.assert_allclose(share, 0.25, atol=error + 0.01)
 
 
+# --- The network's output ---------------------------------------------------
+
+
+def test_nothing_said_is_the_autoencoder_itself():
+  r_0 = 0.25 * normal(0, 2, 4, 4, 3)
+
+  def predict(r, t):
+    return flow.velocity(jnp.zeros_like(r), r, t)
+
+  np.testing.assert_array_equal(euler(predict, r_0, 1), 0 * r_0)
+  # More steps leave a part of the noise, never more than exp(-1) of it.
+  for steps in (2, 8, 50):
+    left = euler(predict, r_0, steps) / r_0
+    assert np.max(np.abs(left)) < np.exp(-1)
+
+
+@pytest.mark.parametrize('steps', [1, 3, 10])
+def test_minus_t_r_takes_all_noise_out(steps):
+  r_0 = 0.25 * normal(0, 2, 4, 4, 3)
+
+  def predict(r, t):
+    return flow.velocity(-t[:, None, None, None] * r, r, t)
+
+  end = euler(predict, r_0, steps)
+  np.testing.assert_allclose(end, 0 * r_0, atol=1e-6)
+
+
+def test_every_velocity_can_be_said_also_at_the_end():
+  r_0, r_1 = normal(1, 3, 2, 2, 3), normal(2, 3, 2, 2, 3)
+  t = jnp.array([0.0, 0.5, 1.0])
+  r_t = flow.interpolate(r_0, r_1, t)
+  left = jnp.maximum(1 - t, flow.MIN_TIME_LEFT)[:, None, None, None]
+  output = left * (r_1 - r_0 + r_t)
+  np.testing.assert_allclose(
+    flow.velocity(output, r_t, t), r_1 - r_0, atol=1e-5
+  )
+
+
+def test_the_end_is_where_the_velocity_leads():
+  r_0, r_1 = normal(1, 3, 2, 2, 3), normal(2, 3, 2, 2, 3)
+  t = jnp.array([0.0, 0.5, 0.9])
+  r_t = flow.interpolate(r_0, r_1, t)
+  # The output that stands for this path's velocity.
+  output = (1 - t)[:, None, None, None] * (r_1 - r_0 + r_t)
+  np.testing.assert_allclose(flow.end(output, r_t, t), r_1, atol=1e-5)
+  # In one step from the start, the answer is the end.
+  np.testing.assert_allclose(
+    flow.end(output[:1], r_0[:1], t[:1]), output[:1], atol=1e-6
+  )
+
+
 # --- Times in training ------------------------------------------------------
-
-
-def test_uniform_times_are_left_as_they_are():
-  u = jnp.linspace(0, 0.999, 50)
-  np.testing.assert_array_equal(flow.sample_time(u), u)
 
 
 @pytest.mark.parametrize('mean, std', [(0.0, 1.0), (-0.7, 0.4), (1.5, 2.0)])
 def test_logit_normal_times_have_a_normal_logit(mean, std):
   u = (jnp.arange(20_000) + 0.5) / 20_000
   t = np.asarray(
-    flow.sample_time(u, 'logit_normal', mean, std), np.float64
+    flow.logit_normal(u, mean, std), np.float64
   )
   assert np.all(np.diff(t) >= 0) and t.min() > 0 and t.max() < 1
   logit = np.log(t / (1 - t))
@@ -195,12 +244,5 @@ def test_logit_normal_times_have_a_normal_logit(mean, std):
   np.testing.assert_allclose(
     np.mean(np.abs(logit - mean) < std), 0.6827, atol=0.005
   )
-  ends = flow.sample_time(jnp.array([0.0, 1.0]), 'logit_normal', mean, std)
+  ends = flow.logit_normal(jnp.array([0.0, 1.0]), mean, std)
   assert np.all(np.isfinite(ends))
-
-
-def test_bad_times_are_named():
-  with pytest.raises(ValueError, match="'uniform', 'logit_normal'.*'cosine'"):
-    flow.sample_time(jnp.zeros(2), 'cosine')
-  with pytest.raises(ValueError, match='time_std must be positive, not 0'):
-    flow.sample_time(jnp.zeros(2), 'logit_normal', std=0)

@@ -10,12 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdc.decoders import diffusion, samplers, schedules
+from gdc.decoders import samplers, schedules
 
 MEAN, STD = 0.3, 0.4  # of the data
 SOURCE = 0.8  # the flow's source noise
-FLOW = ('euler', 'midpoint', 'heun', 'stochastic')
-DIFFUSION = ('ddpm', 'ddim', 'dpmpp_2m')
+FLOW, DIFFUSION = tuple(samplers.FLOW), tuple(samplers.DIFFUSION)
 SCHEDULE = schedules.Schedule('cosine', 0.5)
 
 
@@ -49,33 +48,39 @@ def gaussian_x(z, log_snr, mean=MEAN, std=STD):
   return mean + alpha * std**2 / variance * (z - alpha * mean)
 
 
+def state_of(z, sampler):
+  """The state before the first step."""
+  return z, jnp.zeros_like(z if sampler.memory else z[..., :0])
+
+
+def integrate(sampler, predict, z, steps, grid, **more):
+  """z after all steps of a sampler."""
+  more = {'noise_fn': fresh(z)} | more
+  return jax.lax.fori_loop(
+    0, steps, lambda i, state: sampler.step(
+      predict, state, i=i, steps=steps, grid=grid, **more
+    ), state_of(z, sampler),
+  )[0]
+
+
 def run_flow(name, predict, z, steps, warp=1.0, **more):
-  if name == 'stochastic':
-    more = {'noise_fn': fresh(z), 'source_noise': SOURCE, 'eta': 1.0} | more
-  step = functools.partial(
-    getattr(samplers, name), predict, steps=steps, warp=warp, **more
-  )
-  return samplers.loop(lambda z, i: step(z=z, i=i), z, steps)
+  grid = functools.partial(samplers.time_left, steps=steps, warp=warp)
+  more = {'source_noise': SOURCE, 'eta': 1.0} | more
+  return integrate(samplers.FLOW[name], predict, z, steps, grid, **more)
 
 
 def run_diffusion(
   name, predict, z, steps, schedule=SCHEDULE, start=1.0, warp=1.0,
   space='time', **more,
 ):
-  if name == 'ddpm':
-    more = {'noise_fn': fresh(z)} | more
-  levels = samplers.noise_levels(schedule, steps, start, warp, space)
-  step = functools.partial(
-    getattr(samplers, name), predict, steps=steps, levels=levels, **more
-  )
-  if name == 'dpmpp_2m':
-    z = jnp.concatenate([z, jnp.zeros_like(z)], axis=-1)
-  end = samplers.loop(lambda z, i: step(z=z, i=i), z, steps)
-  return jnp.split(end, 2, -1)[0] if name == 'dpmpp_2m' else end
+  grid = samplers.noise_levels(schedule, steps, start, warp, space)
+  return integrate(samplers.DIFFUSION[name], predict, z, steps, grid, **more)
 
 
 def start(x, noise, schedule=SCHEDULE, time=1.0):
-  return samplers.start_state(x, noise, schedule.log_snr(time))
+  return schedules.diffuse(
+    x, noise, jnp.full(x.shape[:1], schedule.log_snr(time))
+  )
 
 
 def observe(run, name, predict, z, *args, **kwargs):
@@ -101,7 +106,9 @@ def orders(steps, errors):
 
 
 def times_of(steps, warp):
-  return 1 - np.array([samplers.left(i, steps, warp) for i in range(steps + 1)])
+  return 1 - np.array([
+    samplers.time_left(i, steps, warp) for i in range(steps + 1)
+  ])
 
 
 @pytest.mark.parametrize('warp', [0.5, 1.0, 2.0, 3.7])
@@ -148,7 +155,7 @@ def test_diffusion_samplers_ask_from_the_start_down_to_the_last_step(
     'log_snr': last + left * (first - last),
   }
   for name in DIFFUSION:
-    for space in samplers.SPACES:
+    for space in samplers.GRIDS:
       _, seen, _ = observe(
         run_diffusion, name, gaussian_x, normal(0, 2, 3), 4, start=time,
         warp=warp, space=space,
@@ -162,7 +169,7 @@ def test_diffusion_samplers_ask_from_the_start_down_to_the_last_step(
 @pytest.mark.parametrize('steps, warp', [
   (6, 10.0), (50, 10.0), (70, 5.0), (1000, 3.0), (10_000, 10.0),
 ])
-def test_the_finest_grids_still_give_pictures(name, steps, warp):
+def test_the_finest_grids_still_give_images(name, steps, warp):
   z = normal(0, 20, 1)
   if name in FLOW:
     ends = [jax.jit(lambda n: run_flow(name, flow_velocity, z, n, warp))(steps)]
@@ -170,7 +177,7 @@ def test_the_finest_grids_still_give_pictures(name, steps, warp):
     ends = [
       jax.jit(lambda n, s=space: run_diffusion(
         name, gaussian_x, z, n, warp=warp, space=s
-      ))(steps) for space in samplers.SPACES
+      ))(steps) for space in samplers.GRIDS
     ]
   assert np.all(np.isfinite(ends)) and np.max(np.abs(ends)) < 10
 
@@ -178,7 +185,7 @@ def test_the_finest_grids_still_give_pictures(name, steps, warp):
 @pytest.mark.parametrize('shift, bound, space', [
   (0.5, 40.0, 'log_snr'), (0.125, 15.0, 'time'), (0.01, 40.0, 'time'),
 ])
-def test_levels_that_are_the_same_still_give_pictures(shift, bound, space):
+def test_levels_that_are_the_same_still_give_images(shift, bound, space):
   """Where the signal is so strong that the noise is hardly a float32."""
   schedule = schedules.Schedule('cosine', shift, bound)
   z = normal(0, 20, 1)
@@ -193,7 +200,7 @@ def test_levels_that_are_the_same_still_give_pictures(shift, bound, space):
 
 def test_an_unknown_grid_is_named():
   with pytest.raises(ValueError, match="grid must be.*not 'sigma'"):
-    samplers.noise_levels(SCHEDULE, 4, space='sigma')
+    samplers.noise_levels(SCHEDULE, 4, grid='sigma')
 
 
 # --- Orders of convergence --------------------------------------------------
@@ -260,7 +267,7 @@ def test_diffusion_samplers_converge_at_their_order(
   np.testing.assert_allclose(orders(steps, errors), order, atol=0.15)
 
 
-@pytest.mark.parametrize('space', samplers.SPACES)
+@pytest.mark.parametrize('space', samplers.GRIDS)
 def test_the_second_order_is_worth_it_with_few_steps(space):
   z = start(MEAN + STD * normal(0, 500, 1), normal(1, 500, 1))
   exact = run_diffusion('ddim', gaussian_x, z, 2000, clip=None)
@@ -310,9 +317,10 @@ def test_stochastic_samplers_converge_to_the_mean_and_variance_of_the_data(
 @pytest.mark.parametrize('eta', [0.0, 1.0, 3.0])
 def test_marginals_of_the_stochastic_flow_are_the_deterministic_ones(eta):
   steps, z = 300, SOURCE * normal(0, 20_000, 1)
+  grid = functools.partial(samplers.time_left, steps=steps)
   step = jax.jit(lambda z, i: samplers.stochastic(
-    flow_velocity, z, i, steps, fresh(z), SOURCE, eta
-  ))
+    flow_velocity, (z, z[..., :0]), i, grid, fresh(z), SOURCE, eta
+  )[0])
   for i in range(steps):
     z = step(z, i)
     if (i + 1) % 50 == 0:
@@ -393,7 +401,7 @@ def test_deterministic_diffusion_stays_on_the_path_of_its_noise(name):
   )
   for state, time in zip(states, times, strict=True):
     np.testing.assert_allclose(
-      state, diffusion.diffuse(x, noise, time), atol=1e-4
+      state, schedules.diffuse(x, noise, time), atol=1e-4
     )
 
 
@@ -487,7 +495,7 @@ def test_start_has_the_statistics_of_training(shape, noise_shift, time):
   schedule = schedules.Schedule(shape, noise_shift)
   x, n = 0.8, 200
   # As training draws it, and the image instead of the autoencoder's output.
-  trained = diffusion.diffuse(
+  trained = schedules.diffuse(
     jnp.full((2, n, n), x), normal(0, 2, n, n),
     schedule.log_snr(jnp.full(2, time)),
   )
@@ -514,7 +522,7 @@ def test_a_start_from_the_autoencoder_lacks_its_error_and_no_more(
   alpha, sigma = (
     float(a) for a in schedules.alpha_sigma(schedule.log_snr(time))
   )
-  trained = diffusion.diffuse(
+  trained = schedules.diffuse(
     x, normal(2, 1, n, n), jnp.full(1, schedule.log_snr(time))
   )
   z = start(x_hat, normal(3, 1, n, n), schedule, time)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs import autoencoder as autoencoder_config
-from gdc.models import autoencoder, layers
+from gdc.models import autoencoder, elic, lean
 from gdc.training import stages
 
 TINY = {
@@ -68,7 +68,7 @@ def gram(basis):
   (192, 768), (192, 256), (16, 24), (5, 20),
 ])
 def test_bases_are_orthonormal(patch_width, merge_width):
-  patch, merge = autoencoder.initial_bases(patch_width, merge_width)
+  patch, merge = lean.initial_bases(patch_width, merge_width)
   assert patch.shape == (192, patch_width)
   assert merge.shape == (4 * patch_width, merge_width)
   np.testing.assert_allclose(gram(patch), np.eye(patch_width), atol=1e-12)
@@ -76,7 +76,7 @@ def test_bases_are_orthonormal(patch_width, merge_width):
 
 
 def test_surplus_channels_start_at_zero():
-  patch, merge = autoencoder.initial_bases(200, 800)
+  patch, merge = lean.initial_bases(200, 800)
   assert patch.shape == (192, 200) and merge.shape == (800, 800)
   np.testing.assert_allclose(
     gram(patch), np.diag(np.arange(200) < 192), atol=1e-12
@@ -90,13 +90,13 @@ def test_surplus_channels_start_at_zero():
 
 
 def test_bases_are_ordered_by_frequency_and_colour():
-  patch, merge = autoencoder.initial_bases(192, 768)
+  patch, merge = lean.initial_bases(192, 768)
   # The first channel is the mean, of brightness; colours come later.
   np.testing.assert_allclose(patch[:, 0], 1 / np.sqrt(192))
   whole = np.einsum('pc,rscm->rspm', patch, merge.reshape(2, 2, 192, 768))
   np.testing.assert_allclose(whole[..., 0], 1 / np.sqrt(768))
   # Truncation is nested: a narrower one is the first part of a wider one.
-  narrow, _ = autoencoder.initial_bases(16, 24)
+  narrow, _ = lean.initial_bases(16, 24)
   np.testing.assert_array_equal(narrow, patch[:, :16])
   # Smooth pictures end in the first channels, and noise is spread evenly.
   row, column = np.mgrid[:8, :8] / 8
@@ -161,14 +161,14 @@ def test_encode_multiplies_and_decode_divides_in_log_space():
     mixed = (1 - share) * table[low] + share * table[low + 1]
     return np.exp(mixed)[:, None, None]
 
-  y = jax.jit(autoencoder.ElicAnalysis(**TINY['elic']).apply)(
+  y = jax.jit(elic.Analysis(**TINY['elic']).apply)(
     {'params': params['analysis']}, image, weights
   )
   encoded = apply(image, quality, method='encode')
   np.testing.assert_allclose(
     encoded, y * gain(params['log_gain']), rtol=1e-4, atol=1e-5
   )
-  synthesis = autoencoder.ElicSynthesis(widths=TINY['elic']['widths'])
+  synthesis = elic.Synthesis(widths=TINY['elic']['widths'])
   decoded = apply(y, quality, method='decode')
   expected = jax.jit(synthesis.apply)(
     {'params': params['synthesis']}, y * gain(params['log_inverse_gain']),
@@ -221,7 +221,7 @@ def test_transforms_are_sixteen_times_smaller_and_back(transforms):
 
 
 @pytest.mark.parametrize('transforms', ['lean', 'elic'])
-def test_narrow_products_keep_float32_latents_and_parameters(transforms):
+def test_bfloat16_layers_keep_float32_latents_and_parameters(transforms):
   model = build(transforms, dtype=jnp.bfloat16)
   (decoded, bits, rmse), variables = jax.eval_shape(
     model.init_with_output, jax.random.key(0), photo_like(1, 16, 16, 3),
@@ -235,17 +235,16 @@ def test_narrow_products_keep_float32_latents_and_parameters(transforms):
   assert {leaf.dtype for leaf in leaves} == {jnp.dtype('float32')}
 
 
-def test_narrow_products_are_of_the_blocks_alone():
-  """What maps pixels and latents keeps float32 factors."""
-  model = build('lean')
+def test_bfloat16_matmuls_are_in_the_blocks_alone():
+  """Layers that map pixels and latents keep float32 inputs."""
+  model = build('lean', matmul_dtype='bfloat16')
   image, quality = photo_like(1, 16, 16, 3), np.ones(1)
   variables = jax.eval_shape(model.init, jax.random.key(0), image, quality)
-  with layers.narrow_products('bfloat16'):
-    traced = jax.make_jaxpr(
-      functools.partial(model.apply, method='reconstruct')
-    )(variables, image, quality)
+  traced = jax.make_jaxpr(
+    functools.partial(model.apply, method='reconstruct')
+  )(variables, image, quality)
   text = str(traced)
-  # Two blocks a side; two factors of each of their four products.
+  # Two blocks a side; two inputs of each of their four matmuls.
   assert text.count('new_dtype=bfloat16') == 4 * 4 * 2
   assert text.count('dot_general[') > 4 * 4
   assert traced.out_avals[0].dtype == jnp.float32
@@ -253,7 +252,7 @@ def test_narrow_products_are_of_the_blocks_alone():
 
 def test_unknown_transforms_are_named():
   model = autoencoder.Autoencoder(transforms='fourier')
-  with pytest.raises(ValueError, match="'lean' or 'elic', not 'fourier'"):
+  with pytest.raises(ValueError, match="'lean', 'elic'.*not 'fourier'"):
     jax.eval_shape(
       model.init, jax.random.key(0), photo_like(1, 16, 16, 3), np.ones(1)
     )

@@ -169,7 +169,7 @@ def test_gated_block_reaches_one_position_and_no_further():
   np.testing.assert_array_equal(reached, expected)
 
 
-# --- Narrow products --------------------------------------------------------
+# --- Matmuls with bfloat16 inputs -------------------------------------------
 
 
 def with_gradients(function, x, kernel):
@@ -181,9 +181,9 @@ def with_gradients(function, x, kernel):
 @pytest.mark.parametrize('dtype, tolerance', [
   ('float32', 1e-6), ('bfloat16', 2e-2),
 ])
-def test_product_and_its_gradients(dtype, tolerance):
+def test_matmul_and_its_gradients(dtype, tolerance):
   x, kernel = normal(9, 2, 3, 5, 64), normal(10, 64, 32)
-  ours = with_gradients(lambda x, k: layers.product(x, k, dtype), x, kernel)
+  ours = with_gradients(lambda x, k: layers.matmul(x, k, dtype), x, kernel)
   plain = with_gradients(
     lambda x, k: jnp.matmul(x, k, precision='highest'), x, kernel
   )
@@ -192,52 +192,50 @@ def test_product_and_its_gradients(dtype, tolerance):
     assert jnp.linalg.norm(a - b) < tolerance * jnp.linalg.norm(b)
 
 
-def test_all_products_of_a_gradient_have_narrow_factors():
+def test_all_matmuls_of_a_gradient_have_bfloat16_inputs():
   x, kernel = normal(9, 2, 3, 8), normal(10, 8, 4)
   traced = jax.make_jaxpr(jax.grad(
-    lambda x, k: jnp.sum(layers.product(x, k, 'bfloat16') ** 2), (0, 1)
+    lambda x, k: jnp.sum(layers.matmul(x, k, 'bfloat16') ** 2), (0, 1)
   ))(x, kernel)
-  products = [
+  matmuls = [
     e for e in traced.jaxpr.eqns if e.primitive.name == 'dot_general'
   ]
-  assert len(products) == 3
-  for equation in products:
+  assert len(matmuls) == 3
+  for equation in matmuls:
     assert {v.aval.dtype for v in equation.invars} == {jnp.dtype('bfloat16')}
     assert equation.outvars[0].aval.dtype == jnp.float32
 
 
-def test_narrow_products_are_summed_in_float32_both_ways():
+def test_matmuls_accumulate_in_float32_both_ways():
   # 4096 ones: a bfloat16 sum would stop at 256.
   x, kernel = jnp.ones((4096, 1)), jnp.ones((1, 4096))
 
   def total(x, kernel):
-    return jnp.sum(layers.product(x, kernel, 'bfloat16'))
+    return jnp.sum(layers.matmul(x, kernel, 'bfloat16'))
 
   for grad in jax.grad(total, (0, 1))(x, kernel):
     np.testing.assert_array_equal(grad, jnp.full(grad.shape, 4096))
-  ones = layers.product(kernel, x, 'bfloat16')
+  ones = layers.matmul(kernel, x, 'bfloat16')
   np.testing.assert_array_equal(ones, [[4096]])
 
 
-def test_only_the_products_of_gated_blocks_become_narrow():
-  block = layers.GatedBlock()
+def test_only_the_matmuls_of_gated_blocks_become_bfloat16():
   x, condition = normal(12, 1, 4, 4, 8), normal(13, 1, 3)
-  variables = block.init(jax.random.key(0), x, condition)
+  variables = layers.GatedBlock().init(jax.random.key(0), x, condition)
   variables = jax.tree.map(
     lambda a: a + 0.3 * normal(14, *a.shape), variables
   )
 
   def made(dtype):
-    """The block's output, its products, and its conversions to bfloat16."""
-    with layers.narrow_products(dtype):
-      text = str(jax.make_jaxpr(block.apply)(variables, x, condition))
-      y = block.apply(variables, x, condition)
+    """The block's output, its matmuls, and its conversions to bfloat16."""
+    block = layers.GatedBlock(matmul_dtype=dtype)
+    text = str(jax.make_jaxpr(block.apply)(variables, x, condition))
+    y = block.apply(variables, x, condition)
     return y, text.count('dot_general['), text.count('new_dtype=bfloat16')
 
   wide, narrow = made('float32'), made('bfloat16')
-  # Four products and two modulations; two factors of each of the four.
+  # Four matmuls and two modulations; two inputs of each of the four.
   assert wide[1:] == (6, 0) and narrow[1:] == (6, 8)
-  np.testing.assert_array_equal(wide[0], block.apply(variables, x, condition))
   assert narrow[0].dtype == jnp.float32
   assert 0 < jnp.max(jnp.abs(narrow[0] - wide[0])) < 0.2
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdc.models import score_net
+from gdc.models import receptive_field, score_net
 
 # Two resolutions, unlike depths: 2-pixel cells and 4-pixel cells.
 NET = score_net.ScoreNet(
@@ -44,7 +44,7 @@ def field_of_view(x, side):
   fine, coarse = side // 2, side // 4
   low = high = x // 2
   low, high = max(low - 1, 0), min(high + 1, fine - 1)  # the block going up
-  # Down to the coarse cells, which reach further than the skip does.
+  # Down to the coarse cells, which see further than the skip does.
   low, high = low // 2, high // 2
   low, high = max(low - 2, 0), min(high + 2, coarse - 1)  # two blocks
   low, high = 2 * low, 2 * high + 1
@@ -63,7 +63,7 @@ def test_output_is_zero_at_initialisation(dtype):
   assert np.all(np.asarray(out) == 0)
 
 
-def test_parameters_are_float32_whatever_the_products():
+def test_parameters_are_float32_whatever_the_dtype():
   net = NET.clone(dtype=jnp.bfloat16)
   for leaf in jax.tree.leaves(
     jax.eval_shape(net.init, jax.random.key(0), *inputs(8))
@@ -79,7 +79,7 @@ def test_stride_is_the_least_side_that_works(widths, patch, stride):
     widths=widths, depths=(1,) * len(widths), patch=patch,
     condition_features=4,
   )
-  assert net.stride == stride
+  assert receptive_field.score_stride(vars(net)) == stride
 
   def shape(side):
     out, _ = jax.eval_shape(
@@ -120,7 +120,7 @@ def test_output_depends_on_every_input(argument):
 
 @jax.jit
 def input_gradients(z, x_hat, level, quality, row, column):
-  """Of one output pixel, by both pictures."""
+  """Of one output pixel, by both images."""
   return jax.grad(
     lambda z, x_hat: jnp.sum(
       NET.apply(random_params(), z, x_hat, level, quality)[0, row, column]
@@ -166,7 +166,8 @@ def test_a_refinement_sees_one_pixel_beyond_a_patch():
   expected[top:bottom + 1, left:right + 1] = True
   for grad in grads:
     np.testing.assert_array_equal(np.any(grad[0] != 0, axis=-1), expected)
-  assert net.reach >= max(row - top, bottom - row, column - left)
+  radius = receptive_field.score_net(vars(net))
+  assert radius >= max(row - top, bottom - row, column - left)
 
 
 def test_a_far_pixel_changes_nothing_and_a_near_one_does():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gdc.codec import tiles
-from gdc.models import autoencoder, locality, score_net, tiling
+from gdc.models import autoencoder, receptive_field, score_net, tiling
 
 LEAN = autoencoder.Autoencoder(
   widths=(8, 12), depths=(1, 2), latent_channels=8, num_levels=3
@@ -19,6 +19,7 @@ SCORE = score_net.ScoreNet(
   widths=(8, 8, 12), depths=(1, 1, 2), patch=2, num_levels=3,
   condition_features=8,
 )
+SCORE_RADIUS = receptive_field.score_net(vars(SCORE))
 QUALITY = np.float32([2.25])
 
 
@@ -31,17 +32,24 @@ def _params(module, *arguments):
   )
 
 
+def _radius(net, method):
+  return (
+    receptive_field.analysis if method == 'features'
+    else receptive_field.synthesis
+  )(vars(net))
+
+
 def _image(height, width, channels=3):
   rng = np.random.default_rng(height + width)
   return rng.normal(0, 1, (height, width, channels)).astype(np.float32)
 
 
 def _tiled(run, halo, inputs, size, tile, stride, block=None):
-  """The whole picture by tiles, as codec/networks.py goes about it."""
+  """The whole image by tiles, as codec/networks.py goes about it."""
   out = None
   for t in tiles.cover(size, tile, halo):
     cut = [t.cut(x, size[0] // x.shape[0])[None] for x in inputs]
-    # Beyond the picture is whatever; it must not matter.
+    # Values beyond the image must not matter.
     for c, x in zip(cut, inputs, strict=True):
       scale = size[0] // x.shape[0]
       c[:, t.extent[0] // scale:] = 1e3
@@ -64,7 +72,7 @@ SIZES = [(16, 32), (208, 336)]
 ], ids=lambda value: getattr(value, 'transforms', str(value)))
 def test_autoencoder(net, method, block):
   params = _params(net, jnp.zeros((1, 32, 32, 3)), QUALITY)
-  halo = net.analysis_reach if method == 'features' else net.synthesis_reach
+  halo = _radius(net, method)
   tile = (2 * halo + 32, 2 * halo + 64)
   run = jax.jit(lambda x, extent: tiling.evaluate(
     net, params, x, QUALITY, tile=tile, extent=extent, block=block,
@@ -92,7 +100,7 @@ def test_score_net(block):
   params = _params(
     SCORE, jnp.zeros((1, *size)), jnp.zeros((1, *size)), level, QUALITY
   )
-  tile = (2 * SCORE.reach + 64 - 2 * SCORE.reach % 64 + 64, 256)
+  tile = (2 * SCORE_RADIUS + 64 - 2 * SCORE_RADIUS % 64 + 64, 256)
   run = jax.jit(lambda z, x_hat, extent: tiling.evaluate(
     SCORE, params, z, x_hat, level, QUALITY, tile=tile, extent=extent,
     block=block,
@@ -103,39 +111,40 @@ def test_score_net(block):
       params, z[None], x_hat[None], level, QUALITY
     )[0]
     np.testing.assert_allclose(
-      _tiled(run, SCORE.reach, [z, x_hat], size, tile, 1, block), whole,
+      _tiled(run, SCORE_RADIUS, [z, x_hat], size, tile, 1, block), whole,
       rtol=0, atol=1e-5 * float(np.abs(whole).max()),
     )
   assert run._cache_size() == 1
 
 
-# --- Reach --------------------------------------------------------------------
+# --- Receptive fields ---------------------------------------------------------
 
 
 @pytest.mark.parametrize('net,method', [
   (LEAN, 'features'), (LEAN, 'decode'), (ELIC, 'features'), (ELIC, 'decode'),
 ], ids=lambda value: getattr(value, 'transforms', value))
-def test_reach_is_as_far_as_a_network_looks(net, method):
+def test_receptive_field_of_a_transform(net, method):
   """A change that far away does not show; a little nearer, it does."""
   params = _params(net, jnp.zeros((1, 32, 32, 3)), QUALITY)
   if method == 'features':
-    reach, scale_in, scale_out = net.analysis_reach, 1, 16
+    scale_in, scale_out = 1, 16
     x = _image(512, 16)
   else:
-    reach, scale_in, scale_out = net.synthesis_reach, 16, 1
+    scale_in, scale_out = 16, 1
     x = _image(32, 1, net.latent_channels)
+  radius = _radius(net, method)
   run = jax.jit(functools.partial(net.apply, method=method))
   changed = x.copy()
   changed[256 // scale_in:] += 1  # all of the lower half
   before, after = (run(params, a[None], QUALITY)[0] for a in (x, changed))
   rows = np.abs(before - after).max(axis=(1, 2))
   first = np.flatnonzero(rows)[0] * scale_out
-  assert 256 - reach <= first, 'it looks further than it says'
+  assert 256 - radius <= first, 'it sees further than it says'
   if net is LEAN:  # ELIC's last units may be dead
-    assert first < 256 - reach + 32, 'it says more than it looks'
+    assert first < 256 - radius + 32, 'it says more than it sees'
 
 
-def test_reach_of_the_score_net():
+def test_receptive_field_of_the_score_net():
   level = np.float32([0.4])
   z = _image(256, 8)
   params = _params(SCORE, z[None], z[None], level, QUALITY)
@@ -146,7 +155,9 @@ def test_reach_of_the_score_net():
     run(params, a[None], z[None], level, QUALITY)[0] for a in (z, changed)
   )
   first = np.flatnonzero(np.abs(before - after).max(axis=(1, 2)))[0]
-  assert 128 - SCORE.reach <= first < 128 - SCORE.reach + 2 * SCORE.stride
+  nearest = 128 - SCORE_RADIUS
+  stride = receptive_field.score_stride(vars(SCORE))
+  assert nearest <= first < nearest + 2 * stride
 
 
 @pytest.mark.parametrize('path,expected', [
@@ -155,5 +166,5 @@ def test_reach_of_the_score_net():
   ([(4, 1), (8, 2), (16, 4), (8, 2), (4, 1)], 128),
   ([(16, 0)], 0),
 ])
-def test_reach_by_hand(path, expected):
-  assert locality.reach(path) == expected
+def test_radius_by_hand(path, expected):
+  assert receptive_field.radius(path) == expected

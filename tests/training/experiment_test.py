@@ -97,16 +97,16 @@ def test_batch_size_must_divide_over_devices():
     experiment.build(config)
 
 
-@pytest.mark.parametrize('products', ['float32', 'bfloat16'])
-def test_products_are_what_the_config_says(products):
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_matmul_dtype_is_what_the_config_says(dtype):
   config = autoencoder.get_config('tiny')
-  config.products = products
+  config.matmul_dtype = dtype
   exp = experiment.build(config)
   image = jax.ShapeDtypeStruct((8, 32, 32, 3), jnp.uint8)
   step = jax.make_jaxpr(functools.partial(loop.train_step, exp, config))(
     exp.abstract_state, exp.frozen, {'image': image}
   )
-  assert ('bf16[' in str(step)) == (products == 'bfloat16')
+  assert ('bf16[' in str(step)) == (dtype == 'bfloat16')
 
 
 def test_stage_2_needs_an_autoencoder():

@@ -27,7 +27,6 @@ def test_every_config_is_within(module, variant):
   ('data.cache_on_device', 16, '16 must be 0, or data.crop 32 or more'),
   ('data.min_scale', 0.0, 'above 0, at most 1, not 0.0'),
   ('data.min_scale', 1.5, 'above 0, at most 1, not 1.5'),
-  ('flow.reflow_steps', -1, '0 or more, not -1'),
   ('optimizer.clip', 0.0, 'above 0, not 0.0'),
   ('optimizer.ema_decay', 1.0, '0 or more, below 1, not 1.0'),
   ('optimizer.learning_rate', float('nan'), 'above 0, not nan'),
@@ -39,9 +38,8 @@ def test_every_config_is_within(module, variant):
   ('score_net.depths', (1,), 'must be as many as score_net.widths'),
   ('score_net.patch', 0, '1 or more, not 0'),
   ('score_net.patch', 3, 'must divide data.crop 32'),
-  ('flow.time_std', 0.0, 'above 0, not 0.0'),
   ('dtype', 'float16', "'float32' or 'bfloat16', not 'float16'"),
-  ('products', 'float16', "'float32' or 'bfloat16', not 'float16'"),
+  ('matmul_dtype', 'float16', "'float32' or 'bfloat16', not 'float16'"),
   ('evaluation.qualities', (), 'is empty'),
   ('evaluation.source', 'tfds:a', "must be bundled:heldout .* not 'tfds:a'"),
   ('evaluation.source', 'box:held-out', "not 'box:held-out'"),
@@ -56,7 +54,7 @@ def test_a_field_out_of_range_is_named(name, value, words):
 @pytest.mark.parametrize('name, value', [
   ('data.min_scale', 1.0), ('optimizer.clip', float('inf')),
   ('optimizer.ema_decay', 0.0), ('optimizer.decay_fraction', 1.0),
-  ('evaluation.max_images', 0), ('flow.reflow_steps', 0),
+  ('evaluation.max_images', 0),
 ])
 def test_the_ends_of_ranges_are_within(name, value):
   limits.check(_with(name, value))

@@ -47,7 +47,7 @@ def _without_images(patch):
   def built(config):
     exp = build(config)
     return dataclasses.replace(exp, stage=dataclasses.replace(
-      exp.stage, pictures=lambda params, frozen, images: {}
+      exp.stage, visualise=lambda params, frozen, images: {}
     ))
 
   patch.setattr(experiment, 'build', built)
@@ -174,7 +174,7 @@ def test_training_moves_every_parameter(straight):
 
 def test_nothing_is_compiled_twice(straight):
   names = [name for _, name in straight.compiled]
-  for ours in ('train_step', 'pictures'):
+  for ours in ('train_step', 'visualise'):
     assert sum(ours in name for name in names) == 1, names
   # The first save and pictures were of step 2, after its metrics.
   late = [entry for entry in straight.compiled if entry[0] > 3]

@@ -1,41 +1,42 @@
-"""The one-step decoder: a flow whose first step is its last.
+"""Trains the one-step decoder (decoders/one_step.py) from the flow's weights.
 
-The network of the flow decoder, started from its weights, is asked once, at
-t = 0, and its answer is the residual of the picture: r_1 = velocity + r_0 (see
-processes/flow.py). It is trained for what one step can give, all in units of
-what the autoencoder leaves undone, so that every quality weighs alike:
+The network is evaluated once, at t = 0; its answer gives the residual of the
+image, r_1 = velocity + r_0 (decoders/flow.py). The loss is a weighted sum, each
+part in units of the autoencoder's own error, so that qualities weigh alike:
 
   distortion  |r_1 - r|^2, r the true residual: 1 is the autoencoder's error;
-  perceptual  LPIPS of the picture, 1 being about that of the autoencoder's (see
+  perceptual  LPIPS of the image, about 1 for the autoencoder's output (see
               LPIPS_OF_RMSE). On VGG16 features: AlexNet's are kept for
               evaluation;
-  matching    distribution matching (Yin et al. 2024, arXiv 2311.18828,
-              sections 3.2 and 3.3): r_1, noised along the flow's path, is moved
-              from where a second network, trained on such r_1, expects it to
-              where the frozen flow, trained on photographs, does;
   periodic    energy of the part of r_1 - r that repeats with the period of the
               network's patches, see `periodic`; about 1 for the autoencoder's
               own error. LPIPS alone leaves such a pattern.
+  matching    experimental: distribution matching (Yin et al. 2024, arXiv
+              2311.18828, sections 3.2 and 3.3): r_1, noised along the flow's
+              path, is moved from where a second network, trained on such r_1,
+              expects it to where the frozen flow, trained on photographs, does.
 """
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
+from gdc import decoders
 from gdc.codec import bundle
 from gdc.data import transforms
 from gdc.decoders import flow
+from gdc.decoders import one_step as one_step_decoder
 from gdc.metrics import lpips
-from gdc.training.stages import base as stage_lib
-from gdc.training.stages import frozen_autoencoder
+from gdc.models import score_net
+from gdc.training.stages import base, frozen_autoencoder
 
 # LPIPS (VGG16) of an autoencoder's output over its RMSE, images in [-1, 1]: 3.0
-# to 3.4 at all six levels of the `lean` b6fa0069, on 96 crops of 64 pixels. To
-# measure it for every crop would be a fourth pass of VGG16 beside three.
+# to 3.4 at all levels of `lean`, on 96 crops of 64 pixels. Measuring it for
+# every crop would be a fourth pass of VGG16 beside three.
 LPIPS_OF_RMSE = 3.3
 
 
-def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
-  """The stage; `autoencoder` must hold the flow that it starts from.
+def build(config, autoencoder: bundle.Bundle) -> base.Stage:
+  """Returns the stage; `autoencoder` must hold the flow that it starts from.
 
   Raises:
     ValueError: there is no flow, or a weight or window is out of range.
@@ -45,31 +46,28 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
       f'A one-step decoder is made from a flow: bundle {autoencoder.name!r} '
       f'has {", ".join(autoencoder.decoders) or "no score decoder"}.'
     )
-  dials = config.one_step
-  for name in ('distortion', 'perceptual', 'matching', 'periodic', 'refine'):
-    if not dials[name] >= 0:
-      raise ValueError(
-        f'one_step.{name} must not be negative: {dials[name]}.'
-      )
+  record, teacher = autoencoder.decoders['flow']
+  from_flow, fields = decoders.from_record('flow', record)
+  decoder = one_step_decoder.OneStep(
+    **config.one_step.to_dict(), source_noise=from_flow.source_noise,
+    warp=from_flow.warp, eta=from_flow.eta,
+  )
   smallest = lpips.NETWORKS['vgg'][1]
-  if not smallest <= dials.window <= config.data.crop:
+  if not smallest <= decoder.window <= config.data.crop:
     raise ValueError(
       f'one_step.window must be from {smallest} to data.crop '
-      f'{config.data.crop}, not {dials.window}.'
+      f'{config.data.crop}, not {decoder.window}.'
     )
-  dtype = jnp.dtype(config.dtype)
-  coder = frozen_autoencoder.FirstStage(autoencoder, dtype)
-  flow_spec, teacher = autoencoder.decoders['flow']
-  spec = {
-    **flow_spec,
-    'refine': dials.refine,
-    'sampling': {**flow_spec['sampling'], 'sampler': 'euler', 'steps': 1},
+  dtypes = {
+    'dtype': jnp.dtype(config.dtype), 'matmul_dtype': config.matmul_dtype
   }
-  net = bundle.build_score_net(spec, dtype=dtype)
+  coder = frozen_autoencoder.FrozenAutoencoder(autoencoder, **dtypes)
+  fields = {**fields, 'refine': decoder.refine}
+  net = score_net.ScoreNet(**fields, **dtypes)
   frozen = {'autoencoder': autoencoder.autoencoder_params}
-  if dials.perceptual:
+  if decoder.perceptual:
     frozen['vgg'] = lpips.weights('vgg')
-  if dials.matching:
+  if decoder.matching:
     frozen['teacher'] = teacher
 
   def init(key, batch):
@@ -77,13 +75,14 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
     return start({'decoder': fresh}, fresh)
 
   def start(params, exported):
-    """From exported weights, the flow's or one's own; `fake` from the flow's.
+    """Starts from exported weights, the flow's or a one-step decoder's.
 
-    The latter is asked all along the path, of which a one-step decoder knows
-    the start alone. A flow has no refinement: that one starts fresh.
+    A flow has no refinement: that starts fresh. `fake` starts from the flow's
+    weights: it is evaluated all along the path, of which a one-step decoder
+    knows only the start.
     """
     started = {'decoder': _completed(params['decoder'], exported)}
-    if dials.matching:
+    if decoder.matching:
       # Buffers of its own: the state is donated to the step.
       started['fake'] = jax.tree.map(lambda a: a + 0, teacher)
     return started
@@ -98,72 +97,66 @@ def build(config, autoencoder: bundle.Bundle) -> stage_lib.Stage:
       key, 5
     )
     batch_size = image.shape[0]
-    quality = stage_lib.sample_quality(
-      quality_key, batch_size, coder.num_levels
-    )
+    quality = base.sample_quality(quality_key, batch_size, coder.num_levels)
     x_hat = coder.output(frozen['autoencoder'], image, quality)
     rmse = coder.rmse(frozen['autoencoder'], quality)
     target = flow.to_residual(image, x_hat, rmse)
-    r_0 = flow.source(
-      jax.random.normal(noise_key, image.shape), spec['source_noise']
+    r_0 = decoder.source_noise * jax.random.normal(noise_key, image.shape)
+    r_1 = end(
+      params['decoder'], r_0, x_hat, jnp.zeros(batch_size), quality
     )
-    zeros = jnp.zeros(batch_size)
-    r_1 = end(params['decoder'], r_0, x_hat, zeros, quality)
     metrics = {'distortion': jnp.mean((r_1 - target) ** 2)}
-    total = dials.distortion * metrics['distortion']
-    if dials.perceptual:
-      picture = flow.from_residual(r_1, x_hat, rmse)
+    total = decoder.distortion * metrics['distortion']
+    if decoder.perceptual:
+      decoded = flow.from_residual(r_1, x_hat, rmse)
       distance = lpips.distance(
         frozen['vgg'],
-        *_windows(window_key, (image, picture), dials.window), 'vgg',
+        *_windows(window_key, (image, decoded), decoder.window), 'vgg',
       )
       metrics['perceptual'] = jnp.mean(distance / (LPIPS_OF_RMSE * rmse))
-      total += dials.perceptual * metrics['perceptual']
-    if dials.periodic:
-      metrics['periodic'] = periodic(r_1 - target, spec['patch'])
-      total += dials.periodic * metrics['periodic']
-    if dials.matching:
+      total += decoder.perceptual * metrics['perceptual']
+    if decoder.periodic:
+      metrics['periodic'] = periodic(r_1 - target, net.patch)
+      total += decoder.periodic * metrics['periodic']
+    if decoder.matching:
       fake_params = jax.lax.stop_gradient(params['fake'])
-      # Up to where `velocity` stops to divide by what is left.
-      t = (1 - flow.MIN_TIME_LEFT) * stage_lib.stratified(
-        time_key, batch_size
-      )
+      # Up to where `velocity` bounds its division.
+      t = (1 - flow.MIN_TIME_LEFT) * base.stratified(time_key, batch_size)
+      noise = jax.random.normal(path_key, image.shape)
       noised = flow.interpolate(
-        flow.source(
-          jax.random.normal(path_key, image.shape), spec['source_noise']
-        ),
-        jax.lax.stop_gradient(r_1), t,
+        decoder.source_noise * noise, jax.lax.stop_gradient(r_1), t
       )
       real = end(frozen['teacher'], noised, x_hat, t, quality)
       fake = end(fake_params, noised, x_hat, t, quality)
       metrics['matching'] = _matching(r_1, real, fake)
-      total += dials.matching * metrics['matching']
-      # The second network follows the decoder; the latter gets no gradient from
-      # this, but the two share an optimiser, and its clip sees both.
+      total += decoder.matching * metrics['matching']
+      # The second network follows the decoder, which gets no gradient from
+      # this; but the two share an optimiser, and its clipping.
       seen = end(params['fake'], noised, x_hat, t, quality)
       metrics['fake'] = jnp.mean((seen - jax.lax.stop_gradient(r_1)) ** 2)
       total += metrics['fake']
     metrics['loss'] = total
     return total, metrics
 
-  def pictures(params, frozen, images):
-    return coder.pictures(
-      'one_step', spec, net, params['decoder'], frozen['autoencoder'], images
+  def visualise(params, frozen, images):
+    return coder.visualise(
+      decoder, net, params['decoder'], frozen['autoencoder'], images
     )
 
-  return stage_lib.Stage(
-    'one_step', spec, init, loss, frozen, coder.num_levels, autoencoder,
-    pictures, origins={'one_step': {}, 'flow': {}}, start=start,
+  return base.Stage(
+    'one_step', {**fields, **decoder.record()}, init, loss, frozen,
+    coder.num_levels, autoencoder, visualise,
+    warm_starts=decoder.warm_starts(), start=start,
     exported=lambda params: params['decoder'],
   )
 
 
 def periodic(error, period: int) -> jax.Array:
-  """Energy of the part of an error that repeats with a period.
+  """Returns the energy of the part of an error that repeats with a period.
 
-  Within windows of eight periods, it is the mean at each phase less the mean of
-  all. Like the square error it is least at the conditional mean, but it acts on
-  these few frequencies alone.
+  That part is, within windows of eight periods, the mean at each phase less the
+  mean of all. Like the square error, the energy is least at the conditional
+  mean, but it acts on these few frequencies alone.
 
   Args:
     error: [b, h, w, c]; rows and columns beyond whole windows are left out.
@@ -186,7 +179,7 @@ def periodic(error, period: int) -> jax.Array:
 
 
 def _completed(fresh, exported):
-  """Exported parameters, with fresh ones where they have none."""
+  """Returns exported parameters, with fresh ones where they have none."""
   fresh, exported = map(traverse_util.flatten_dict, (fresh, exported))
   if unknown := sorted(set(exported) - set(fresh)):
     raise ValueError(
@@ -197,28 +190,28 @@ def _completed(fresh, exported):
   return traverse_util.unflatten_dict({**fresh, **exported})
 
 
-def _windows(key, pictures, side: int):
-  """The same window, [b, side, side, 3], near the middle of each batch.
+def _windows(key, batches, side: int):
+  """Cuts the same window, [b, side, side, 3], near the middle of each batch.
 
   VGG16 costs far more than the decoder, and at a crop's edge the decoder sees
-  less than it will. VGG16 halves its maps four times: a window that always
-  began at a multiple of 16 would leave patterns on that grid unseen.
+  less than when decoding. VGG16 halves its maps four times: a window that
+  always began at a multiple of 16 would hide patterns on that grid.
   """
-  middle = (pictures[0].shape[1] - side) // 2
+  middle = (batches[0].shape[1] - side) // 2
   most = min(middle, 8)
   top, left = middle + jax.random.randint(key, (2,), -most, most)
   return [
     jax.lax.dynamic_slice(
       a, (0, top, left, 0), (len(a), side, side, a.shape[-1])
     )
-    for a in pictures
+    for a in batches
   ]
 
 
 def _matching(r_1, real, fake):
-  """A scalar whose gradient in r_1 moves it from `fake` toward `real`.
+  """Returns a scalar whose gradient moves r_1 from `fake` toward `real`.
 
-  Divided, per example, by how far r_1 is from what the flow expects of it
+  Divided, per example, by the distance of r_1 from the flow's expectation
   (arXiv 2311.18828, eq. 8).
   """
   fixed = jax.lax.stop_gradient

@@ -6,20 +6,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import flow, one_step
-from gdc.codec import bundle as bundle_lib
-from gdc.decoders import base
+from configs import one_step
+from gdc import decoders
+from gdc.decoders import noise
 from gdc.metrics import lpips
+from gdc.models import score_net
 from gdc.training import experiment, export, stages
-from gdc.training.stages import base as stage_lib
-from gdc.training.stages import frozen_autoencoder
+from gdc.training.stages import base, frozen_autoencoder
 from gdc.training.stages import one_step as one_step_lib
 
 
-def build(bundle, **dials):
+def build(bundle, **settings):
   config = one_step.get_config('tiny')
   config.one_step.refine, config.one_step.periodic = 0, 0.0
-  for name, value in dials.items():
+  for name, value in settings.items():
     config.one_step[name] = value
   return stages.build(config, bundle)
 
@@ -81,7 +81,7 @@ def test_parts_of_no_weight_cost_nothing(tiny_bundle, batch):
   np.testing.assert_array_equal(total, metrics['distortion'])
 
 
-def test_the_loss_is_of_the_picture_that_one_step_gives(tiny_bundle, batch):
+def test_the_loss_is_of_the_image_that_one_step_gives(tiny_bundle, batch):
   # What the loss calls the distortion is that of decoding in one step.
   spec, weights = tiny_bundle.decoders['flow']
   quiet = {**spec, 'source_noise': 0.0}  # the two draw their noise apart
@@ -92,18 +92,19 @@ def test_the_loss_is_of_the_picture_that_one_step_gives(tiny_bundle, batch):
   _, metrics = jax.jit(stage.loss)(
     started(stage, weights), stage.frozen, batch, jax.random.key(0)
   )
-  coder = frozen_autoencoder.FirstStage(quiet_bundle)
+  coder = frozen_autoencoder.FrozenAutoencoder(quiet_bundle)
   image = batch['image'] / 127.5 - 1
   key = jax.random.split(jax.random.key(0), 5)[0]
-  quality = stage_lib.sample_quality(key, 2, coder.num_levels)
+  quality = base.sample_quality(key, 2, coder.num_levels)
   x_hat = coder.output(stage.frozen['autoencoder'], image, quality)
   rmse = coder.rmse(stage.frozen['autoencoder'], quality)
-  net = bundle_lib.build_score_net(stage.spec)
-  decoder = base.Decoder(
-    'flow', stage.spec, lambda *a: net.apply({'params': weights}, *a),
-    jax.random.key(1),
+  decoder, fields = decoders.from_record('one_step', stage.spec)
+  net = score_net.ScoreNet(**fields)
+  noise_fn = noise.of_steps(jax.random.key(1), image.shape)
+  z, _ = decoder.step(
+    lambda z, level: net.apply({'params': weights}, z, x_hat, level, quality),
+    decoder.begin(noise_fn, x_hat), x_hat, rmse, 0, 1, noise_fn,
   )
-  z = decoder.advance(decoder.begin(x_hat), x_hat, quality, rmse, 0, 1)
   target = (image - x_hat) / rmse[:, None, None, None]
   np.testing.assert_allclose(
     metrics['distortion'], np.mean((z - target) ** 2), rtol=1e-4
@@ -190,7 +191,7 @@ def test_perceptual_part_is_in_the_loss_and_moves_the_decoder(
   )
 
 
-def test_perceptual_part_is_of_the_picture_in_units_of_the_error(
+def test_perceptual_part_is_of_the_image_in_units_of_the_error(
   tiny_bundle, batch, monkeypatch
 ):
   """By hand, from the parts that the loss is said to be made of."""
@@ -205,8 +206,8 @@ def test_perceptual_part_is_of_the_picture_in_units_of_the_error(
   params = started(stage, tiny_bundle.decoders['flow'][1])
   _, metrics = stage.loss(params, stage.frozen, batch, jax.random.key(0))
   key = jax.random.split(jax.random.key(0), 5)[0]
-  coder = frozen_autoencoder.FirstStage(tiny_bundle)
-  quality = stage_lib.sample_quality(key, 2, coder.num_levels)
+  coder = frozen_autoencoder.FrozenAutoencoder(tiny_bundle)
+  quality = base.sample_quality(key, 2, coder.num_levels)
   rmse = coder.rmse(stage.frozen['autoencoder'], quality)
   found = np.array([0.2, 0.4]) / (one_step_lib.LPIPS_OF_RMSE * rmse)
   np.testing.assert_allclose(
@@ -215,7 +216,7 @@ def test_perceptual_part_is_of_the_picture_in_units_of_the_error(
   assert seen['network'] == 'vgg'
   image = batch['image'] / 127.5 - 1
   np.testing.assert_allclose(seen['reference'], image, atol=1e-6)
-  # The picture is the one whose error is the distortion.
+  # The image is the one whose error is the distortion.
   error = (seen['decoded'] - image) / rmse[:, None, None, None]
   np.testing.assert_allclose(
     np.mean(error**2), metrics['distortion'], rtol=1e-4
@@ -343,45 +344,3 @@ def test_what_does_not_fit_is_refused_before_training(tiny_bundle):
     build(tiny_bundle, matching=-1.0)
   with pytest.raises(ValueError, match='window must be from 16 to.*not 48'):
     build(tiny_bundle, window=48)
-
-
-@pytest.mark.parametrize('steps', [1, 3])
-def test_reflow_trains_on_the_ends_of_its_teachers_paths(
-  tiny_bundle, batch, steps
-):
-  config = flow.get_config('tiny')
-  config.flow.reflow_steps = steps
-  config.flow.source_noise = 0.25
-  stage = stages.build(config, tiny_bundle)
-  spec, weights = tiny_bundle.decoders['flow']
-  silent = jax.tree.map(jnp.zeros_like, weights)
-  found, _ = jax.jit(stage.loss)(
-    silent, stage.frozen, batch, jax.random.key(0)
-  )
-
-  # By hand: the same draws, the teacher's path, the loss of a silent student.
-  coder = frozen_autoencoder.FirstStage(tiny_bundle)
-  image = jnp.asarray(batch['image'] / 127.5 - 1, jnp.float32)
-  quality_key, time_key, noise_key = jax.random.split(jax.random.key(0), 3)
-  quality = stage_lib.sample_quality(quality_key, 2, coder.num_levels)
-  x_hat = coder.output(stage.frozen['autoencoder'], image, quality)
-  noise = jax.random.normal(noise_key, image.shape)
-  net = bundle_lib.build_score_net(spec)
-  r = spec['source_noise'] * noise
-  for i in range(steps):
-    t = jnp.full(2, i / steps)
-    output = net.apply({'params': weights}, r, x_hat, t, quality)
-    r = r + (output / (1 - i / steps) - r) / steps
-  t = stage_lib.stratified(time_key, 2)[:, None, None, None]
-  r_0 = 0.25 * noise
-  r_t = (1 - t) * r_0 + t * r
-  np.testing.assert_allclose(
-    found, jnp.mean((-r_t - (r - r_0)) ** 2), rtol=1e-3
-  )
-
-
-def test_reflow_needs_a_flow(tiny_bundle):
-  config = flow.get_config('tiny')
-  config.flow.reflow_steps = 3
-  with pytest.raises(ValueError, match='reflow_steps 3 needs a flow decoder'):
-    stages.build(config, dataclasses.replace(tiny_bundle, decoders={}))

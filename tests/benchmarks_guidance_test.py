@@ -1,14 +1,21 @@
 """Guidance, on linear transforms whose answers are known."""
+import importlib.util
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdc.decoders import guidance
 from gdc.models import layers
 
+_PATH = pathlib.Path(__file__).parents[1] / 'benchmarks' / 'guidance.py'
+_SPEC = importlib.util.spec_from_file_location('guidance', _PATH)
+guidance = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(guidance)
+
 SHAPE = (2, 4, 4, 3)
-LATENTS = 20  # fewer than the 48 values of a picture: some detail is not coded
+LATENTS = 20  # fewer than the 48 values of a image: some detail is not coded
 
 
 def _rng():
@@ -34,12 +41,12 @@ def _codec(matrix):
   return encode, decode
 
 
-def _picture():
+def _image():
   return jnp.asarray(_rng().uniform(-1, 1, SHAPE), jnp.float32)
 
 
 def _elsewhere(encode, image):
-  """Integers of a picture nearby, and that picture."""
+  """Integers of a image nearby, and that image."""
   other = image + jnp.asarray(_rng().normal(0, 0.2, SHAPE), jnp.float32)
   symbols = jnp.round(encode(other))
   assert (symbols != jnp.round(encode(image))).mean() > 0.3
@@ -69,7 +76,7 @@ def test_excess_has_its_sign_and_is_zero_inside():
 @pytest.mark.parametrize('width', [1.0, 0.5, 0.0])
 def test_projection_lands_in_the_cells(width):
   encode, decode = _codec(_orthonormal())
-  image = _picture()
+  image = _image()
   symbols, _ = _elsewhere(encode, image)
   assert (_energy(encode, image, symbols, width) > 0.1).all()
   moved = guidance.project(encode, decode, image, symbols, 1.0, width)
@@ -78,10 +85,10 @@ def test_projection_lands_in_the_cells(width):
   )
 
 
-def test_projection_is_the_nearest_picture_of_the_set():
-  """The rest of the picture stays, and no picture of the set gets further."""
+def test_projection_is_the_nearest_image_of_the_set():
+  """The rest of the image stays, and no image of the set gets further."""
   encode, decode = _codec(_orthonormal())
-  image = _picture()
+  image = _image()
   symbols, other = _elsewhere(encode, image)
   moved = guidance.project(encode, decode, image, symbols)
 
@@ -97,7 +104,7 @@ def test_projection_is_the_nearest_picture_of_the_set():
 
 def test_width_of_nothing_leaves_what_latents_do_not_see():
   encode, decode = _codec(_orthonormal())
-  image = _picture()
+  image = _image()
   symbols, _ = _elsewhere(encode, image)
   np.testing.assert_allclose(
     guidance.project(encode, decode, image, symbols, 1.0, 0.0),
@@ -108,7 +115,7 @@ def test_width_of_nothing_leaves_what_latents_do_not_see():
 @pytest.mark.parametrize('strength', [0.25, 1.0, 1.75])
 def test_strength_is_a_share_of_the_projection(strength):
   encode, decode = _codec(_orthonormal())
-  image = _picture()
+  image = _image()
   symbols, _ = _elsewhere(encode, image)
   whole = guidance.project(encode, decode, image, symbols)
   part = guidance.project(encode, decode, image, symbols, strength)
@@ -117,9 +124,9 @@ def test_strength_is_a_share_of_the_projection(strength):
   )
 
 
-def test_a_picture_that_is_in_its_cells_is_left_alone():
+def test_a_image_that_is_in_its_cells_is_left_alone():
   encode, decode = _codec(_orthonormal())
-  image = _picture()
+  image = _image()
   symbols = jnp.round(encode(image))
   np.testing.assert_array_equal(
     guidance.project(encode, decode, image, symbols), image
@@ -131,7 +138,7 @@ def test_a_picture_that_is_in_its_cells_is_left_alone():
 
 def test_gradient_step_is_the_projection_of_an_orthonormal_transform():
   encode, decode = _codec(_orthonormal())
-  image = _picture()
+  image = _image()
   symbols, _ = _elsewhere(encode, image)
   np.testing.assert_allclose(
     guidance.descend(encode, image, symbols),
@@ -144,7 +151,7 @@ def test_gradient_steps_reduce_the_excess_of_any_linear_transform(strength):
   matrix = jnp.asarray(_rng().normal(size=(LATENTS, 48)), jnp.float32)
   # Gains from 1 to 10: no one length suits all directions.
   encode, _ = _codec(matrix * jnp.geomspace(1, 10, LATENTS)[:, None])
-  image = _picture()
+  image = _image()
   symbols, _ = _elsewhere(encode, image)
   before = _energy(encode, image, symbols)
   for _ in range(3):
@@ -161,7 +168,7 @@ def test_gradient_step_has_the_length_that_minimises_its_bound():
   def encode(image):
     return 4 * jnp.tanh(image.reshape(len(image), -1) @ matrix.T / 4)
 
-  image = _picture()
+  image = _image()
   symbols, _ = _elsewhere(encode, image)
   outside = guidance.excess(encode(image), symbols)
   moved = guidance.descend(encode, image, symbols) - image
@@ -185,7 +192,7 @@ def test_gradient_step_has_the_length_that_minimises_its_bound():
 def test_examples_of_a_batch_do_not_meet():
   """One is in its cells and stays; the other goes where it goes alone."""
   encode, _ = _codec(_orthonormal())
-  image = _picture()
+  image = _image()
   symbols, _ = _elsewhere(encode, image)
   symbols = symbols.at[0].set(jnp.round(encode(image))[0])
   both = guidance.descend(encode, image, symbols)
@@ -202,7 +209,7 @@ def test_layers_with_derivatives_by_hand_can_be_guided():
   def encode(image):
     return 4 * layers.depthwise(image, kernel)
 
-  image = _picture()
+  image = _image()
   symbols, _ = _elsewhere(encode, image)
   moved = guidance.descend(encode, image, symbols)
 
