@@ -67,7 +67,7 @@ class Bundle:
   @property
   def predicted_channels(self) -> tuple[int, ...]:
     """Latents that are coded as differences, see codec/prediction.py."""
-    return tuple(self.autoencoder_spec.get('predicted_channels', ()))
+    return tuple(self.autoencoder_spec['predicted_channels'])
 
   @functools.cached_property
   def digest(self) -> str:

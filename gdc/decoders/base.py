@@ -54,6 +54,12 @@ class Decoder:
   start. Images are [b, h, w, 3] in [-1, 1], height and width multiples of the
   network's stride.
 
+  A subclass has `entry`, SAMPLERS, `loss` (unless its stage has one) and
+
+    _start(noise, x_hat)               z before the first step
+    _grid(steps)                       the sampler's grid, see samplers.py
+    _prediction(network, x_hat, rmse)  what the sampler calls
+
   Raises:
     ValueError: a setting that is out of range.
   """
@@ -183,18 +189,6 @@ class Decoder:
       u: [b] uniform in [0, 1), for the noise level.
       noise: standard normal, of the image's shape.
     """
-    raise NotImplementedError
-
-  def _start(self, noise, x_hat):
-    """Returns z before the first step."""
-    raise NotImplementedError
-
-  def _grid(self, steps):
-    """Returns the sampler's grid, see samplers.py."""
-    raise NotImplementedError
-
-  def _prediction(self, network, x_hat, rmse):
-    """Returns what the sampler calls, made from the network."""
     raise NotImplementedError
 
 

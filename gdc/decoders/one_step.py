@@ -1,7 +1,7 @@
 """The one-step decoder: a flow whose first step is its last.
 
-Its network is asked once, at t = 0, and its answer is the residual of the
-image. gdc/training/stages/one_step.py trains it from the flow's weights.
+Its network is evaluated once, at t = 0; the answer is the image's residual.
+gdc/training/stages/one_step.py trains it from the flow's weights.
 """
 import dataclasses
 

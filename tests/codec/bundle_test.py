@@ -191,7 +191,7 @@ def test_another_flow_takes_its_one_step_decoder_with_it(tiny_bundle):
 
 
 @pytest.mark.parametrize('entry, change, message', [
-  ('flow', {'source_noise': -1.0}, 'flow.source_noise must be 0 or more, not -1'),
+  ('flow', {'source_noise': -1.0}, 'source_noise must be 0 or more, not -1'),
   ('flow', {'sampling': {'eta': -0.5}}, 'eta must be from 0 to 100, not -0.5'),
   ('diffusion', {'schedule': 'sigmoid'}, "schedule must be.*not 'sigmoid'"),
   ('diffusion', {'noise_shift': 0.0}, 'noise_shift must be above 0, not 0'),

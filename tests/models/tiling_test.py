@@ -160,6 +160,13 @@ def test_receptive_field_of_the_score_net():
   assert nearest <= first < nearest + 2 * stride
 
 
+def test_every_transform_has_receptive_fields():
+  assert (
+    autoencoder.TRANSFORMS.keys() == receptive_field.ANALYSIS.keys()
+    == receptive_field.SYNTHESIS.keys()
+  )
+
+
 @pytest.mark.parametrize('path,expected', [
   ([(16, 3), (8, 3)], 80),  # 48, then 24 more: 72, to whole positions 80
   ([(8, 3), (16, 3)], 80),  # 24 is 32 at the coarser resolution, and 48
