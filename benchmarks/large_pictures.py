@@ -159,7 +159,7 @@ def main():
         ),
       ):
         command = [
-          '-m', 'gdc.cli', name.split()[0], *map(str, words), '--force'
+          '-m', 'gdc', name.split()[0], *map(str, words), '--force'
         ]
         for number in range(1, arguments.repeat + 1):
           seconds, peak, cores = run(command, environment)

@@ -66,11 +66,11 @@ def main():
       environment.pop(name, None)
     commands = {
       'gdc compress': [
-        '-m', 'gdc.cli', 'compress', str(folder / 'in.png'), '-o',
+        '-m', 'gdc', 'compress', str(folder / 'in.png'), '-o',
         str(folder / 'out.gdc'), '--force',
       ],
       'import jax': ['-c', 'import jax'],
-      'gdc --help': ['-m', 'gdc.cli', '--help'],
+      'gdc --help': ['-m', 'gdc', '--help'],
       'pass': ['-c', 'pass'],
     }
     times = {name: [] for name in commands}

@@ -7,22 +7,23 @@
 Importing this package is cheap: jax is imported when a codec is loaded.
 """
 __version__ = '0.1.0'
-__all__ = ['codec', 'load']
+__all__ = ['DEFAULT_MODEL', 'codec', 'load']
+DEFAULT_MODEL = 'lean'
 
 
 def __getattr__(name: str):
-  if name == 'codec':  # a command has no need of it to say what is wrong
+  if name == 'codec':  # imported on first use
     import gdc.codec
     return gdc.codec
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
-def load(name_or_path: str = 'lean', score_decoders: bool = True):
-  """Loads a codec: a bundle in the box by name, or a bundle folder by path.
+def load(name_or_path: str = DEFAULT_MODEL, score_decoders: bool = True):
+  """Loads a codec: a bundled model by name, or a bundle folder by path.
 
   Args:
-    name_or_path: 'lean', or the path of a folder that training exported.
-    score_decoders: whether to load them too; compressing needs none.
+    name_or_path: 'lean', or the path of a folder exported by training.
+    score_decoders: whether to load them, too; compressing needs none.
 
   Returns:
     gdc.codec.codec.Codec, with compress and decompress.

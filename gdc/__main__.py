@@ -1,79 +1,66 @@
-"""The command `gdc`, which a signal ends at any moment in one line.
+"""The command `gdc`: the console script, and `python -m gdc`.
 
-Nothing of a command is worth saving but whole files, so that a signal ends the
-process where it stands: temporary files are removed, and worker processes end
-with it. What takes long to import is imported once that is so.
+A signal ends the process at any moment, with one line and no half-written file.
+Signals are handled before anything slow is imported.
 """
-import _signal as signal  # that module takes longer than all else here
-import _thread
 import os
+import signal
 import sys
+import threading
 import time
 
+_PATIENCE = 0.5  # seconds for the main thread to act on a signal
 _SIGNALS = {
-  'SIGINT': 'interrupted', 'SIGTERM': 'terminated', 'SIGHUP': 'hung up',
+  signal.SIGINT: 'interrupted',
+  signal.SIGTERM: 'terminated',
+  signal.SIGHUP: 'hung up',
 }
-_PATIENCE = 0.5  # seconds
-_ending = _thread.allocate_lock()
 
 
 def main() -> int:
   """Runs the command line; returns the exit status."""
+  # Closed streams become /dev/null, or opened files would get their numbers.
+  for name, mode in ('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w'):
+    if getattr(sys, name) is None:
+      setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+  sys.stdout.reconfigure(errors='backslashreplace')  # for undecodable names
+  end_on_signals()
   from gdc.cli import main
-  if sys.stdout is not None:
-    sys.stdout.reconfigure(errors='backslashreplace')  # names may be no text
   return main.main()
 
 
-def _catch():
-  """Has signals end the process, except those that it was to ignore."""
-  for name in _SIGNALS:
-    number = _number(name)
-    if number and signal.getsignal(number) != signal.SIG_IGN:
+def end_on_signals() -> None:
+  """Makes signals end the process, except those it inherited as ignored."""
+  for number in _SIGNALS:
+    if signal.getsignal(number) != signal.SIG_IGN:
       signal.signal(number, _end)
-  for stream in (0, 1, 2):
-    try:
-      os.fstat(stream)
-    except OSError:  # closed: a file that is opened must not be taken for it
-      os.open(os.devnull, os.O_RDWR)
   reader, writer = os.pipe()
   os.set_blocking(writer, False)
   signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-  _thread.start_new_thread(_watch, (reader,))
+  threading.Thread(target=_watch, args=(reader,), daemon=True).start()
 
 
-def _watch(reader):
-  """Ends the process where its main thread is in a library's long call."""
-  while (number := os.read(reader, 1)[0]) not in map(_number, _SIGNALS):
+def _watch(reader: int):
+  """Ends the process if the main thread is inside a long library call."""
+  while (number := os.read(reader, 1)[0]) not in _SIGNALS:
     pass
   time.sleep(_PATIENCE)
   _end(number)
 
 
 def _end(number, frame=None):
-  """Ends the process with a line, and leaves nothing half-written."""
+  """Removes temporary files, prints a line and ends the process."""
   del frame
-  if not _ending.acquire(blocking=False):
-    time.sleep(_PATIENCE)  # the other thread is at it
-    return
   try:
-    atomic = sys.modules.get('gdc.atomic')
-    if hasattr(atomic, 'discard'):  # it may be half imported
+    if hasattr(atomic := sys.modules.get('gdc.atomic'), 'discard'):
       atomic.discard()
-    # Streams may be in use: past them. A progress bar has left the cursor.
+    # sys.stderr may be in use, and a progress bar may have left the cursor in
+    # the middle of a line.
     start = '\n' if os.isatty(2) else ''
-    said = next(w for n, w in _SIGNALS.items() if _number(n) == number)
-    os.write(2, f'{start}gdc: {said}\n'.encode())
+    os.write(2, f'{start}gdc: {_SIGNALS[number]}\n'.encode())
   finally:
     os._exit(128 + number)
 
 
-def _number(name) -> int | None:
-  return getattr(signal, name, None)
-
-
-# A worker process imports the main module of the one that started it.
-if '--multiprocessing-fork' not in sys.orig_argv:
-  _catch()
 if __name__ == '__main__':
   sys.exit(main())

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, on whatever file system."""
+"""Files that are written whole or not at all, on any file system."""
 import contextlib
 import errno
 import os
@@ -7,7 +7,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 
-# What is said where a file cannot be renamed, or not onto another.
+# Errors of file systems that cannot rename a file, or not onto an existing one.
 _NO_RENAME = {
   errno.EACCES, errno.EBUSY, errno.EEXIST, errno.EINVAL, errno.ENOSYS,
   errno.EOPNOTSUPP, errno.EPERM,
@@ -17,43 +17,62 @@ _in_use = set()
 
 @contextlib.contextmanager
 def replaced(path, overwrite: bool = True) -> Iterator:
-  """Gives a name to write under; what was written there becomes the file.
+  """Yields a temporary path, which becomes `path` on leaving the context.
 
-  With an exception inside, nothing is left of it, and a file that was there
-  stays as it was. A process that is killed leaves what it wrote so far, under
-  the other name. Processes of several hosts may write the same file. A file
-  that is replaced passes its permissions on, where the file system has any.
+  After an exception the temporary file is removed, and an existing file is
+  unchanged. A replaced file passes on its permissions, where the file system
+  has any. Processes on several hosts may write the same file.
 
   Args:
-    path: of the file; a pathlib.Path, or an epath.Path of a bucket.
+    path: pathlib.Path of the file, or epath.Path of one in a bucket.
     overwrite: whether the file may exist by then.
 
-  Yields:
-    A path of the same kind, in the same folder, that nothing has yet.
-
   Raises:
-    FileExistsError: without `overwrite`.
-    OSError: names the file, not the other name.
+    FileExistsError: the file exists, without `overwrite`.
+    OSError: names the file, not the temporary one.
   """
-  with unused(path) as temporary:
+  with _temporary(path) as temporary:
     try:
       yield temporary
       if isinstance(path, pathlib.Path):
         with contextlib.suppress(OSError):
           temporary.chmod(stat.S_IMODE(path.stat().st_mode))
-      if overwrite:
-        _rename(temporary, path)
-      else:
-        _publish(temporary, path)
+      (_rename if overwrite else _link)(temporary, path)
     except OSError as e:
       if e.errno and e.filename in (None, str(temporary)):
         raise OSError(e.errno, e.strerror, str(path)) from e
       raise
 
 
+def check_writable(path: pathlib.Path) -> None:
+  """Checks that a file can be written, by trying in the folder it is for.
+
+  Raises:
+    OSError: it cannot; the message names the path.
+  """
+  real = path.resolve() if path.is_symlink() else path
+  folder = next(
+    (p for p in real.parents if os.path.lexists(p)), pathlib.Path()
+  )
+  where = '' if folder == path.parent else f' in {folder}'
+  try:
+    with _temporary(folder / '_') as temporary:
+      temporary.touch(exist_ok=False)
+  except OSError as e:
+    raise OSError(
+      e.errno, f'cannot be written{where}: {e.strerror}', str(path)
+    ) from e
+
+
+def discard() -> None:
+  """Removes all temporary files, in a process that is about to end."""
+  for temporary in list(_in_use):
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
-def unused(path) -> Iterator:
-  """Gives a name beside a path that nothing has, and leaves nothing there."""
+def _temporary(path) -> Iterator:
   temporary = path.with_name(f'.gdc-{secrets.token_hex(8)}')
   _in_use.add(temporary)
   try:
@@ -64,24 +83,17 @@ def unused(path) -> Iterator:
     _in_use.discard(temporary)
 
 
-def discard() -> None:
-  """Removes what is half-written, in a process that is about to end."""
-  for temporary in list(_in_use):
-    with contextlib.suppress(OSError):
-      temporary.unlink(missing_ok=True)
-
-
-def _publish(temporary: pathlib.Path, path: pathlib.Path):
-  """Gives a finished file its name; what has it meanwhile is not lost."""
+def _link(temporary: pathlib.Path, path: pathlib.Path):
+  """Renames a file without replacing one that was created meanwhile."""
   try:
     os.link(temporary, path)
   except FileExistsError:
     raise
-  except OSError:  # a file system without hard links
+  except OSError as e:  # a file system without hard links
     if os.path.lexists(path):
       raise FileExistsError(
         errno.EEXIST, os.strerror(errno.EEXIST), str(path)
-      ) from None
+      ) from e
     _rename(temporary, path)
 
 
@@ -91,14 +103,14 @@ def _rename(temporary, path):
   except OSError as e:
     if e.errno not in _NO_RENAME or path.is_dir():
       raise
-    # In place, then, and back if that fails.
-    former = path.read_bytes() if path.exists() else None
+    # Written in place instead; the old content comes back if that fails.
+    old = path.read_bytes() if path.exists() else None
     try:
       path.write_bytes(temporary.read_bytes())
     except BaseException:
       with contextlib.suppress(OSError):
-        if former is None:
+        if old is None:
           path.unlink(missing_ok=True)
         else:
-          path.write_bytes(former)
+          path.write_bytes(old)
       raise

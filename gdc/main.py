@@ -22,7 +22,7 @@ import sys
 import tempfile
 import traceback
 
-from gdc import outputs, paths
+from gdc import atomic, paths
 from gdc.training import preemption
 
 # Training-only fields: results record the values they had during training.
@@ -76,10 +76,7 @@ def main(asked) -> None:
   _check_backend()
   is_first = jax.process_index() == 0
   if asked.out and is_first:
-    try:
-      outputs.check_writable(pathlib.Path(asked.out))
-    except outputs.CliError as e:
-      raise ValueError(str(e)) from e
+    atomic.check_writable(pathlib.Path(asked.out))
   programs.keep()
 
   # --- Train, evaluate ------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Paths as people write them, and what the system says of them in words."""
+"""File paths as people write them, searching folders, and system errors."""
 import os
 import pathlib
 import stat
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 def expand(path: str) -> str:
-  """A path with `~` or `~user` at its start written out; a URL stays.
+  """Expands `~` or `~user` at the start of a path.
 
-  A shell expands neither in --option=~/name nor in quotes. A file that is
-  itself called `~name` comes first, as in what a shell made of `*`.
+  A shell does not expand it in --option=~/name or in quotes. A file that is
+  itself called `~name`, as a shell may expand `*`, comes first.
 
   Raises:
     ValueError: there is no such user, or no home.
@@ -20,14 +20,14 @@ def expand(path: str) -> str:
   expanded = os.path.expanduser(path)
   if expanded.startswith('~') and os.sep in path:
     raise ValueError(
-      f'{path!r}: {path.partition(os.sep)[0]} is the home of no user here; '
+      f'{path!r}: no user {path.partition(os.sep)[0]!r} has a home here; '
       f'a folder of that name is ./{path}.'
     )
   return expanded
 
 
 def words(error: BaseException) -> str:
-  """What an exception says; of a system error, its name and its text."""
+  """Returns an exception's message; of a system error, file name and reason."""
   if isinstance(error, OSError) and error.strerror:
     if isinstance(error.filename, str | bytes | os.PathLike):
       return f'{os.fsdecode(error.filename)}: {error.strerror}'
@@ -36,19 +36,19 @@ def words(error: BaseException) -> str:
 
 
 def about(path, error: BaseException) -> str:
-  """What an exception says of a file, with the file's name, once."""
+  """Returns an exception's message with a file's name, once."""
   said, name = words(error), os.fspath(path)
   return said if name in said else f'{name}: {said}'
 
 
 class Found(NamedTuple):
-  """What lies below a folder, each kind sorted, hidden names left out.
+  """Contents of a folder, each list sorted, without hidden names.
 
   Attributes:
-    files: of the endings that were asked for.
-    others: files of other endings; links to folders, which are not followed.
-    problems: (path, why it cannot be read) of folders, and of what has such an
-      ending but is no file.
+    files: files with the wanted suffixes.
+    others: other files, and links to folders, which are not followed.
+    problems: (path, reason) of folders that cannot be read, and of paths with
+      a wanted suffix that are not files.
   """
 
   files: list[pathlib.Path]
@@ -56,12 +56,12 @@ class Found(NamedTuple):
   problems: list[tuple[pathlib.Path, str]]
 
 
-def search(folder: pathlib.Path, endings: Collection[str]) -> Found:
-  """Searches a folder to the bottom for files of some endings.
+def search(folder: pathlib.Path, suffixes: Collection[str]) -> Found:
+  """Searches a folder, at any depth, for files with some suffixes.
 
   Args:
     folder: where to search.
-    endings: in lower case, with their dots.
+    suffixes: in lower case, with their dots.
   """
   found = Found([], [], [])
 
@@ -76,7 +76,7 @@ def search(folder: pathlib.Path, endings: Collection[str]) -> Found:
     )
     for name in sorted(name for name in files if name[0] != '.'):
       path = pathlib.Path(place, name)
-      if path.suffix.lower() not in endings:
+      if path.suffix.lower() not in suffixes:
         found.others.append(path)
       elif why := unusable(path):
         found.problems.append((path, why))
@@ -86,7 +86,7 @@ def search(folder: pathlib.Path, endings: Collection[str]) -> Found:
 
 
 def unusable(path) -> str:
-  """Why a path is no file to be read, as its kind tells; '' for a file."""
+  """Returns why a path is not a file to read; '' if it is one."""
   try:
     mode = os.stat(path).st_mode
   except FileNotFoundError as e:
@@ -95,25 +95,23 @@ def unusable(path) -> str:
     return e.strerror
   if stat.S_ISREG(mode):
     return ''
-  return next((
-    said for test, said in (
-      (stat.S_ISDIR, 'is a folder'), (stat.S_ISFIFO, 'is a named pipe'),
-      (stat.S_ISSOCK, 'is a socket'),
-    ) if test(mode)
-  ), 'is a device')
+  kinds = {
+    stat.S_IFDIR: 'a folder', stat.S_IFIFO: 'a named pipe',
+    stat.S_IFSOCK: 'a socket',
+  }
+  return f'is {kinds.get(stat.S_IFMT(mode), "a device")}'
 
 
 def listed(names: Collection, most: int = 3) -> str:
-  """The first few of some names, for a message."""
+  """Returns the first few of some names, for a message."""
   shown = ', '.join(map(printable, list(names)[:most]))
   more = len(names) - most
   return f'{shown} and {more} more' if more > 0 else shown
 
 
 def printable(name) -> str:
-  """A name on one line, and without what a terminal would obey."""
+  """Escapes what is not text in a name, or a terminal would obey."""
   return ''.join(
-    # Lone surrogates are bytes that are no text; printing shows them.
-    c if c.isprintable() or '\ud800' <= c <= '\udfff'
-    else c.encode('unicode_escape').decode() for c in str(name)
+    c if c.isprintable() else c.encode('unicode_escape').decode()
+    for c in str(name)
   )

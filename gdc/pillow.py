@@ -53,6 +53,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageFile
 
+import gdc
 from gdc import icc as icc_lib
 from gdc.codec import bitstream, forks, lossless
 
@@ -106,7 +107,7 @@ class GdcImageFile(ImageFile.ImageFile):
   format = FORMAT
   format_description = 'Generative image codec'
 
-  model = 'lean'
+  model = gdc.DEFAULT_MODEL
   decoder: str | None = None
   steps: int | None = None
   seed: int | None = None

@@ -78,7 +78,6 @@ MAY_IMPORT = {
   'gdc.atomic': [],
   'gdc.progress': [],
   'gdc.icc': [],
-  'gdc.outputs': ['gdc.atomic', 'gdc.paths'],
   'gdc.models': [],
   'gdc.decoders': [],
   'gdc.metrics': ['gdc.models'],
@@ -97,11 +96,11 @@ MAY_IMPORT = {
   ],
   'gdc.pretrained': [],
   'gdc.cli': [
-    'gdc.evaluation', 'gdc.codec', 'gdc.data', 'gdc.atomic', 'gdc.outputs',
-    'gdc.paths', 'gdc.progress',
+    'gdc.evaluation', 'gdc.codec', 'gdc.data', 'gdc.atomic', 'gdc.paths',
+    'gdc.progress',
   ],
   'gdc.main': [
-    'gdc.training', 'gdc.evaluation', 'gdc.codec', 'gdc.data', 'gdc.outputs',
+    'gdc.training', 'gdc.evaluation', 'gdc.codec', 'gdc.data', 'gdc.atomic',
     'gdc.paths',
   ],
   'gdc.__main__': ['gdc.cli', 'gdc.atomic'],

@@ -14,8 +14,11 @@ SIGNALS = {
 
 
 def _start(code, *arguments, **options):
-  """A process of the command that runs some code once it is set up."""
-  code = f'import gdc.__main__, sys, time\n{code}'
+  """Starts a process that runs some code with the command's signals."""
+  code = (
+    'import sys, time\nimport gdc.__main__\ngdc.__main__.end_on_signals()\n'
+    + code
+  )
   return subprocess.Popen(
     [sys.executable, '-c', code, *arguments], text=True,
     stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
@@ -23,7 +26,7 @@ def _start(code, *arguments, **options):
 
 
 def _run(*arguments, shell):
-  """Runs gdc; what a shell does to its streams is at the end."""
+  """Runs gdc with redirections of a shell."""
   return subprocess.run(
     ['bash', '-c', f'"$@" {shell}', 'bash', *COMMAND, *arguments],
     capture_output=True, text=True, check=False,
@@ -41,7 +44,7 @@ with atomic.replaced(pathlib.Path(sys.argv[1])) as temporary:
     print('written', flush=True)
     time.sleep(600)
   except BaseException:
-    print('an exception may be lost on its way', flush=True)
+    print('signals must not raise exceptions', flush=True)
 """, str(tmp_path / 'a'))
   process.stdout.readline()
   assert len(os.listdir(tmp_path)) == 1
@@ -52,7 +55,7 @@ with atomic.replaced(pathlib.Path(sys.argv[1])) as temporary:
   assert not os.listdir(tmp_path)
 
 
-def test_a_signal_ends_what_does_not_return_to_python():
+def test_a_signal_ends_a_library_call():
   process = _start("""
 import ctypes
 lock = ctypes.CDLL(None).pthread_mutex_lock
@@ -63,13 +66,13 @@ lock(mutex)
 """)
   process.stdout.readline()
   process.send_signal(signal.SIGINT)
-  process.send_signal(signal.SIGINT)  # of somebody impatient
+  process.send_signal(signal.SIGINT)
   assert process.communicate(timeout=60)[1] == 'gdc: interrupted\n'
   assert process.returncode == 130
 
 
-def test_signals_that_are_to_be_ignored_are():
-  """As nohup and a shell's background jobs ask."""
+def test_ignored_signals_stay_ignored():
+  """As with nohup and background jobs of a shell."""
   before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited
   try:
     process = _start("""
@@ -90,29 +93,29 @@ print('done')
 @pytest.mark.parametrize('arguments', [
   ['--version'], ['compress', '--help'], ['completion', 'bash'],
 ])
-def test_what_does_not_arrive_is_an_error(arguments):
+def test_a_full_disk_is_an_error(arguments):
   done = _run(*arguments, shell='>/dev/full')
   assert done.returncode == 1
   assert done.stderr == 'gdc: standard output: No space left on device\n'
 
 
-def test_streams_that_are_closed():
-  done = _run('info', 'x', shell='>&-')
+def test_closed_streams():
+  done = _run('info', 'missing', shell='>&-')
   assert done.returncode == 1
-  assert done.stderr.startswith('gdc: Standard output is closed')
+  assert done.stderr == 'gdc: missing: no such file or folder.\n'
   done = _run('info', 'missing', '--json', shell='2>&-')
   assert done.returncode == 1
   assert done.stdout == (
     '{"input": "missing", "error": "missing: no such file or folder."}\n'
   )
-  # Where errors cannot be said, the status still tells.
+  # If errors cannot be printed, there is still the exit status.
   assert _run('info', 'missing', shell='2>/dev/full').returncode == 1
   assert _run('info', 'missing', '--json', shell='>/dev/full').stderr == (
     'gdc: missing: no such file or folder.\n'
   )
 
 
-def test_a_jax_that_is_broken_is_one_line(tmp_path):
+def test_a_broken_jax_is_one_line(tmp_path):
   (tmp_path / 'jax.py').write_text('raise AttributeError("of another version")')
   (tmp_path / 'a.png').touch()
   done = subprocess.run(
@@ -125,7 +128,7 @@ def test_a_jax_that_is_broken_is_one_line(tmp_path):
   )
 
 
-def test_a_plugin_of_jax_that_fails_is_one_line(tmp_path):
+def test_a_failing_jax_plugin_is_one_line(tmp_path):
   plugin = tmp_path / 'jax_plugins' / 'gpu' / '__init__.py'
   plugin.parent.mkdir(parents=True)
   plugin.write_text('def initialize():\n  raise RuntimeError("no such chip")')

@@ -1,4 +1,4 @@
-"""Paths as people write them."""
+"""Paths as people write them, and system errors in words."""
 import os
 import pathlib
 
@@ -17,7 +17,7 @@ def test_home_is_written_out(tmp_path, monkeypatch):
     assert paths.expand(same) == same
   pathlib.Path('~root').touch()  # as a shell makes it of *
   assert paths.expand('~root') == '~root'
-  with pytest.raises(ValueError, match=r'~nobody-here is .* \./~nobody-here/x'):
+  with pytest.raises(ValueError, match=r"'~nobody-here' has .* \./~nobody"):
     paths.expand('~nobody-here/x')
 
 

@@ -1,4 +1,4 @@
-"""What README.md and docs/ tell a reader to type, and where they point."""
+"""Commands and links in README.md and docs/."""
 import pathlib
 import re
 import shlex
@@ -32,10 +32,10 @@ def _commands(page):
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
-def test_commands_of_gdc_are_understood(page):
+def test_gdc_commands_can_be_parsed(page):
   for words in _commands(page):
     if words[0] == 'gdc':
-      main._parser().parse_args(words[1:])  # exits if it does not
+      main.make_parser().parse_args(words[1:])  # exits if it does not
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
@@ -73,7 +73,7 @@ def test_links_and_paths_exist(page):
       assert (page.parent / target).exists(), target
 
 
-def test_the_two_commands_are_there():
+def test_the_readme_has_the_two_commands():
   commands = list(_commands(ROOT / 'README.md'))
   assert ['pip', 'install', '-e', '.[train]'] in commands
   assert ['pytest'] in commands

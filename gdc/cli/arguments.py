@@ -1,7 +1,7 @@
-"""Values of command-line arguments: text -> value, for argparse.
+"""Types of command-line arguments: functions from text to value, for argparse.
 
-Each raises argparse.ArgumentTypeError, which names the text and what would be
-right.
+Each raises argparse.ArgumentTypeError, which names the text and what is
+expected.
 """
 import argparse
 import contextlib
@@ -11,27 +11,22 @@ import re
 
 from gdc import paths
 
-# Of evaluation.measures, which is imported late, and the set-level one.
-MEASURES = ('psnr', 'ms-ssim', 'lpips', 'lpips-vgg', 'dists', 'fd')
 
+def between(low, high, kind=int):
+  """Returns a type of numbers from low to high."""
+  noun = 'a whole number' if kind is int else 'a number'
 
-def between(low, high, kind, noun):
-  """A parser of numbers from low to high; NaN is none of them."""
   def parse(text):
     with contextlib.suppress(ValueError):
       if low <= kind(text) <= high:
         return kind(text)
-    raise argparse.ArgumentTypeError(
-      f'{noun} from {low} to {high} is expected, not {text!r}'
-    )
+    raise _wrong(f'{noun} from {low} to {high}', text)
   return parse
 
 
-quality = between(1, 6, float, 'a number')
-realism = between(0, 1, float, 'a number')
-steps = between(1, 10_000, int, 'a whole number')
-count = between(1, 10**9, int, 'a whole number')
-seed = between(0, 2**32 - 1, int, 'a whole number')
+realism = between(0, 1, float)
+count = between(1, 10**9)
+seed = between(0, 2**32 - 1)
 
 
 def positive(text: str) -> float:
@@ -39,80 +34,65 @@ def positive(text: str) -> float:
   with contextlib.suppress(ValueError):
     if 0 < float(text) < math.inf:
       return float(text)
-  raise argparse.ArgumentTypeError(
-    f'a number above 0 is expected, not {text!r}'
-  )
+  raise _wrong('a number above 0', text)
 
 
 def num_bytes(text: str) -> int:
-  """50000, 50k, 1.5M, 64KiB -> bytes."""
-  match = re.fullmatch(r'(\d+\.?\d*|\.\d+) ?([kmg]?)(i?)(b?)', text.lower())
-  if match:
-    number, unit, binary, _ = match.groups()
-    power = ' kmg'.index(unit or ' ')
-    size = min(float(number) * (1024 if binary else 1000) ** power, 2**62)
-    size = int(size)
-    if size and (unit or not binary):
-      return size
-  raise argparse.ArgumentTypeError(
-    'a number of bytes above 0 is expected, such as 50000, 50k, 1.5M or '
-    f'64KiB, not {text!r}'
-  )
+  """A size in bytes: 50000, 50k, 1.5M or 64KiB."""
+  match = re.fullmatch(r'(\d+\.?\d*|\.\d+) ?([kmg]?)(i?)b?', text.lower())
+  if match and (match[2] or not match[3]):
+    power = ' kmg'.index(match[2] or ' ')
+    size = float(match[1]) * (1024 if match[3] else 1000) ** power
+    if 1 <= size < 2**62:
+      return int(size)
+  raise _wrong('a size above 0, as in 50000, 50k, 1.5M or 64KiB', text)
 
 
 def path(text: str) -> str:
-  """A path, `~` and `~user` written out; '' is none."""
+  """A path, with `~` and `~user` expanded."""
+  if not text:
+    raise _wrong('a path', text)
   try:
-    if text:
-      return paths.expand(text)
+    return paths.expand(text)
   except ValueError as e:
     raise argparse.ArgumentTypeError(str(e)) from e
-  raise argparse.ArgumentTypeError("a path is expected, not ''")
 
 
 def folder(text: str) -> pathlib.Path:
-  """See path."""
+  """The path of a folder."""
   return pathlib.Path(path(text))
 
 
 def names(text: str) -> list[str]:
-  """'a, b' -> a and b; '' -> none."""
-  return [name.strip() for name in text.split(',') if name.strip()]
+  """A comma-separated list, which may be empty; each name once."""
+  found = [name.strip() for name in text.split(',')]
+  return list(dict.fromkeys(name for name in found if name))
 
 
-def measures(text: str) -> list[str]:
-  """One or more of MEASURES, each once."""
-  asked = names(text)
-  if asked and set(asked) <= set(MEASURES):
-    return list(dict.fromkeys(asked))
-  raise argparse.ArgumentTypeError(
-    f'one or more of {", ".join(MEASURES)} are expected, not {text!r}'
-  )
-
-
-def qualities(text: str) -> list[float]:
-  """'1,2.5' -> 1.0 and 2.5; '' -> none."""
-  return [quality(q) for q in names(text)]
+def numbers(text: str) -> list[float]:
+  """A comma-separated list of numbers, which may be empty."""
+  with contextlib.suppress(ValueError):
+    return [float(name) for name in names(text)]
+  raise _wrong('a comma-separated list of numbers', text)
 
 
 def shard(text: str) -> tuple[int, int]:
-  """'0/4' -> (0, 4), the first part of four."""
+  """One part of several: '0/4' is the first of four."""
   part, _, parts = text.partition('/')
   with contextlib.suppress(ValueError):
     if 0 <= int(part) < int(parts):
       return int(part), int(parts)
-  raise argparse.ArgumentTypeError(
-    f'I/N with I from 0 to N - 1 is expected, not {text!r}'
-  )
+  raise _wrong('I/N with I from 0 to N - 1', text)
 
 
 def box(text: str) -> tuple[int, ...]:
-  """'8,16,72,80' -> (left, top, right, bottom) in pixels, not empty."""
-  parts = text.split(',')
+  """A non-empty rectangle in pixels: left, top, right, bottom."""
   with contextlib.suppress(ValueError):
-    left, top, right, bottom = map(int, parts)
+    left, top, right, bottom = map(int, text.split(','))
     if 0 <= left < right and 0 <= top < bottom:
       return left, top, right, bottom
-  raise argparse.ArgumentTypeError(
-    f'LEFT,TOP,RIGHT,BOTTOM in pixels are expected, not {text!r}'
-  )
+  raise _wrong('LEFT,TOP,RIGHT,BOTTOM in pixels', text)
+
+
+def _wrong(expected: str, text: str) -> argparse.ArgumentTypeError:
+  return argparse.ArgumentTypeError(f'expected {expected}, not {text!r}')

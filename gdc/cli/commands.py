@@ -1,7 +1,7 @@
-"""What the commands of `gdc` do, once their arguments are understood.
+"""What the commands of `gdc` do.
 
-Each takes the arguments and a Report, and returns the exit status. Whatever
-imports jax, numpy or Pillow is imported when it is needed.
+Each takes the parsed arguments and a Report, and returns the exit status.
+Modules that import jax, numpy or Pillow are imported where they are needed.
 """
 import contextlib
 import logging
@@ -10,105 +10,100 @@ import pathlib
 import sys
 
 import gdc
-from gdc import outputs, progress
+from gdc import atomic, progress
 from gdc.cli import files
+from gdc.data import formats
 
 CliError = files.CliError
+_SUFFIX = '.gdc'
 
 
-def compress(arguments, report: files.Report) -> int:
-  """Pictures to .gdc files."""
+def compress(arguments, report) -> int:
+  """Compresses images to .gdc files."""
   from gdc.codec import bitstream
-  from gdc.data import formats, image_files
+  from gdc.data import image_files
   for name in arguments.inputs:
-    if name.lower().endswith('.gdc') and not pathlib.Path(name).is_dir():
+    if name.lower().endswith(_SUFFIX) and not os.path.isdir(name):
       raise CliError(f'{name} is compressed already.')
-  plan = _plan(arguments, formats.READ, '.gdc')
+  plan = _plan(arguments, formats.READ, _SUFFIX)
   for job in plan.jobs:
     if job.target and job.target.suffix.lower() in formats.READ:
-      raise CliError(
-        f'{job.target}: the output is no such picture; .gdc is its ending.'
-      )
-  report.begin(plan, 'no picture by their names')
-  if not plan.jobs:
-    return report.each([], None)
-  codec = _load(arguments.model, score_decoders=False)
+      raise CliError(f'{job.target}: the output needs the suffix {_SUFFIX}.')
+  report.begin(plan)
+  codec = _load(arguments.model, score_decoders=False) if plan.jobs else None
+  if codec and arguments.quality is not None:
+    bitstream.quality_to_index(
+      arguments.quality, codec.bundle.tables.num_qualities
+    )
 
   def work(job):
-    picture = image_files.read(_source(job), srgb=arguments.srgb)
+    image = image_files.read(_stream(job), srgb=arguments.srgb)
     data = codec.compress(
-      picture.pixels, arguments.quality, **_targets(arguments),
-      seed=arguments.seed, icc=picture.icc, lossless=arguments.lossless,
-      notices=picture.notices,
+      image.pixels, arguments.quality, **_targets(arguments),
+      seed=arguments.seed, icc=image.icc, lossless=arguments.lossless,
+      notices=image.notices,
     )
     files.write(job.target, data, arguments.force)
-    height, width, channels = picture.pixels.shape
+    height, width, channels = image.pixels.shape
     header = bitstream.unpack(data)[0]
     quality = _quality(header)
-    record = {
+    bpp = 8 * len(data) / (width * height)
+    how = 'lossless' if header.lossless else f'quality {quality:g}'
+    return (
+      f'{job.target_name}  {width} x {height}, {len(data):,} bytes, '
+      f'{bpp:.3f} bpp, {how}'
+    ), {
       'input': job.source_name,
       'output': job.target_name,
       'width': width,
       'height': height,
       'channels': channels,
       'bytes': len(data),
-      'bpp': 8 * len(data) / (width * height),
+      'bpp': bpp,
       'quality': quality,
       'lossless': header.lossless,
       'seed': header.seed,
       'icc_bytes': len(header.icc),
       'model': None if header.lossless else codec.name,
       'model_digest': header.digest.hex() or None,
-      'notices': picture.notices,
+      'notices': image.notices,
     }
-    return (
-      f'{job.target_name}  {width} x {height}, {len(data):,} bytes, '
-      f'{record["bpp"]:.3f} bpp, '
-      + ('lossless' if quality is None else f'quality {quality:g}')
-    ), record
 
-  return report.each(
-    plan.jobs, work, lambda job: progress.pixels(job.source)
-  )
+  return report.each(plan, work, lambda job: progress.pixels(job.source))
 
 
-def decompress(arguments, report: files.Report) -> int:
-  """.gdc files to pictures."""
+def decompress(arguments, report) -> int:
+  """Decompresses .gdc files to images."""
   from gdc.codec import bitstream
   from gdc.data import image_files
-  suffix = f'.{arguments.format or "png"}'
-  plan = _plan(arguments, ['.gdc'], suffix)
+  default = f'.{arguments.format or "png"}'
+  plan = _plan(arguments, [_SUFFIX], default)
   for job in plan.jobs:
     _check_format(job, arguments.format)
-  report.begin(plan, 'no .gdc by their names')
-  if not plan.jobs:
-    return report.each([], None)
-  codec = _load(arguments.model, arguments.decoder != 'mse')
-  codec.check_decoder(
+  report.begin(plan)
+  options = (
     arguments.decoder, arguments.steps, arguments.seed, arguments.realism
   )
+  if plan.jobs:
+    codec = _load(arguments.model, arguments.decoder != 'mse')
+    codec.check_decoder(*options)
 
   def work(job):
     data = _read(job)
     header, _, checksum = bitstream.unpack(data)
-    ending = suffix if job.target is None else job.target.suffix
-    image_files.check_size(header.width, header.height, ending, header.grey)
-    own_seed = checksum if header.seed is None else header.seed
+    suffix = default if job.target is None else job.target.suffix
+    image_files.check_size(header.width, header.height, suffix, header.grey)
+    seed = _first(arguments.seed, header.seed, checksum)
     icc, lossless = header.icc, header.lossless
     del header  # an alpha plane may be large
-    pixels = codec.decompress(
-      data, arguments.decoder, arguments.steps, arguments.seed,
-      arguments.realism,
-    )
+    pixels = codec.decompress(data, *options)
     height, width, channels = pixels.shape
-    fitted = image_files.fit(pixels, ending, icc)
-    encoded = image_files.encode(fitted.pixels, ending, fitted.icc)
+    fitted = image_files.fit(pixels, suffix, icc)
+    encoded = image_files.encode(fitted.pixels, suffix, fitted.icc)
     files.write(job.target, encoded, arguments.force)
-    used, steps = codec.resolve(arguments.decoder, arguments.steps)
-    if lossless:
-      used = steps = None
-    score = used not in (None, 'mse')
-    how = 'lossless' if lossless else f'decoder {used}'
+    decoder, steps = (None, None) if lossless else codec.resolve(*options[:2])
+    is_score = decoder not in (None, 'mse')
+    how = 'lossless' if lossless else f'decoder {decoder}'
     return f'{job.target_name}  {width} x {height}, {how}', {
       'input': job.source_name,
       'output': job.target_name,
@@ -116,36 +111,31 @@ def decompress(arguments, report: files.Report) -> int:
       'height': height,
       'channels': channels,
       'lossless': lossless,
-      'decoder': used,
+      'decoder': decoder,
       'steps': steps,
-      'seed': _first(arguments.seed, own_seed) if score else None,
-      'realism': _first(arguments.realism, 1.0) if score else None,
+      'seed': seed if is_score else None,
+      'realism': _first(arguments.realism, 1.0) if is_score else None,
       'icc_bytes': len(fitted.icc),
       'model': None if lossless else codec.name,
       'notices': fitted.notices,
     }
 
-  return report.each(
-    plan.jobs, work, lambda job: progress.num_bytes(job.source)
-  )
+  return report.each(plan, work, lambda job: progress.num_bytes(job.source))
 
 
-def info(arguments, report: files.Report) -> int:
-  """What .gdc files hold."""
+def info(arguments, report) -> int:
+  """Prints what .gdc files hold."""
   from gdc.codec import bitstream, lossless
-  plan = files.find(arguments.inputs, ['.gdc'])
-  report.begin(plan, 'no .gdc by their names')
-  if not plan.jobs:
-    return report.each([], None)
-  codec = _load(arguments.model, score_decoders=False)
+  plan = files.find(arguments.inputs, [_SUFFIX])
+  report.begin(plan)
+  codec = _load(arguments.model, score_decoders=False) if plan.jobs else None
 
   def work(job):
     data = _read(job)
     header, payload, checksum = bitstream.unpack(data)
-    known = not header.lossless and (
+    is_known = not header.lossless and (
       codec.digest.startswith(header.digest.hex())
     )
-    exact = lossless.kinds(payload, header) if header.lossless else None
     record = {
       'input': job.source_name,
       'version': bitstream.VERSION,
@@ -157,69 +147,36 @@ def info(arguments, report: files.Report) -> int:
       'alpha': header.alpha is not None,
       'icc_bytes': len(header.icc),
       'lossless': header.lossless,
-      'formats': exact,
+      'formats': lossless.kinds(payload, header) if header.lossless else None,
       'quality': _quality(header),
-      'seed': header.seed if header.lossless else _first(
-        header.seed, checksum
-      ),
+      'seed': _first(header.seed, None if header.lossless else checksum),
       'seed_stored': header.seed is not None,
       'model_digest': header.digest.hex() or None,
-      'model': codec.name if known else None,
+      'model': codec.name if is_known else None,
       'bytes': len(data),
       'bpp': 8 * len(data) / (header.width * header.height),
       'payload_bytes': len(payload),
       'header_bytes': len(data) - len(payload),
-      'ideal_bytes': codec.ideal_bits(data) / 8 if known else None,
+      'ideal_bytes': codec.ideal_bits(data) / 8 if is_known else None,
     }
     return _table(record), record
 
-  return report.each(plan.jobs, work)
-
-
-def _quality(header) -> float | None:
-  """The quality of a file; None where it is lossless."""
-  from gdc.codec import bitstream
-  if header.lossless:
-    return None
-  return bitstream.index_to_quality(header.quality_index)
+  return report.each(plan, work)
 
 
 def _table(record: dict) -> str:
-  if record['lossless']:
-    # What only files of a model have.
-    record = {
-      name: value for name, value in record.items() if name not in (
-        'quality', 'seed', 'seed_stored', 'model_digest', 'model',
-        'ideal_bytes',
-      )
-    }
-  else:
-    record = {k: v for k, v in record.items() if k != 'formats'}
+  """The record of `info` for people: without fields that do not apply."""
   shown = {
-    'seed_stored': lambda v: 'yes' if v else 'no, it is the checksum',
-    'icc_bytes': lambda v: v or 'none, sRGB',
-    'flags': lambda v: f'{v:#04x}',
-    'grey': lambda v: 'yes' if v else 'no',
-    'alpha': lambda v: 'yes' if v else 'no',
-    'lossless': lambda v: 'yes' if v else 'no',
-    'formats': ', '.join,
-    'model': lambda v: v or 'another than --model',
-    'ideal_bytes': lambda v: 'not known: of another model' if v is None else (
-      f'{v:.1f}'
-    ),
-    'bpp': lambda v: f'{v:.4f}',
-    'quality': lambda v: f'{v:g}',
+    name: {True: 'yes', False: 'no'}[value] if isinstance(value, bool)
+    else f'{value:.6g}' if isinstance(value, float)
+    else ', '.join(value) if isinstance(value, list) else value
+    for name, value in record.items() if value is not None
   }
-  return '\n'.join(
-    f'{name:14} {shown.get(name, str)(value)}'
-    for name, value in record.items()
-  )
+  return '\n'.join(f'{name:14} {value}' for name, value in shown.items())
 
 
-def compare(arguments, report: files.Report) -> int:
-  """A picture beside itself through every codec, at the same bytes."""
-  import numpy as np
-
+def compare(arguments, report) -> int:
+  """Makes a page of an image through every codec at the same bytes."""
   from gdc.data import image_files
   source = pathlib.Path(arguments.input)
   target = source.with_name(f'{source.stem}-compare.png')
@@ -228,14 +185,17 @@ def compare(arguments, report: files.Report) -> int:
   job = files.Job(source, target)
   files.check([job], arguments.force)
   _check_format(job, None)
-  _check_back_end()
+  _check_backend()
+  import numpy as np
+
   from gdc.evaluation import showcase
   image, notices = image_files.read_rgb(source)
   codec = _load(arguments.model)
   if not arguments.whole and image.shape[0] * image.shape[1] > showcase.WINDOW:
     notices = [
-      *notices, 'a window of it is compared; --whole takes all of it, which '
-      'may take minutes',
+      *notices,
+      'a window of it is compared; --whole takes all of it, which may take '
+      'minutes',
     ]
   with report.progress(showcase.work(), source.name):
     page = showcase.make(
@@ -251,40 +211,32 @@ def compare(arguments, report: files.Report) -> int:
   return 0
 
 
-def evaluate(arguments, report: files.Report) -> int:
-  """Codecs side by side on a folder of pictures."""
-  outputs.check_writable(arguments.out / 'page.html')
-  # Hosts have to come together before their devices are looked at.
-  _check_back_end(devices=not arguments.distributed)
-  # Without a home, or where it draws for the first time, it says much.
-  logging.getLogger('matplotlib').setLevel(logging.ERROR)
+def evaluate(arguments, report) -> int:
+  """Evaluates codecs side by side on a folder of images."""
+  atomic.check_writable(arguments.out / 'page.html')
+  # Hosts have to be connected before their devices are looked at.
+  _check_backend(devices=not arguments.distributed)
+  logging.getLogger('matplotlib').setLevel(logging.ERROR)  # its font cache
   try:
     from gdc.evaluation import command, figures
-    del figures  # needed at the end: it had better be there
+    del figures  # used at the end, but missing packages are better known now
   except ModuleNotFoundError as e:
-    raise CliError(f"{e}; pip install 'gdc-codec[eval]' brings it") from e
+    raise CliError(f"{e}; pip install 'gdc-codec[eval]' installs it") from e
   return int(command.run(arguments, report.notice, report.error) > 0)
 
 
-def completion(parser, arguments, report: files.Report) -> int:
-  """A script for a shell that completes the arguments of gdc."""
+def completion(arguments, report) -> int:
+  """Prints a script with which a shell completes the arguments of gdc."""
   del report
-  import argparse
-
   import shtab
-
-  def mark(parser):
-    for action in parser._actions:
-      if isinstance(action, argparse._SubParsersAction):
-        for child in action.choices.values():
-          mark(child)
-      elif action.dest in ('inputs', 'input', 'output', 'model'):
+  parser = arguments.parser
+  for command in parser.commands.values():
+    for action in command._actions:
+      if action.dest in ('inputs', 'input', 'output', 'model'):
         action.complete = shtab.FILE
       elif action.dest in ('folder', 'out'):
         action.complete = shtab.DIRECTORY
-
-  mark(parser)
-  with outputs.naming('standard output'):
+  with files.naming_stdout():
     print(shtab.complete(parser, arguments.shell))
   return 0
 
@@ -300,15 +252,15 @@ def _plan(arguments, reads, writes: str) -> files.Plan:
 
 
 def _load(model: str, score_decoders: bool = True):
-  """Loads a codec, with compiled programs kept between runs."""
-  _check_back_end()
+  """Loads a codec, whose compiled programs are kept between runs."""
+  _check_backend()
   from gdc.codec import programs
   programs.keep()
   return gdc.load(model, score_decoders)
 
 
-def _check_back_end(devices: bool = True):
-  """Whether jax works, and finds the devices it is to use; CliError if not."""
+def _check_backend(devices: bool = True):
+  """Raises CliError if jax does not work or, with `devices`, finds none."""
   try:
     import jax
   except Exception as e:
@@ -316,24 +268,23 @@ def _check_back_end(devices: bool = True):
       f'JAX cannot be imported ({type(e).__name__}: {e}): install jax and '
       'jaxlib of one version.'
     ) from e
-  # Of a plugin that fails, such as that of CUDA without a GPU.
   logging.getLogger('jax._src.xla_bridge').addFilter(_one_line)
   try:
     if devices:
       jax.devices()
-  except Exception as e:  # an AssertionError, too, without a word
-    asked = os.environ.get('JAX_PLATFORMS')
-    if not asked:
+  except Exception as e:  # including an AssertionError without a message
+    platforms = os.environ.get('JAX_PLATFORMS')
+    if not platforms:
       raise
     reason = f' ({e})' if str(e) else ''
     raise CliError(
-      f'JAX_PLATFORMS is {asked!r}, for which this JAX finds no device'
+      f'JAX_PLATFORMS is {platforms!r}, for which this JAX finds no device'
       f'{reason}: unset it, set it to cpu, or install JAX for that device.'
     ) from e
 
 
 def _one_line(record: logging.LogRecord) -> bool:
-  """Has a log say what an exception says, without its traceback."""
+  """Logs the failure of a JAX plugin without its traceback."""
   if record.exc_info:
     record.msg = f'{record.getMessage()}: {record.exc_info[1]}'
     record.args, record.exc_info = (), None
@@ -341,7 +292,7 @@ def _one_line(record: logging.LogRecord) -> bool:
 
 
 def _targets(arguments) -> dict:
-  """The argument of Codec.compress that stands in place of its quality."""
+  """The target that was given in place of a quality, for Codec.compress."""
   targets = {
     name: getattr(arguments, name)
     for name in ('target_bytes', 'target_bpp', 'min_psnr')
@@ -349,38 +300,43 @@ def _targets(arguments) -> dict:
   return {name: value for name, value in targets.items() if value is not None}
 
 
-def _source(job: files.Job):
-  if job.source is not None:
-    return job.source
-  if sys.stdin is None:
-    raise CliError('Standard input is closed.')
-  return sys.stdin.buffer
+def _stream(job: files.Job):
+  return sys.stdin.buffer if job.source is None else job.source
 
 
 def _read(job: files.Job) -> bytes:
-  """A .gdc file, or the beginning of another, which may be of any length."""
-  source = _source(job)
+  """Reads a .gdc file; of another, which may be huge, the beginning."""
   with contextlib.ExitStack() as stack:
+    file = _stream(job)
     if job.source is not None:
-      source = stack.enter_context(source.open('rb'))
-    start = source.read(64)
-    return start + (source.read() if start[:3] == b'GDC' else b'')
+      file = stack.enter_context(job.source.open('rb'))
+    start = file.read(64)
+    return start + (file.read() if start[:3] == b'GDC' else b'')
+
+
+def _quality(header) -> float | None:
+  from gdc.codec import bitstream
+  if header.lossless:
+    return None
+  return bitstream.index_to_quality(header.quality_index)
 
 
 def _check_format(job: files.Job, name: str | None):
-  """Whether an output's name is one of a picture, and of --format."""
-  from gdc.data import formats
+  """Checks that an output has the suffix of an image, and of --format."""
   if job.target is None:
     return
   suffix = job.target.suffix.lower()
   if suffix not in formats.WRITTEN:
     raise CliError(
-      f'{job.target}: the output needs the ending of an image: '
+      f'{job.target}: the output needs the suffix of an image: '
       f'{formats.SUFFIXES_WRITTEN}.'
     )
   if name and formats.WRITTEN[suffix] != formats.WRITTEN[f'.{name}']:
-    raise CliError(f'{job.target} is not of --format {name}; leave one out.')
+    raise CliError(
+      f'{job.target} is not of --format {name}; leave out one of the two.'
+    )
 
 
-def _first(value, default):
-  return default if value is None else value
+def _first(*values):
+  """The first value that is not None."""
+  return next((value for value in values if value is not None), None)

@@ -1,12 +1,15 @@
 """Loads codecs: anew, or one for all of a process; also what pickles call."""
 import functools
 
+import gdc
 from gdc.codec import bundle, codec, forks
 
 _lock = forks.lock()
 
 
-def load(name_or_path='lean', score_decoders: bool = True) -> codec.Codec:
+def load(
+  name_or_path=gdc.DEFAULT_MODEL, score_decoders: bool = True
+) -> codec.Codec:
   """Loads a codec: a bundle in the box by name, or a bundle folder by path.
 
   It is pickled as that name or path.
@@ -30,7 +33,7 @@ def load(name_or_path='lean', score_decoders: bool = True) -> codec.Codec:
 
 
 def load_once(
-  name_or_path='lean', score_decoders: bool = True, digests=None
+  name_or_path=gdc.DEFAULT_MODEL, score_decoders: bool = True, digests=None
 ) -> codec.Codec:
   """As load, but all threads of a process get the same codec.
 

@@ -148,7 +148,7 @@ class Runner:
       )
       outputs = _shards(program(params, stacks, shared))
       done = min(first + count, len(cover))
-      progress.tile(network.name, done, len(cover), first == 0)
+      progress.tile(network.name, done, len(cover))
       for tile, output in zip(group, outputs, strict=False):
         yield tile, np.asarray(output)[0]
 

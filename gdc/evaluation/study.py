@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 import gdc
-from gdc.codec import jax_settings, loading, programs
+from gdc.codec import bitstream, jax_settings, loading, programs
 from gdc.data import image_files
 from gdc.evaluation import codecs, measures, records, sweep, units
 from gdc.metrics import frechet, patch_features
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
   paths: Sequence[pathlib.Path]
   codecs: Sequence[str]
   out: pathlib.Path
-  model: str = 'lean'
+  model: str = gdc.DEFAULT_MODEL
   qualities: Sequence[float] = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
   matched: Sequence[float] = ()
   measures: Sequence[str] = ('psnr', 'ms-ssim', 'lpips', 'dists')
@@ -85,6 +85,10 @@ class Study:
     if own or plan.matched:
       programs.keep()
       self.codec = loading.load(plan.model)
+      for quality in plan.qualities:
+        bitstream.quality_to_index(
+          quality, self.codec.bundle.tables.num_qualities
+        )
     else:
       self.codec = None
     self.coders = codecs.build(

@@ -145,9 +145,9 @@ def test_draws_are_a_stream_of_their_own(gradient):
     made.append(key)
     return draw(key, *args, **kwargs)
 
-  with pytest.MonkeyPatch.context() as patch, jax.disable_jit():
+  with pytest.MonkeyPatch.context() as patch:
     patch.setattr(jax.random, 'choice', spy)
-    patch.setattr(  # not compiled, it would take seconds
+    patch.setattr(  # which would take seconds
       device_cache, '_crop', lambda crop, scale, images, index, key: index
     )
     for step in range(3):

@@ -1,5 +1,4 @@
-"""The notebook runs top to bottom, and is stored without outputs."""
-
+"""The notebook runs from top to bottom, and is stored without outputs."""
 import copy
 import os
 import pathlib
@@ -21,7 +20,7 @@ def _read():
   return nbformat.read(NOTEBOOK, as_version=4)
 
 
-def test_it_is_stored_valid_and_without_outputs():
+def test_is_valid_and_stored_without_outputs():
   notebook = _read()
   nbformat.validate(notebook)
   for cell in notebook.cells:
@@ -30,7 +29,7 @@ def test_it_is_stored_valid_and_without_outputs():
 
 
 def _append_own_photograph(notebook, path):
-  """Runs the last cell once more, with a picture of the user's in it."""
+  """Adds the last cell once more, with a user's image in it."""
   pixels = np.arange(40 * 64 * 4, dtype=np.uint8).reshape(40, 64, 4)
   Image.fromarray(pixels).save(path)  # RGBA, as many screenshots are
   cell = copy.deepcopy(next(c for c in notebook.cells if c.id == 'own'))
@@ -42,7 +41,7 @@ def _append_own_photograph(notebook, path):
   notebook.cells.append(cell)
 
 
-def test_it_runs_top_to_bottom_on_cpu(monkeypatch, tmp_path):
+def test_runs_on_cpu(monkeypatch, tmp_path):
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
   paths = [str(ROOT), os.environ.get('PYTHONPATH', '')]
   monkeypatch.setenv('PYTHONPATH', os.pathsep.join(filter(None, paths)))
@@ -56,21 +55,21 @@ def test_it_runs_top_to_bottom_on_cpu(monkeypatch, tmp_path):
   ).execute()
 
   text = {}
-  pictures = {}
+  images = {}
   for cell in notebook.cells:
     outputs = cell.get('outputs', [])
     text[cell.id] = ''.join(o.text for o in outputs if 'text' in o)
-    pictures[cell.id] = sum('image/png' in o.get('data', {}) for o in outputs)
+    images[cell.id] = sum('image/png' in o.get('data', {}) for o in outputs)
   bpps = [float(b) for b in re.findall(r'([\d.]+) bpp', text['compress'])]
   assert len(bpps) == 2 and 0 < bpps[0] < bpps[1] < 8
-  assert pictures['decode'] == 2
-  # A JPEG is shown at both qualities, and one that is larger is said to be.
-  assert pictures['jpeg'] == 2
+  assert images['decode'] == 2
+  # A JPEG is shown at both qualities, with a remark if it is larger.
+  assert images['jpeg'] == 2
   sizes = re.findall(r'gdc (\d+) .*JPEG (\d+)', text['jpeg'])
   larger = sum(int(theirs) > int(ours) for ours, theirs in sizes)
   assert len(sizes) == 2
   assert text['jpeg'].count('no JPEG is that small') == larger
   assert 'nothing to do' in text['own']
   size = int(re.match(r'(\d+) bytes', text['own-set']).group(1))
-  assert pictures['own-set'] == 1
+  assert images['own-set'] == 1
   assert (tmp_path / 'photograph.gdc').stat().st_size == size
