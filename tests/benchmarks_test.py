@@ -79,7 +79,7 @@ def test_a_step_for_every_line(monkeypatch, capsys):
   monkeypatch.setattr(sys, 'stdin', io.StringIO('\n\n'))
   module.serve('flow', 'float32', None, None)
   said, *seconds = map(json.loads, capsys.readouterr().out.splitlines())
-  assert said['shape'] == [2, 4, 6, 3] and said['operations'] == 0
+  assert said['shape'] == [2, 4, 6, 3] and said['flops'] == 0
   assert len(seconds) == 2 and min(seconds) > 0
 
 

@@ -49,7 +49,7 @@ def _parse(*words):
    'config.autoencoder.widths must be numbers, such as "(1, 2)", not'),
   ([*A, *W, '--config.data=3'], 'config.data is a section: set one of its '
    'fields, data.balance, data.batch_size'),
-  ([*A, '--workdir=~nobody-here/x'], '~nobody-here is the home of no user'),
+  ([*A, '--workdir=~nobody-here/x'], "no user '~nobody-here' has a home here"),
 ])
 def test_a_mistake_is_named_with_what_is_right(words, message):
   with pytest.raises(options.OptionError) as wrong:
