@@ -173,7 +173,7 @@ _DECOMPRESS = (
   _option(
     '--steps', type=types.count, metavar='N',
     help="sampling steps of flow or diffusion; default: the model's; without "
-    '--decoder, more than 1 selects flow; flow with 1 is one_step',
+    '--decoder, more than 1 selects flow',
   ),
   _option(
     '--seed', type=types.seed, metavar='N',
