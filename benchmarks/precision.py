@@ -13,10 +13,12 @@ import argparse
 import dataclasses
 import pathlib
 
+import ml_collections
+
 from gdc.codec import codec as codec_lib
 from gdc.data import sources
 from gdc.evaluation import codecs, records, report, sweep
-from gdc.training import export, runs
+from gdc.training import experiment, export, resume
 
 OUT = pathlib.Path(__file__).parents[1] / 'results' / 'precision'
 QUALITIES = (1.0, 3.0, 5.0)
@@ -29,7 +31,7 @@ LABELS = {
 
 def bundles(config, workdir):
   """Returns the bundle as stored, and with the weights as they were trained."""
-  stage, params, _ = runs.restore(config, workdir)
+  stage, params, _ = experiment.restore(config, workdir)
   stored = export.bundle_of(stage, params, config.name)
   if config.stage == 'autoencoder':
     trained = dataclasses.replace(stored, autoencoder_params=params)
@@ -47,7 +49,7 @@ def main():
   parser.add_argument('workdir', help='of a run of gdc.main')
   workdir = parser.parse_args().workdir
   try:
-    config = runs.read_config(workdir)
+    config = ml_collections.ConfigDict(resume.read(workdir))
   except ValueError as error:
     parser.error(str(error))
   images = list(sources.bundled_images('heldout'))

@@ -1,14 +1,13 @@
-"""Times training steps of several kinds, in one run.
+"""Times training steps with several matmul dtypes.
 
   python benchmarks/training_speed.py [--stage flow] [--batch_size 8]
 
-One step after the other of each kind, in turns, each kind in a process of its
-own: loss, gradients and update, of the default config on the photographs in the
-box. Kinds differ in the types of the products' factors; --preload FILE adds one
-with another memory allocator, such as libtcmalloc_minimal.so.4. Prints the
-median of the seconds, images a second, and the rate of floating-point
-operations: those of the products alone, counted in the traced program of a
-step.
+A step is loss, gradients and update, of the default config on the bundled
+photographs. Every kind of step runs in a process of its own; the processes take
+turns, step by step. --preload FILE adds one with another memory allocator, such
+as libtcmalloc_minimal.so.4. Prints the median seconds per step, images per
+second, and GFLOP/s, which count the matmuls and convolutions in the traced
+program of a step.
 """
 import argparse
 import contextlib
@@ -26,14 +25,14 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from gdc.training import loop, runs
+from gdc.training import experiment, loop
 
 KINDS = {
   'float32': {'dtype': 'float32', 'matmul_dtype': 'float32'},
-  'bfloat16 factors': {'dtype': 'float32', 'matmul_dtype': 'bfloat16'},
+  'bfloat16 matmuls': {'dtype': 'float32', 'matmul_dtype': 'bfloat16'},
   'bfloat16 layers': {'dtype': 'bfloat16', 'matmul_dtype': 'float32'},
 }
-PRELOADED = 'bfloat16 factors'  # with another allocator
+PRELOADED = 'bfloat16 matmuls'  # the kind to run with another allocator
 STAGES = ('autoencoder', 'flow', 'diffusion', 'one_step')
 
 
@@ -45,7 +44,7 @@ def _file(text: str) -> pathlib.Path:
 
 
 def parser() -> argparse.ArgumentParser:
-  """The command line."""
+  """Returns the command line's parser."""
   made = argparse.ArgumentParser(
     prog='training_speed.py', description=__doc__.splitlines()[0]
   )
@@ -61,10 +60,10 @@ def parser() -> argparse.ArgumentParser:
   return made
 
 
-def product_operations(jaxpr: core.Jaxpr) -> int:
-  """Floating-point operations of a program's products and convolutions.
+def matmul_flops(jaxpr: core.Jaxpr) -> int:
+  """Counts the FLOPs of a program's matmuls and convolutions.
 
-  A multiplication and an addition are two. What a loop repeats counts once.
+  A multiply-add is two. The body of a loop counts once.
   """
   total = 0
   for equation in jaxpr.eqns:
@@ -77,7 +76,7 @@ def product_operations(jaxpr: core.Jaxpr) -> int:
       terms = [shapes[1][i] for i in others]
     else:
       total += sum(
-        product_operations(inner) for inner in core.jaxprs_in_params(
+        matmul_flops(inner) for inner in core.jaxprs_in_params(
           equation.params
         )
       )
@@ -87,31 +86,29 @@ def product_operations(jaxpr: core.Jaxpr) -> int:
 
 
 def build(stage: str, kind: str, batch_size: int | None, crop: int | None):
-  """A step of a kind and what it takes: (function, state, (frozen, batch))."""
+  """Returns a step and its arguments: (function, state, (frozen, batch))."""
   config = importlib.import_module(f'configs.{stage}').get_config()
   with config.unlocked():
     config.update(KINDS[kind])
     config.data.batch_size = batch_size or config.data.batch_size
     config.data.crop = crop or config.data.crop
-  run = runs.build(config)
-  step = functools.partial(loop.train_step, run, config)
-  return step, run.init(), (run.frozen, next(run.batches(0)))
+  exp = experiment.build(config)
+  step = functools.partial(loop.train_step, exp, config)
+  return step, exp.init(), (exp.frozen, next(exp.batches(0)))
 
 
 def serve(stage: str, kind: str, batch_size: int | None, crop: int | None):
-  """A step for every line of input, its seconds as a line of output.
+  """Makes a step for every line of input, and prints its seconds.
 
-  The first line of output is JSON: the batch's shape, the step's operations in
-  products, the devices.
+  First prints a line of JSON: the batch's shape, the step's FLOPs, the devices.
   """
   step, state, given = build(stage, kind, batch_size, crop)
   compiled = jax.jit(step, donate_argnums=0)
-  operations = product_operations(jax.make_jaxpr(step)(state, *given).jaxpr)
+  flops = matmul_flops(jax.make_jaxpr(step)(state, *given).jaxpr)
   state, _ = jax.block_until_ready(compiled(state, *given))
   device = f'{jax.device_count()} x {jax.devices()[0].device_kind}'
   print(json.dumps({
-    'shape': given[-1]['image'].shape, 'operations': operations,
-    'device': device,
+    'shape': given[-1]['image'].shape, 'flops': flops, 'device': device,
   }), flush=True)
   for _ in sys.stdin:
     start = time.perf_counter()
@@ -141,7 +138,7 @@ def main():
   with contextlib.ExitStack() as stack:
     processes = {}
     for label, name, environment in kinds:
-      # One after the other: compiling would slow the others down.
+      # Started one by one, as compiling would slow the others down.
       processes[label] = stack.enter_context(subprocess.Popen(
         [sys.executable, *sys.argv, '--kind', name],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -151,7 +148,7 @@ def main():
     images, height, width, _ = said['shape']
     print(
       f'{arguments.stage}, {said["device"]}, {images} crops of {height} x '
-      f'{width}, {said["operations"] / 1e9:.1f} billion operations in products'
+      f'{width}, {said["flops"] / 1e9:.1f} GFLOP in matmuls'
     )
     for _ in range(arguments.rounds):
       for label, process in processes.items():
@@ -162,7 +159,7 @@ def main():
   for kind, value in median.items():
     print(
       f'{kind:27} {value:8.3f} s {images / value:8.1f} images/s '
-      f'{said["operations"] / value / 1e9:8.0f} GFLOP/s '
+      f'{said["flops"] / value / 1e9:8.0f} GFLOP/s '
       f'{median["float32"] / value:6.2f} x'
     )
 

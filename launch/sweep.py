@@ -1,12 +1,12 @@
-"""Prints the command lines of sweeps, training before sampling; runs nothing.
+"""Prints the commands of sweeps, training before sampling; runs nothing.
 
   python -m launch.sweep                       all of configs/sweeps
-  python -m launch.sweep gamma eta --missing   two, less what is measured
+  python -m launch.sweep gamma eta --missing   two, without what is measured
   python -m launch.sweep warp --config.data.source=folder:PHOTOS | sh -e
 
-Run from the repository's root. A line is quoted for a shell. A sweep that
-samples from a network of another one brings along the run that trains it.
-Flags of the form --config.FIELD=VALUE go to every run.
+Run from the repository's root. Lines are quoted for a shell. A sweep that
+samples from another sweep's network includes the run that trains it. Flags of
+the form --config.FIELD=VALUE go to every run.
 """
 import argparse
 import pathlib
@@ -23,7 +23,6 @@ from configs.sweeps import (
   steps,
   warp,
 )
-from launch import checkpoints
 
 SWEEPS = {
   'noise_shift': noise_shift,
@@ -36,24 +35,19 @@ SWEEPS = {
 
 
 def plan(names: Sequence[str]) -> list[base.Run]:
-  """The runs of sweeps and those that they sample from, in an order that works.
+  """Returns the runs of sweeps, those that train before those that sample.
 
   Args:
     names: keys of SWEEPS.
   """
   runs = [run for name in names for run in SWEEPS[name].runs()]
-  # By file: two sweeps may sample from the same network.
+  # Keyed by file, as sweeps may sample from the same network.
   needed = {run.out: run for run in (r.trained or r for r in runs)}
   return [*needed.values(), *(run for run in runs if run.trained)]
 
 
 def command(run: base.Run, extra: Sequence[str] = ()) -> str:
-  """The command line of a run, as a shell takes it.
-
-  Args:
-    run: of a plan.
-    extra: further flags, as words.
-  """
+  """Returns the shell command of a run, with further flags."""
   words = [
     'python', '-m', 'gdc.main', '--config', run.config,
     '--workdir', run.workdir,
@@ -64,26 +58,26 @@ def command(run: base.Run, extra: Sequence[str] = ()) -> str:
 
 
 def main(argv: Sequence[str] | None = None):
-  """Prints; exits with 2 and a line for arguments that make no sense."""
+  """Prints the commands; exits with status 2 for wrong arguments."""
   parser = argparse.ArgumentParser(
     prog='python -m launch.sweep', description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
   )
   parser.add_argument(
     'sweeps', nargs='*', metavar='SWEEP',
-    help=f'of {", ".join(SWEEPS)}; default: all',
+    help=f'one of {", ".join(SWEEPS)}; default: all',
   )
   parser.add_argument(
     '--mode', choices=('train', 'eval'), help='print only the runs that '
-    'train, or only those that sample: either may run side by side'
+    'train, or only those that sample; each kind may run in parallel'
   )
   parser.add_argument(
     '--missing', action='store_true',
-    help='leave out runs whose results file is there, but for those that train '
-    'a network which others need and which is not there',
+    help='leave out runs whose results file exists, unless others need the '
+    'network that they train and it has no checkpoint',
   )
   argv = sys.argv[1:] if argv is None else argv
-  # Apart from argparse, which takes a flag with a space in it for a name.
+  # Not left to argparse, which takes a flag with a space for a name.
   extra = [word for word in argv if word.startswith('--config.')]
   arguments = parser.parse_args([word for word in argv if word not in extra])
   for name in arguments.sweeps:
@@ -99,11 +93,13 @@ def main(argv: Sequence[str] | None = None):
       parser.error(f'{word!r} sets a field that these sweeps set themselves')
   if arguments.missing:
     lacking = [run for run in runs if not pathlib.Path(run.out).exists()]
-    # A network that is to be sampled from must be there, measured or not.
     needed = {run.trained.out for run in lacking if run.trained}
     runs = [run for run in runs if run in lacking or (
       run.out in needed
-      and checkpoints.newest(pathlib.Path(run.workdir)) is None
+      and not any(
+        path.name.isdigit()
+        for path in pathlib.Path(run.workdir, 'checkpoints').glob('*')
+      )
     )]
   for run in runs:
     if arguments.mode in (None, run.mode):

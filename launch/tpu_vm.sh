@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU VM, one host or a whole pod slice.
+# Trains on a Cloud TPU VM, a single host or a pod slice.
 #
 #   launch/tpu_vm.sh VERB [--dry-run] --name NAME --zone ZONE [options] \
 #     [-- arguments of gdc.main]
 #
-# launch/README.md has the verbs, the options and an example. Every option can
-# be given as an environment variable instead: TPU_NAME, TPU_ZONE, TPU_TYPE,
-# TPU_VERSION, TPU_PROJECT, TPU_CONFIG, TPU_WORKDIR, TPU_SPOT=1.
+# launch/README.md describes verbs and options. Options can also be set as
+# environment variables: TPU_NAME, TPU_ZONE, TPU_TYPE, TPU_VERSION, TPU_PROJECT,
+# TPU_CONFIG, TPU_WORKDIR, TPU_SPOT=1.
 set -euo pipefail
 
 readonly VERBS='create install run tail delete all'
@@ -27,7 +27,7 @@ fail() {
   exit 2
 }
 
-# Prints a word as a POSIX shell would need it.
+# Prints a word, quoted for a POSIX shell.
 quote() {
   case $1 in
     '' | *[!A-Za-z0-9_./:=@%+,-]*)
@@ -79,14 +79,14 @@ create() {
   tpu create "$name" "${options[@]}"
 }
 
-# The last commit goes to every worker; Python comes from uv, because runtime
-# images ship one that is older than this package needs.
+# Copies the last commit to every worker and installs it, with a Python from uv:
+# that of the runtime images is too old.
 install() {
   local root tarball
   root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
   tarball="${TMPDIR:-/tmp}/gdc-$name.tar.gz"
   if [[ -z $dry_run && -n $(git -C "$root" status --porcelain) ]]; then
-    printf 'tpu_vm.sh: changes that are not committed stay behind\n' >&2
+    printf 'tpu_vm.sh: uncommitted changes are not copied\n' >&2
   fi
   execute git -C "$root" archive --format=tar.gz "--output=$tarball" HEAD
   tpu scp "$tarball" "$name:gdc.tar.gz" --worker=all
@@ -98,16 +98,16 @@ cd gdc && ../gdc-env/bin/pip install --quiet '.[train,tpu]'"
   execute rm -f "$tarball"
 }
 
-# Detached, so that training survives this connection: the log, the process
-# and at the end its exit status are in the home folder of each worker. The
-# shell outlives SIGTERM, which training saves its step for, to write that.
+# Starts training on every worker, detached, so that it survives this connection.
+# The shell ignores SIGTERM, for which training saves its step, to write the exit
+# status.
 run() {
   local main
   main=$(join ../gdc-env/bin/python -m gdc.main "--config=$config" \
     "--workdir=$workdir" ${main_args[@]+"${main_args[@]}"})
   tpu ssh "$name" --worker=all "--command=set -e
 if [ -s gdc.pid ] && kill -0 \"\$(cat gdc.pid)\" 2>/dev/null; then
-  echo 'gdc.main is running here already' >&2; exit 1
+  echo 'gdc.main is already running here' >&2; exit 1
 fi
 rm -f gdc.status
 cd gdc
@@ -119,7 +119,7 @@ echo \$! > ../gdc.pid"
 # Follows the first worker's log until its run ends, with the run's status.
 tail_log() {
   tpu ssh "$name" --worker=0 "--command=[ -s gdc.pid ] || {
-  echo 'nothing was run here: tpu_vm.sh run comes first' >&2; exit 1
+  echo 'nothing was run here: use tpu_vm.sh run first' >&2; exit 1
 }
 tail -n 100 -F --pid=\"\$(cat gdc.pid)\" gdc.log
 [ -s gdc.status ] || { echo 'gdc.main was killed' >&2; exit 1; }
@@ -183,7 +183,7 @@ case $verb in
   tail) tail_log ;;
   delete) delete ;;
   all)
-    # A node that is left behind costs money: say so, but never delete work.
+    # A node that is left running costs money, but may hold unsaved work.
     trap 'printf "tpu_vm.sh: %s may still be up: tail or delete it\n" \
       "$name" >&2' EXIT
     create

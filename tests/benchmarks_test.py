@@ -61,7 +61,7 @@ def test_operations_are_those_of_products():
 
   x, kernel = jnp.ones((5, 7)), jnp.ones((7, 3))
   image, filters = jnp.ones((1, 4, 6, 2)), jnp.ones((3, 3, 2, 8))
-  count = _load('training_speed').product_operations
+  count = _load('training_speed').matmul_flops
   forward = 2 * 5 * 7 * 3 + 2 * 4 * 6 * 9 * 2 * 8
   given = x, kernel, image, filters
   assert count(jax.make_jaxpr(step)(*given).jaxpr) == forward
@@ -79,7 +79,7 @@ def test_a_step_for_every_line(monkeypatch, capsys):
   monkeypatch.setattr(sys, 'stdin', io.StringIO('\n\n'))
   module.serve('flow', 'float32', None, None)
   said, *seconds = map(json.loads, capsys.readouterr().out.splitlines())
-  assert said['shape'] == [2, 4, 6, 3] and said['operations'] == 0
+  assert said['shape'] == [2, 4, 6, 3] and said['flops'] == 0
   assert len(seconds) == 2 and min(seconds) > 0
 
 

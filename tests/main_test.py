@@ -1,8 +1,9 @@
-"""Door 1, run as a user runs it, on the tiny variants."""
+"""The main job, run as a user runs it, on the tiny variants."""
 import json
 import logging
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import gdc
 from gdc import main
 from gdc.codec import programs
 from gdc.data import sources
-from gdc.training import export
+from gdc.training import checkpoints, export, lock
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -99,12 +100,64 @@ def test_stage_1_leaves_everything_that_it_names(autoencoder_run):
   assert row['bpp'] == 8 * row['bytes'] / (row['height'] * row['width'])
 
 
-def test_stage_2_from_a_checkpoint_and_the_later_modes(
-  autoencoder_run, tmp_path, home, run_here
-):
-  workdir = tmp_path / 'flow'
-  flags = [f'--config.autoencoder_from=workdir:{autoencoder_run[0]}']
-  _run('flow.py:tiny', workdir, home, *flags)
+@pytest.fixture(scope='module')
+def flow_run(autoencoder_run, tmp_path_factory, home):
+  """Stage 2 from a checkpoint of stage 1: killed, resumed, evaluated.
+
+  Returns the workdir, the flags, the newest step that was saved before the
+  kill, and what the resumed run said on standard error.
+  """
+  workdir = tmp_path_factory.mktemp('flow') / 'run'
+  flags = [
+    f'--config.autoencoder_from=workdir:{autoencoder_run[0]}',
+    '--config.steps=300', '--config.checkpoint_every=2',
+    '--config.image_every=1000',
+  ]
+  process = subprocess.Popen(
+    _command('flow.py:tiny', workdir, *flags), cwd=ROOT,
+    env=_environment(home), stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  metrics = workdir / 'metrics.jsonl'
+  deadline = time.monotonic() + 240
+  while not (metrics.exists() and metrics.read_text().count('\n') > 6):
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.1)
+  with pytest.raises(ValueError) as refused, lock.held(workdir):
+    pass
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  assert f'trained in by process {process.pid} on ' in str(refused.value)
+  reached = checkpoints.steps(workdir)[-1]
+  assert 0 < reached < 300
+  # A copy of the next one was interrupted.
+  (workdir / 'checkpoints' / str(reached + 1)).mkdir()
+  flags[1] = f'--config.steps={reached + 2}'
+  _, errors = _run('flow.py:tiny', workdir, home, *flags)
+  return workdir, flags, reached, errors
+
+
+def test_a_killed_run_goes_on(flow_run):
+  workdir, _, reached, errors = flow_run
+  assert f'checkpoint {reached + 1} is not whole' in errors
+  assert f'step {reached} is used' in errors
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  steps = [json.loads(line)['step'] for line in lines]
+  assert steps == list(range(1, reached + 3))
+
+
+def test_a_finished_run_has_nothing_left_to_do(flow_run, run_here):
+  workdir, flags, reached, _ = flow_run
+  before = _files(workdir)
+  status, printed, _ = run_here('flow.py:tiny', workdir, *flags)
+  assert status == 0 and _files(workdir) == before
+  assert f'is finished, at step {reached + 2}. --config.steps=' in printed
+  for name in ('bundle', 'tensorboard', 'results.json'):
+    assert str(workdir / name) in printed
+
+
+def test_results_are_of_real_files(flow_run, autoencoder_run):
+  workdir = flow_run[0]
   # The bundle keeps the autoencoder: what either writes, the other reads.
   codec = gdc.load(str(workdir / 'bundle'))
   first = gdc.load(str(autoencoder_run[0] / 'bundle'))
@@ -122,18 +175,14 @@ def test_stage_2_from_a_checkpoint_and_the_later_modes(
   psnr = 10 * np.log10(255**2 / np.mean(error**2))
   assert abs(row['psnr'] - psnr) < 1e-6
   assert row['lpips'] > 0
-  with Image.open(next((workdir / 'pictures').glob('*.png'))) as picture:
-    assert picture.width > 3 * 512
+  with Image.open(next((workdir / 'pictures').glob('*.png'))) as shown:
+    assert shown.width > 3 * 512
 
-  # The last parts alone, from the checkpoint.
-  (workdir / 'results.json').unlink()
-  for path in (workdir / 'pictures').iterdir():
-    path.unlink()
-  assert run_here('flow.py:tiny', workdir, *flags, '--mode=sample')[0] == 0
-  assert list((workdir / 'pictures').glob('*.png'))
-  assert not (workdir / 'results.json').exists()
 
-  # Sampled in another way, with the results elsewhere: the run is as it was.
+def test_another_way_to_sample_leaves_the_run_as_it_is(
+  flow_run, autoencoder_run, run_here, tmp_path
+):
+  workdir, flags, reached, _ = flow_run
   before = _files(workdir)
   out = tmp_path / 'sweep' / '3.json'
   status, printed, _ = run_here(
@@ -145,60 +194,27 @@ def test_stage_2_from_a_checkpoint_and_the_later_modes(
   assert printed.split()[-2:] == ['results', str(out)]
   record = json.loads(out.read_text())['flow']['meta']['config']
   assert record['sampling']['steps'] == 3
-  assert record['steps'] == 4  # trained
-  assert record['data']['batch_size'] == 8  # in training, whatever is said now
+  assert record['steps'] == reached + 2  # trained
+  assert record['data']['batch_size'] == 8  # during training
   assert record['autoencoder_from'] == f'workdir:{autoencoder_run[0].name}'
+
+
+def test_sampling_alone_makes_images_and_no_results(
+  autoencoder_run, run_here, tmp_path
+):
+  workdir = tmp_path / 'run'
+  shutil.copytree(autoencoder_run[0], workdir)
+  (workdir / 'results.json').unlink()
+  shutil.rmtree(workdir / 'pictures')
+  assert run_here('autoencoder.py:tiny', workdir, '--mode=sample')[0] == 0
+  assert list((workdir / 'pictures').glob('*.png'))
+  assert not (workdir / 'results.json').exists()
 
 
 def _files(folder):
   return {
     path: path.read_bytes() for path in folder.rglob('*') if path.is_file()
   }
-
-
-def test_a_killed_run_goes_on(autoencoder_run, tmp_path, home, run_here):
-  flags = [
-    f'--config.autoencoder_from={autoencoder_run[0] / "bundle"}',
-    '--config.steps=300', '--config.checkpoint_every=2',
-    '--config.image_every=1000',
-  ]
-  workdir = tmp_path / 'killed'
-  process = subprocess.Popen(
-    _command('flow.py:tiny', workdir, *flags), cwd=ROOT,
-    env=_environment(home), stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
-  )
-  metrics = workdir / 'metrics.jsonl'
-  deadline = time.monotonic() + 240
-  while not (metrics.exists() and metrics.read_text().count('\n') > 6):
-    assert process.poll() is None and time.monotonic() < deadline
-    time.sleep(0.1)
-  # A second one is refused meanwhile.
-  status, _, errors = run_here('flow.py:tiny', workdir, *flags)
-  assert status == 1 and f'trained in by process {process.pid} on ' in errors
-  process.send_signal(signal.SIGKILL)
-  process.wait()
-  reached = max(
-    int(p.name) for p in (workdir / 'checkpoints').iterdir()
-    if p.name.isdigit()
-  )
-  assert 0 < reached < 300
-  # A copy of the next one was broken off.
-  (workdir / 'checkpoints' / str(reached + 1)).mkdir()
-  flags[1] = f'--config.steps={reached + 2}'
-  _, errors = _run('flow.py:tiny', workdir, home, *flags)
-  assert f'checkpoint {reached + 1} is not whole' in errors
-  assert f'step {reached} is used' in errors
-  steps = [json.loads(s)['step'] for s in metrics.read_text().splitlines()]
-  assert steps == list(range(1, reached + 3))
-
-  # Once more: there is nothing left to do.
-  before = _files(workdir)
-  status, printed, _ = run_here('flow.py:tiny', workdir, *flags)
-  assert status == 0 and _files(workdir) == before
-  assert f'is finished, at step {reached + 2}. --config.steps=' in printed
-  for name in ('bundle', 'tensorboard', 'results.json'):
-    assert str(workdir / name) in printed
 
 
 @pytest.mark.parametrize('flags, status, message', [

@@ -1,14 +1,14 @@
-"""What the sweeps have in common. Not run by itself.
+"""Points of a sweep. Not run by itself.
 
-A sweep is a module of this folder: its docstring says what it asks and what is
-claimed, AXIS is the field that it varies, `runs()` yields a Run per point. A
-point either trains a network of its own, or only samples from one that a point
-of another sweep has trained.
+A sweep is a module of this folder: its docstring states the question and the
+published claim, AXIS names the field that it varies, and `runs()` yields a Run
+per point. A point trains a network of its own, or samples from one that a point
+of another sweep trains.
 
-  python -m launch.sweep           prints the command of every point
-  python -m tools.results draws docs/results.md from what they write
+  python -m launch.sweep    prints the command of every point
+  python -m tools.results   draws docs/results.md from their results
 
-No jax here: launch scripts read this on machines without it.
+Imports no jax, so that launch scripts work without it.
 """
 import dataclasses
 from collections.abc import Mapping
@@ -24,12 +24,11 @@ class Run:
 
   Attributes:
     sweep: the module's name.
-    value: where the point stands on the sweep's axis.
-    config: of gdc.main, with its variant.
-    fields: config field -> value, what this point sets; no two points of a
-      sweep set the same.
-    trained: the Run whose network this one samples from; None: it trains.
-    series: the curve that the point is on, where a sweep has several.
+    value: position on the sweep's axis.
+    config: for gdc.main, with its variant.
+    fields: config fields that this point sets, different for every point.
+    trained: the Run whose network this one samples from; None if it trains.
+    series: the curve of the point, if the sweep has several.
   """
 
   sweep: str
@@ -41,36 +40,36 @@ class Run:
 
   @property
   def name(self) -> str:
-    """Unique within the sweep, fit for a file: '0.5', 'flow-euler-4'."""
+    """File name, unique within the sweep: '0.5', 'flow-euler-4'."""
     return f'{self.series}-{self.value:g}'.removeprefix('-')
 
   @property
   def mode(self) -> str:
-    """Of gdc.main."""
+    """Mode of gdc.main."""
     return 'eval' if self.trained else 'train'
 
   @property
   def workdir(self) -> str:
-    """Of the run that trains the network."""
+    """Workdir of the run that trains the network."""
     if self.trained:
       return self.trained.workdir
     return f'runs/sweeps/{self.sweep}_{self.name}'
 
   @property
   def out(self) -> str:
-    """The results file."""
+    """Results file."""
     return f'results/sweeps/{self.sweep}/{self.name}.json'
 
   @property
   def overrides(self) -> dict[str, Any]:
-    """All fields to set: a network is restored as it was trained."""
+    """All fields to set, including those that the network was trained with."""
     return {**(self.trained.overrides if self.trained else {}), **self.fields}
 
 
 def sample(
   sweep: str, value: float, trained: Run, series: str = '', **sampling
 ) -> Run:
-  """A point that samples from a trained network.
+  """Returns a point that samples from a trained network.
 
   Args:
     sweep: as in Run.

@@ -1,37 +1,37 @@
-"""Flow or diffusion: which is better after how many steps?
+"""Flow or diffusion: which is better at which number of steps?
 
-The claim of arXiv 2305.18231: flows win with few steps, diffusion catches up or
-overtakes with many. Samplers are compared at equal evaluations of the network,
-which is what time goes into: a Heun step takes two, all others one. Realism is
-bought with PSNR, so each curve is also drawn in the distortion-perception plane
-(Blau & Michaeli 2018, arXiv 1711.06077).
+Claim of arXiv 2305.18231: flows are better with few steps, and diffusion
+catches up or overtakes with many. Samplers are compared at an equal number of
+function evaluations (NFE), which determines the time: a Heun step takes two,
+all others one. Realism costs PSNR, so each curve is also drawn in the
+distortion-perception plane (Blau & Michaeli 2018, arXiv 1711.06077).
 
-Every point samples from one of two trained networks of the same size; the
-diffusion's steps are equal in log-SNR, which the sweep of noise_shift shows to
-be much the better grid.
+Every point samples from one of two trained networks of the same size. The
+diffusion's steps are equal in log-SNR, which is much the better grid in the
+sweep of noise_shift.
 """
 from configs.sweeps import base, noise_shift, source_noise
 
-AXIS = 'sampling.steps'  # and sampling.sampler; value counts evaluations
+AXIS = 'sampling.steps'  # and sampling.sampler; values are NFE
 VALUES = (1, 2, 4, 8, 16, 32)
-EVALUATIONS = {
+NFE = {  # per step
   'flow': {'euler': 1, 'heun': 2},
   'diffusion': {'ddim': 1, 'dpmpp_2m': 1, 'ddpm': 1},
 }
 
 
 def runs():
-  """One Run per sampler and number of evaluations that it can have."""
+  """Yields a Run per sampler and NFE that it can have."""
   trained = {
     'flow': source_noise.run(source_noise.SAMPLED),
     'diffusion': noise_shift.run(noise_shift.SAMPLED),
   }
-  for process, samplers in EVALUATIONS.items():
-    for sampler, evaluations in samplers.items():
+  for decoder, samplers in NFE.items():
+    for sampler, nfe in samplers.items():
       for value in VALUES:
-        if value % evaluations == 0:
-          more = {'grid': 'log_snr'} if process == 'diffusion' else {}
+        if value % nfe == 0:
+          more = {'grid': 'log_snr'} if decoder == 'diffusion' else {}
           yield base.sample(
-            'steps', value, trained[process], f'{process}-{sampler}',
-            sampler=sampler, steps=value // evaluations, **more,
+            'steps', value, trained[decoder], f'{decoder}-{sampler}',
+            sampler=sampler, steps=value // nfe, **more,
           )

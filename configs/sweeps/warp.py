@@ -1,11 +1,11 @@
-"""Where along the way should the flow's few steps be small?
+"""Where should the flow's few steps be small?
 
-Step i of n begins at t = 1 - (1 - i/n)^warp: 1 is an even grid, above 1 steps
+Step i of n begins at t = 1 - (1 - i/n)^warp. 1 is a uniform grid; above 1 steps
 shrink toward the end, where detail is made, below 1 toward the beginning.
-Diffusion samplers gain from small steps at little noise (Karras et al. 2022,
-arXiv 2206.00364, appendix D.1); a perfectly straight flow would not care.
+Diffusion samplers gain from small steps at low noise (Karras et al. 2022, arXiv
+2206.00364, appendix D.1); for a perfectly straight flow it would not matter.
 
-Every point samples from one trained network, with 4 Euler steps, the default.
+Every point samples from one trained network in 4 Euler steps, the default.
 """
 from configs.sweeps import base, source_noise
 
@@ -15,7 +15,7 @@ STEPS = 4
 
 
 def runs():
-  """One Run per value."""
+  """Yields a Run per value."""
   trained = source_noise.run(source_noise.SAMPLED)
   for value in VALUES:
     yield base.sample(

@@ -1,8 +1,8 @@
-"""A small data set that stays on the devices, where crops are drawn, too.
+"""A small data set kept on the devices, where crops are drawn.
 
-Nothing is read or sent from step to step, so an accelerator does not wait for
-its host. A batch depends on the seed and the step alone: a run that goes on
-needs no state of an iterator. jax and numpy are all that is imported here.
+Nothing is read or sent during training, so an accelerator does not wait for
+its host. A batch is a function of the seed and the step: a resumed run needs no
+iterator state.
 """
 import functools
 import itertools
@@ -14,28 +14,15 @@ import numpy as np
 
 from gdc import progress
 
-# Of all that is drawn here: networks and noise are drawn from the seed, too.
+# Keeps these draws apart from those of networks and noise for the same seed.
 _STREAM = 2
 
 
-def check(side: int, crop: int, min_scale: float) -> None:
-  """Raises ValueError unless crops can be drawn from squares of a side."""
-  if side < crop:
-    raise ValueError(
-      f'data.cache_on_device is {side}: squares of data.crop, {crop} pixels, or more '
-      'are expected.'
-    )
-  if not 0 < min_scale <= 1:
-    raise ValueError(
-      f'data.min_scale is {min_scale}: above 0, at most 1 is expected.'
-    )
-
-
 def grid(image: np.ndarray, side: int) -> np.ndarray:
-  """Squares beside each other, row by row, from the upper left corner.
+  """Cuts adjacent squares from an image, row by row from the upper left.
 
   Args:
-    image: [height, width, channels]; what is left over is in no square.
+    image: [height, width, channels]; what is left over is dropped.
     side: of the squares, pixels.
 
   Returns:
@@ -54,23 +41,23 @@ def grid(image: np.ndarray, side: int) -> np.ndarray:
 def squares(
   source, side: int, balance: bool = False
 ) -> tuple[np.ndarray, list[str]]:
-  """A source's pictures, cut into squares.
+  """Cuts the images of a source into squares.
 
   Args:
-    source: of sources.build, of pictures of any size.
-    side: of the squares, pixels. Each picture gives as many as fit beside each
-      other around its centre.
+    source: from sources.build.
+    side: of the squares, pixels. As many adjacent ones as fit are cut from the
+      centre of each image.
     balance: whether the groups will be needed.
 
   Returns:
-    uint8 [n, side, side, 3], and the group of each: that of its picture where
-    the source has groups, else ''.
+    uint8 [n, side, side, 3], and the group of each square's image; '' if the
+    source has no groups.
 
   Raises:
-    ValueError: a picture with a shorter side, or no groups to balance.
+    ValueError: an image is smaller than a square, or balance without groups.
   """
   if balance and not hasattr(source, 'groups'):
-    raise ValueError('balance needs a folder or the box as its source.')
+    raise ValueError('balance needs a folder or bundled: as its source.')
   found, groups = [], []
   labels = getattr(source, 'groups', [''] * len(source))
   with progress.Bar(len(source), 'loading data') as bar:
@@ -79,8 +66,8 @@ def squares(
       height, width, _ = image.shape
       if side > min(height, width):
         raise ValueError(
-          f'data.cache_on_device is {side}: picture {i} of {source}, of {width} x '
-          f'{height} pixels (width x height), is smaller than such a square.'
+          f'data.cache_on_device {side} is larger than image {i} of {source}, '
+          f'{width} x {height} pixels (width x height).'
         )
       found.append(grid(image[height % side // 2:, width % side // 2:], side))
       groups += [labels[i]] * len(found[-1])
@@ -89,7 +76,7 @@ def squares(
 
 
 def batches(
-  pictures: np.ndarray,
+  images: np.ndarray,
   groups: list[str],
   *,
   batch_size: int,
@@ -100,30 +87,23 @@ def batches(
   whole: jax.sharding.Sharding,
   split: jax.sharding.Sharding,
 ) -> Callable[[int], Iterator[dict[str, jax.Array]]]:
-  """Batches that are drawn on the devices.
-
-  Pictures are drawn with replacement; see random_crop for what is done to them.
+  """Draws batches on the devices, images with replacement.
 
   Args:
-    pictures: uint8 [n, side, side, 3], the same on every process.
-    groups: the group of each.
+    images: uint8 [n, side, side, 3], the same on every process.
+    groups: the group of each image.
     batch_size: global batch size.
-    crop: side of the crops, pixels; at most side.
-    min_scale: in (0, 1]; windows have a side of up to crop / min_scale pixels,
-      and are scaled down.
-    seed: of all that is drawn.
+    crop: side of the crops, pixels; at most the images' side.
+    min_scale: in (0, 1]; see random_crop.RandomCrop.
+    seed: of everything that is drawn.
     balance: draw from each group in proportion to the square root of its size.
-    whole: sharding of the pictures, every device having all of them.
+    whole: sharding that replicates the images on every device.
     split: sharding of a batch.
 
   Returns:
-    A function: steps done -> an endless iterator, from there on, of
-    {'image': uint8 [batch, crop, crop, 3]}, global arrays.
-
-  Raises:
-    ValueError: see check.
+    A function that maps the number of steps done to an endless iterator of
+    {'image': uint8 [batch_size, crop, crop, 3]}, global arrays.
   """
-  check(pictures.shape[1], crop, min_scale)
   weights = np.ones(len(groups))
   if balance:
     _, group, sizes = np.unique(
@@ -131,54 +111,50 @@ def batches(
     )
     weights = sizes[group] ** -0.5
   weights = np.float32(weights / weights.sum())
-  pictures, weights = jax.device_put((pictures, weights), whole)
+  images, weights = jax.device_put((images, weights), whole)
   draw = jax.jit(
     functools.partial(_draw, seed, batch_size, crop, min_scale),
     in_shardings=whole, out_shardings=split,
   )
-
-  def batches_from(first):
-    for step in itertools.count(first):
-      yield {'image': draw(pictures, weights, np.uint32(step))}
-
-  return batches_from
+  return lambda first: (
+    {'image': draw(images, weights, np.uint32(step))}
+    for step in itertools.count(first)
+  )
 
 
-def _draw(seed, batch_size, crop, min_scale, pictures, weights, step):
+def _draw(seed, batch_size, crop, min_scale, images, weights, step):
   """The batch of a step."""
   key = jax.random.fold_in(jax.random.key(seed), _STREAM)
   key = jax.random.fold_in(key, step)
   index_key, crop_key = jax.random.split(key)
-  index = jax.random.choice(
-    index_key, len(pictures), (batch_size,), p=weights
-  )
-  return jax.vmap(functools.partial(_crop, crop, min_scale, pictures))(
+  index = jax.random.choice(index_key, len(images), (batch_size,), p=weights)
+  return jax.vmap(functools.partial(_crop, crop, min_scale, images))(
     index, jax.random.split(crop_key, batch_size)
   )
 
 
-def _crop(crop, min_scale, pictures, index, key):
-  """A random square window of a picture, scaled down, perhaps flipped."""
+def _crop(crop, min_scale, images, index, key):
+  """A random square window of an image, scaled down and perhaps flipped."""
   scale_key, place_key, flip_key = jax.random.split(key, 3)
-  side = pictures.shape[1]
+  side = images.shape[1]
   largest = min(side, round(crop / min_scale))
   scale = jax.random.uniform(scale_key, minval=min_scale, maxval=1.0)
   window = jnp.clip(jnp.round(crop / scale), crop, largest).astype(jnp.int32)
   corner = jax.random.randint(place_key, (2,), 0, side - window + 1)
-  scaled = _scaled(pictures, index, corner, window, crop, largest)
+  scaled = _scaled(images, index, corner, window, crop, largest)
   return jnp.where(jax.random.bernoulli(flip_key), scaled[:, ::-1], scaled)
 
 
-def _scaled(pictures, index, corner, window, crop, largest):
-  """A window of at most `largest` pixels a side, made `crop` pixels wide.
+def _scaled(images, index, corner, window, crop, largest):
+  """A window of at most `largest` pixels a side, resampled to `crop` pixels.
 
-  Resampled by products with two matrices, which is what accelerators do best.
-  Unlike Pillow, which cuts first, it sees what is beside the window.
+  Resampling is two matmuls. Unlike Pillow, which crops first, it uses the
+  pixels around the window.
   """
-  # A piece of a fixed size that holds the window.
-  start = jnp.minimum(corner, pictures.shape[1] - largest)
+  # A piece of static size that contains the window.
+  start = jnp.minimum(corner, images.shape[1] - largest)
   piece = jax.lax.dynamic_slice(
-    pictures, (index, start[0], start[1], 0), (1, largest, largest, 3)
+    images, (index, start[0], start[1], 0), (1, largest, largest, 3)
   )[0].astype(jnp.float32)
   factor = crop / window.astype(jnp.float32)
   scaled = jax.image.scale_and_translate(

@@ -1,10 +1,9 @@
 """Checkpoints: the only module that imports orbax.
 
-A checkpoint holds the training state and the data iterator's, so that a
-resumed run is the run that was never stopped. It appears under its step's
-name only when it is complete; one that has lost files since, or bits of them,
-is found by its manifest.py, and the whole one before it is used. Where batches
-depend on the step alone there is no iterator, and grain is not imported.
+A checkpoint holds the training state and the state of the data iterator, so
+that a resumed run is bit for bit the run that was never stopped. Checkpoints
+get their names only when they are complete; files that are lost or damaged
+later are found by their manifest, and the newest whole checkpoint is used.
 """
 import contextlib
 import gc
@@ -18,31 +17,31 @@ from collections.abc import Iterator
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from grain import checkpoint as grain_checkpoint
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from gdc.training import manifest
 
 _LOG = logging.getLogger(__name__)
-# What tensorstore begins its errors with where files are missing or damaged;
-# errors of a checkpoint of another config have none of it.
-_DAMAGE = (
-  'NOT_FOUND', 'DATA_LOSS', 'OUT_OF_RANGE', 'Error opening', 'Encountered error'
-)
 
 
 class Checkpoints:
-  """The checkpoints below a folder."""
+  """The checkpoints of a run."""
 
-  def __init__(self, folder, keep: int = 2):
-    """Opens, and if need be makes, the folder; keeps the newest `keep`."""
-    self.folder = str(folder)
-    if '://' not in self.folder:
-      self.folder = str(pathlib.Path(self.folder).absolute())
-    self._faults = {}  # of steps that are not whole
+  def __init__(self, workdir, keep: int = 2):
+    """Opens the checkpoints of a workdir, and creates their folder.
+
+    Args:
+      workdir: local folder, or URL of a folder in a bucket.
+      keep: number of newest checkpoints to keep.
+    """
+    self._folder = folder(workdir)
+    self._is_local = isinstance(self._folder, pathlib.Path)
+    self._faults = {}  # step -> what is wrong with its files, '' if nothing
     self._saving = None
     self._manager = ocp.CheckpointManager(
-      self.folder,
+      self._folder,
       options=ocp.CheckpointManagerOptions(
         create=True,
         preservation_policy=checkpoint_managers.LatestN(keep),
@@ -53,31 +52,33 @@ class Checkpoints:
     )
 
   def latest_step(self) -> int | None:
-    """The newest whole checkpoint's step, or None.
+    """Returns the newest whole checkpoint's step, or None.
 
     Raises:
-      ValueError: there are checkpoints, and none of them is whole.
+      ValueError: there are checkpoints, but none is whole.
     """
     found = self._manager.all_steps()
     for step in sorted(found, reverse=True):
       if step not in self._faults:
-        self._faults[step] = manifest.fault(self._path(step))
+        # Reading everything back from a bucket would take too long.
+        self._faults[step] = (
+          manifest.fault(self._path(step)) if self._is_local else ''
+        )
       if not self._faults[step]:
         return step
     if found:
       raise ValueError(
-        f'No checkpoint in {self.folder} is whole ({self._incomplete()}): copy '
-        'one there again, or remove them all to begin at step 0.'
+        f'No checkpoint in {self._folder} is whole ({self._described()}): copy '
+        'one there again, or remove them all to start at step 0.'
       )
     return None
 
-  def save(self, step: int, state, data_iterator=None):
-    """Starts saving; training may go on meanwhile."""
+  def save(self, step: int, state, data_iterator=None) -> None:
+    """Starts to save a step, unless it is saved already; does not wait."""
     if self._manager.latest_step() == step:
       return
     items = {'state': ocp.args.StandardSave(state)}
     if data_iterator is not None:
-      from grain import checkpoint as grain_checkpoint
       items['data'] = grain_checkpoint.CheckpointSave(data_iterator)
     self._manager.wait_until_finished()
     self._saving = step
@@ -85,47 +86,53 @@ class Checkpoints:
     self._manager.save(step, args=ocp.args.Composite(**items))
 
   def restore(self, abstract_state, data_iterator=None):
-    """The newest whole checkpoint; moves the data iterator to its place.
+    """Restores the newest whole checkpoint.
 
-    Newer ones that are not whole are named in a warning.
+    Logs a warning that names newer checkpoints that are not whole.
 
     Args:
-      abstract_state: ShapeDtypeStructs that carry shardings.
-      data_iterator: of the pipeline that the run was started with; None where
-        there is none, or only the state is wanted.
+      abstract_state: ShapeDtypeStructs with shardings.
+      data_iterator: moved to where the run was in its data; None if the run
+        has none, or if only the state is wanted.
 
     Returns:
       step: of the checkpoint.
-      state: as it was saved.
+      state: the training state.
 
     Raises:
-      ValueError: no checkpoint is whole, or the newest whole one does not fit
-        the state, or has no place in the data.
+      ValueError: no checkpoint is whole, or the newest whole one has another
+        state or no data iterator.
     """
     while True:
       step = self.latest_step()
       if step is None:
-        raise ValueError(f'No checkpoint in {self.folder}.')
+        raise ValueError(f'No checkpoint in {self._folder}.')
       try:
-        state = self._restore(step, abstract_state, data_iterator)
-      except _Damaged as e:
+        position = None if data_iterator is None else self._position(step)
+        with _quiet():
+          state = self._manager.restore(step, args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract_state)
+          )).state
+        break
+      except Exception as e:
         if self._path(step).exists():
-          self._faults[step] = str(e)
-        else:  # a run that lives has removed it meanwhile
-          self._manager.reload()
-        continue
-      if newer := self._incomplete(step):
-        _LOG.warning(
-          'In %s, checkpoint %s is not whole (%s): step %d is used.',
-          self.folder, ', '.join(map(str, self._newer(step))), newer, step,
-        )
-      return step, state
+          raise ValueError(
+            f'The checkpoint of step {step} in {self._folder} does not fit '
+            'this config: use another workdir, or the config it was made '
+            f'with. {e}'
+          ) from e
+      self._manager.reload()  # a run in progress has removed it meanwhile
+    if data_iterator is not None:
+      data_iterator.set_state(position)
+    if newer := self._newer(step):
+      _LOG.warning(
+        'In %s, checkpoint %s is not whole (%s): step %d is used.',
+        self._folder, ', '.join(map(str, newer)), self._described(step), step,
+      )
+    return step, state
 
-  def set_aside(self, step: int):
-    """Renames the checkpoints after a step, which are not whole.
-
-    Else a run that goes on from that step could not save theirs.
-    """
+  def set_aside(self, step: int) -> None:
+    """Renames damaged checkpoints after a step, so that it can be saved."""
     newer = self._newer(step)
     if not newer:
       return
@@ -137,87 +144,45 @@ class Checkpoints:
         )
         target = next(p for p in others if not p.exists())
         path.rename(target)
-        _LOG.warning('%s is now called %s.', path, target.name)
+        _LOG.warning('Renamed %s to %s.', path, target.name)
     multihost_utils.sync_global_devices('set aside')
     self._manager.reload()
 
-  def _restore(self, step, abstract_state, data_iterator):
-    place = None
-    if data_iterator is not None:
-      place = self._place(step)
-    items = {'state': ocp.args.StandardRestore(abstract_state)}
-    try:
-      with _quiet():
-        restored = self._manager.restore(
-          step, args=ocp.args.Composite(**items)
-        )
-    except Exception as e:
-      if self._is_damage(step, e):
-        raise _Damaged(str(e).partition('\n')[0][:120]) from e
-      raise ValueError(
-        f'The checkpoint of step {step} in {self.folder} does not fit this '
-        f'config: use another workdir, or the config it was made with. {e}'
-      ) from e
-    if place is not None:
-      data_iterator.set_state(place)
-    return restored.state
+  def close(self) -> None:
+    """Waits for the last save, which is lost otherwise."""
+    self._manager.close()
 
-  def _is_damage(self, step: int, error: Exception) -> bool:
-    """Whether an error is of the files, and not of what was asked of them."""
-    path = self._path(step)
+  def _position(self, step: int) -> dict:
+    """The state of the data iterator, the same for all processes."""
+    path = self._path(step) / 'data'
     if not path.exists():
-      return True
-    if manifest.recorded(path):
-      return False  # all files are as they were written
-    return isinstance(error, (OSError, json.JSONDecodeError)) or any(
-      word in str(error) for word in _DAMAGE
-    )
-
-  def _place(self, step: int):
-    """A run's place in its data, for its iterator."""
-    path = self._path(step)
-    if not manifest.has_place(path):
       raise ValueError(
-        f'The run in {self.folder} was trained with data.cache_on_device, and keeps '
-        'no place in its data: go on with the data.cache_on_device of its '
-        'config.json.'
+        'It keeps no position in the data, because data.cache_on_device was '
+        'set: go on with the data.cache_on_device of config.json.'
       )
-    # As grain writes it, a file for each process, all of them alike: a batch
-    # is the same on any number of processes.
-    try:
-      return json.loads(next((path / 'data').glob('*.json')).read_text())
-    except (OSError, StopIteration, ValueError) as e:
-      raise _Damaged('its place in the data is missing') from e
+    # Grain writes a file per process; batches do not depend on their number.
+    return json.loads(next(path.glob('*.json')).read_text())
 
   def _path(self, step: int):
-    return epath.Path(self.folder) / str(step)
+    return self._folder / str(step)
 
   def _newer(self, step: int) -> list[int]:
     return sorted(s for s, fault in self._faults.items() if fault and s > step)
 
-  def _incomplete(self, step: int = -1) -> str:
-    """The checkpoints after a step that are not whole, and why."""
+  def _described(self, step: int = -1) -> str:
+    """The damaged checkpoints after a step, with what is wrong."""
     return '; '.join(f'{s}: {self._faults[s]}' for s in self._newer(step))
 
-  def _write_manifest(self):
-    """Called when all files of the step are there, before it has its name."""
-    if '://' in self.folder or jax.process_index():
-      return  # a bucket would send all of it back
-    for path in pathlib.Path(self.folder).glob(f'{self._saving}.orbax-*'):
-      manifest.write(path)
-
-  def close(self):
-    """Waits for the last save. Without this it is lost."""
-    self._manager.close()
-
-
-class _Damaged(Exception):
-  """A checkpoint whose files are missing or damaged."""
+  def _write_manifest(self) -> None:
+    """Called when a checkpoint is complete, before it gets its name."""
+    if self._is_local and jax.process_index() == 0:
+      for path in self._folder.glob(f'{self._saving}.orbax-*'):
+        manifest.write(path)
 
 
 @contextlib.contextmanager
-def _quiet():
-  """Drops what orbax's coroutines print after a restore that failed."""
+def _quiet() -> Iterator[None]:
+  """Silences the coroutines that orbax leaves when a restore fails."""
   hook = sys.unraisablehook
   try:
     yield
@@ -229,27 +194,31 @@ def _quiet():
     sys.unraisablehook = hook
 
 
-def steps(folder) -> list[int]:
-  """The steps of complete checkpoints below a folder; nothing is made."""
-  path = epath.Path(folder)
+def folder(workdir) -> pathlib.Path | epath.Path:
+  """Returns the folder of a workdir's checkpoints."""
+  path = f'{workdir}/checkpoints'
+  if '://' in path:
+    return epath.Path(path)
+  return pathlib.Path(path).absolute()
+
+
+def steps(workdir) -> list[int]:
+  """Returns the ascending steps of a workdir's complete checkpoints."""
+  path = folder(workdir)
   names = [p.name for p in path.iterdir()] if path.exists() else []
   return sorted(int(name) for name in names if name.isdigit())
 
 
 @contextlib.contextmanager
-def opened(folder) -> Iterator[Checkpoints]:
-  """A run's checkpoints to read, closed in the end; nothing is made.
-
-  Args:
-    folder: of the checkpoints.
+def opened(workdir) -> Iterator[Checkpoints]:
+  """Opens a run's checkpoints for reading; creates nothing.
 
   Raises:
-    ValueError: there is none in it.
+    ValueError: the workdir has no checkpoint.
   """
-  if not steps(folder):
+  if not steps(workdir):
     raise ValueError(
-      f'No checkpoint in {epath.Path(folder).parent}: train first, with '
-      '--mode=train.'
+      f'No checkpoint in {workdir}: train first, with --mode=train.'
     )
-  with contextlib.closing(Checkpoints(folder)) as store:
+  with contextlib.closing(Checkpoints(workdir)) as store:
     yield store

@@ -1,4 +1,4 @@
-"""Between runs and bundles: trained parameters out, starting weights in."""
+"""Bundles in and out of training: trained parameters, starting weights."""
 import tempfile
 
 from etils import epath
@@ -8,14 +8,15 @@ from gdc.codec import bundle, jax_settings
 
 @jax_settings.defaults()
 def bundle_of(stage, params, name: str) -> bundle.Bundle:
-  """The bundle of a trained stage.
+  """Returns the bundle of a trained stage.
 
-  Stage 1 gives a new one. Stage 2 gives the one that it was trained on, with
-  its decoder added or replaced: files made with either decode with both.
+  Stage 1 gives a new bundle. Stage 2 adds its decoder to the bundle that it
+  was trained on, or replaces it there: a file written with either decodes
+  with both.
 
   Args:
-    stage: training.stage.Stage.
-    params: what it exports, numpy.
+    stage: training.stages.base.Stage.
+    params: exported parameters, numpy.
     name: of a new bundle.
   """
   if stage.autoencoder is None:
@@ -24,7 +25,7 @@ def bundle_of(stage, params, name: str) -> bundle.Bundle:
 
 
 def read_bundle(name: str) -> bundle.Bundle:
-  """A bundle by pretrained:NAME or folder; one in a bucket is copied first."""
+  """Reads pretrained:NAME or a bundle folder, which may be in a bucket."""
   name = name.removeprefix('pretrained:')
   if '://' not in name:
     return bundle.load(name)
@@ -33,8 +34,8 @@ def read_bundle(name: str) -> bundle.Bundle:
     return bundle.load(folder)
 
 
-def copy_files(source, target):
-  """Copies every file below a folder; either may be of a bucket."""
+def copy_files(source, target) -> None:
+  """Copies every file below a folder; either folder may be in a bucket."""
   source, target = epath.Path(source), epath.Path(target)
   target.mkdir(parents=True, exist_ok=True)
   for path in source.iterdir():
@@ -44,20 +45,20 @@ def copy_files(source, target):
       (target / path.name).write_bytes(path.read_bytes())
 
 
-def read_parameters(name: str, origins: dict[str, dict]):
-  """Starting weights of a stage, from a bundle.
+def read_parameters(name: str, warm_starts: dict[str, dict]):
+  """Reads a stage's starting weights from a bundle.
 
   Args:
     name: pretrained:NAME, or a bundle folder.
-    origins: warm_starts of Stage.
+    warm_starts: see training.stages.base.Stage.
 
   Raises:
-    ValueError: the bundle has no such decoder, or it means something else.
+    ValueError: the bundle has no such decoder, or one with other settings.
   """
   start = read_bundle(name)
-  if 'autoencoder' in origins:
+  if 'autoencoder' in warm_starts:
     return start.autoencoder_params
-  for entry, fields in origins.items():
+  for entry, fields in warm_starts.items():
     if entry not in start.decoders:
       continue
     spec, params = start.decoders[entry]
@@ -69,6 +70,6 @@ def read_parameters(name: str, origins: dict[str, dict]):
         )
     return params
   raise ValueError(
-    f'init_from {name!r} has no {" or ".join(origins)} decoder, only '
+    f'init_from {name!r} has no {" or ".join(warm_starts)} decoder, only '
     f'{", ".join(start.decoders) or "the autoencoder"}.'
   )

@@ -1,7 +1,7 @@
-"""Admissible values of a config's fields, whatever its stage.
+"""Admissible values of config fields, checked before anything is built.
 
-Fields of a stage alone, and those that depend on the network or the devices,
-are checked where they are used.
+The dataclasses in gdc/decoders/ check settings of score decoders. Fields that
+depend on the networks or the devices are checked where they are used.
 """
 import math
 
@@ -10,34 +10,34 @@ import ml_collections
 from gdc.data import sources
 from gdc.models import layers
 
-# field -> (lowest, highest, whether these two are admissible)
+# field -> interval, as mathematics writes it: ( and ) exclude the end.
 _NUMBERS = {
-  'seed': (0, 2**32 - 1, True),
-  'fsdp': (1, math.inf, True),
-  'data.batch_size': (1, math.inf, True),
-  'data.crop': (16, math.inf, True),
-  'data.min_scale': (0, 1, 'highest'),
-  'data.cache_on_device': (0, math.inf, True),
-  'autoencoder.latent_channels': (1, math.inf, True),
-  'autoencoder.initial_gain': (0, math.inf, False),
-  'level_balance': (-math.inf, math.inf, False),
-  'score_net.patch': (1, math.inf, True),
-  'score_net.condition_features': (1, math.inf, True),
-  'optimizer.learning_rate': (0, math.inf, False),
-  'optimizer.warmup_steps': (0, math.inf, True),
-  'optimizer.decay_fraction': (0, 1, True),
-  'optimizer.b2': (0, 1, 'lowest'),
-  'optimizer.clip': (0, math.inf, 'highest'),
-  'optimizer.fast_factor': (0, math.inf, False),
-  'optimizer.ema_decay': (0, 1, 'lowest'),
-  'steps': (1, math.inf, True),
-  'log_every': (1, math.inf, True),
-  'image_every': (1, math.inf, True),
-  'checkpoint_every': (1, math.inf, True),
-  'checkpoints_kept': (1, math.inf, True),
-  'evaluation.max_images': (0, math.inf, True),
+  'seed': '[0, 4294967295]',
+  'fsdp': '[1, inf]',
+  'data.batch_size': '[1, inf]',
+  'data.crop': '[16, inf]',
+  'data.min_scale': '(0, 1]',
+  'data.cache_on_device': '[0, inf]',
+  'autoencoder.latent_channels': '[1, inf]',
+  'autoencoder.initial_gain': '(0, inf)',
+  'level_balance': '(-inf, inf)',
+  'score_net.patch': '[1, inf]',
+  'score_net.condition_features': '[1, inf]',
+  'optimizer.learning_rate': '(0, inf)',
+  'optimizer.warmup_steps': '[0, inf]',
+  'optimizer.decay_fraction': '[0, 1]',
+  'optimizer.b2': '[0, 1)',
+  'optimizer.clip': '(0, inf]',
+  'optimizer.fast_factor': '(0, inf)',
+  'optimizer.ema_decay': '[0, 1)',
+  'steps': '[1, inf]',
+  'log_every': '[1, inf]',
+  'image_every': '[1, inf]',
+  'checkpoint_every': '[1, inf]',
+  'checkpoints_kept': '[1, inf]',
+  'evaluation.max_images': '[0, inf]',
 }
-# field -> (kind, lowest) of each of its values, of which there is one at least
+# field -> (type, lowest) of each of its values.
 _LISTS = {
   'autoencoder.widths': (int, 1),
   'autoencoder.depths': (int, 1),
@@ -46,50 +46,40 @@ _LISTS = {
   'score_net.depths': (int, 1),
   'evaluation.qualities': (float, 1),
 }
-_STAGES = ('autoencoder', 'flow', 'diffusion', 'one_step')
 _WORDS = {
-  'stage': _STAGES,
+  'stage': ('autoencoder', 'flow', 'diffusion', 'one_step'),
   'dtype': ('float32', 'bfloat16'),
   'matmul_dtype': layers.MATMUL_DTYPES,
 }
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Raises ValueError for a field out of range, and names it.
+  """Raises ValueError for the first field out of range.
 
-  A field that the config has not is left to its default.
+  Each stage has sections of its own; fields of absent sections are not
+  checked.
   """
-  for name, (low, high, ends) in _NUMBERS.items():
+  for name, interval in _NUMBERS.items():
     value = _value(config, name)
-    if value is None:
-      continue
-    above = value >= low if ends in (True, 'lowest') else value > low
-    below = value <= high if ends in (True, 'highest') else value < high
-    if not (above and below):
-      raise ValueError(
-        f'{name} must be {_range(low, high, ends)}, not {value}.'
-      )
+    if value is not None:
+      _check_number(name, value, interval)
   for name, (kind, low) in _LISTS.items():
     values = _value(config, name)
-    if values is None:
-      continue
-    if not len(values):
-      raise ValueError(f'{name} is empty: at least one is expected.')
-    kinds = (int, float) if kind is float else int
-    if not all(isinstance(v, kinds) and low <= v < math.inf for v in values):
-      raise ValueError(
-        f'{name} must be {"whole " if kind is int else ""}numbers of {low:g} '
-        f'or more, not {tuple(values)}.'
-      )
+    if values is not None:
+      _check_list(name, values, kind, low)
   for name, words in _WORDS.items():
     value = _value(config, name)
     if value not in words and (value is not None or name == 'stage'):
       raise ValueError(
         f'{name} must be {" or ".join(map(repr, words))}, not {value!r}.'
       )
-  if config.data.crop % 16:
+
+  crop, side = config.data.crop, config.data.cache_on_device
+  if crop % 16:
+    raise ValueError(f'data.crop {crop} must be a multiple of 16.')
+  if 0 < side < crop:
     raise ValueError(
-      f'data.crop {config.data.crop} must be a multiple of 16.'
+      f'data.cache_on_device {side} must be 0, or data.crop {crop} or more.'
     )
   net = config.get('score_net')
   if net and len(net.depths) != len(net.widths):
@@ -97,26 +87,43 @@ def check(config: ml_collections.ConfigDict) -> None:
       f'score_net.depths {net.depths} must be as many as score_net.widths '
       f'{net.widths}.'
     )
-  if net and config.data.crop % (net.patch << len(net.widths) - 1):
+  if net and crop % (net.patch << len(net.widths) - 1):
     raise ValueError(
       f'score_net.patch {net.patch}, doubled for each of score_net.widths '
-      f'after the first, must divide data.crop {config.data.crop}.'
+      f'after the first, must divide data.crop {crop}.'
     )
   sources.check_files(config.evaluation.source)
 
 
-def _value(config, name):
-  """A field's value; None where there is none."""
+def _value(config, name: str):
+  """A field's value, or None if there is no such section or field."""
   section, _, field = name.rpartition('.')
   holder = config.get(section) if section else config
   return None if holder is None else holder.get(field)
 
 
-def _range(low, high, ends) -> str:
-  if math.isinf(low):
-    return 'finite'
-  lowest = f'{low} or more' if ends in (True, 'lowest') else f'above {low}'
-  if math.isinf(high):
-    return lowest
-  highest = 'at most' if ends in (True, 'highest') else 'below'
-  return f'{lowest}, {highest} {high}'
+def _check_number(name: str, value, interval: str) -> None:
+  low, high = map(float, interval[1:-1].split(','))
+  with_low, with_high = interval[0] == '[', interval[-1] == ']'
+  above = value >= low if with_low else value > low
+  below = value <= high if with_high else value < high
+  if above and below:
+    return
+  ends = []
+  if low > -math.inf:
+    ends.append(f'{low:.0f} or more' if with_low else f'above {low:.0f}')
+  if high < math.inf:
+    ends.append(f'{"at most" if with_high else "below"} {high:.0f}')
+  allowed = ', '.join(ends) or 'finite'
+  raise ValueError(f'{name} must be {allowed}, not {value}.')
+
+
+def _check_list(name: str, values, kind: type, low: float) -> None:
+  if not len(values):
+    raise ValueError(f'{name} is empty: at least one is expected.')
+  kinds = (int, float) if kind is float else int
+  if not all(isinstance(v, kinds) and low <= v < math.inf for v in values):
+    raise ValueError(
+      f'{name} must be {"whole " if kind is int else ""}numbers of {low:g} or '
+      f'more, not {tuple(values)}.'
+    )

@@ -1,29 +1,25 @@
-"""One process trains in a workdir at a time."""
+"""A lock on a workdir, so that one process trains in it at a time."""
 import contextlib
+import fcntl
 import os
 import pathlib
 import socket
 from collections.abc import Iterator
-
-try:
-  import fcntl
-except ImportError:  # a system without it
-  fcntl = None
 
 NAME = 'lock'
 
 
 @contextlib.contextmanager
 def held(workdir) -> Iterator[None]:
-  """Keeps other processes from training in a workdir, which is made.
+  """Creates a workdir and keeps other processes from training in it.
 
-  The system drops the lock when the process ends, however it does: a file that
-  is left behind keeps nobody out. A workdir in a bucket has no lock, nor has
-  one on a file system that knows none.
+  The system drops the lock when the process ends in any way, so a lock file
+  that is left behind does no harm. There is no lock in a bucket, or on a file
+  system without locks. If nothing was written, the workdir is removed again.
 
   Raises:
-    ValueError: another process has it, or the workdir is no folder.
-    OSError: the workdir can not be made, or written to.
+    ValueError: another process has the lock, or the workdir is a file.
+    OSError: the workdir cannot be created or written to.
   """
   if '://' in str(workdir):
     yield
@@ -31,7 +27,7 @@ def held(workdir) -> Iterator[None]:
   workdir = pathlib.Path(workdir)
   if workdir.exists() and not workdir.is_dir():
     raise ValueError(f'workdir {str(workdir)!r} is a file, not a folder.')
-  made = [p for p in (workdir, *workdir.parents) if not p.exists()]
+  created = [p for p in (workdir, *workdir.parents) if not p.exists()]
   workdir.mkdir(parents=True, exist_ok=True)
   path = workdir / NAME
   file = _locked(path)
@@ -40,20 +36,19 @@ def held(workdir) -> Iterator[None]:
     file.flush()
     yield
   finally:
-    path.unlink(missing_ok=True)  # while it is ours
+    path.unlink(missing_ok=True)  # while the lock is held
     file.close()
-    with contextlib.suppress(OSError):  # a run that left nothing
-      for folder in made:
+    with contextlib.suppress(OSError):  # not empty
+      for folder in created:
         folder.rmdir()
 
 
 def _locked(path: pathlib.Path):
-  """The lock's file, open and ours."""
+  """Opens the lock's file and locks it."""
   while True:
     file = path.open('a+')
     try:
-      if fcntl:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       with file:
         file.seek(0)
@@ -65,10 +60,8 @@ def _locked(path: pathlib.Path):
       ) from None
     except OSError:
       pass  # a file system without locks
-    # One that ended meanwhile has removed the file that was opened here.
-    if path.exists() and os.path.samestat(
-      os.fstat(file.fileno()), os.stat(path)
-    ):
+    # A process that ended just now may have removed the file opened here.
+    if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
       file.truncate(0)
       return file
     file.close()

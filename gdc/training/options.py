@@ -1,10 +1,11 @@
-"""The arguments of `python -m gdc.main`, and the config that they ask for.
+"""Command line of `python -m gdc.main`, with the config that it names.
 
-Neither jax nor what trains is imported, so that a mistake is answered at once.
+Imports neither jax nor anything that trains, so that a mistake is reported at
+once. Every field of a config is a flag, --config.FIELD=VALUE, of the type of
+the field's value.
 """
 import argparse
 import ast
-import dataclasses
 import difflib
 import importlib.util
 import pathlib
@@ -18,13 +19,7 @@ from gdc import paths
 
 MODES = ('train', 'sample', 'eval')
 _FLAGS = ('--config', '--workdir', '--mode', '--out', '--help')
-# Fields that hold a path, after a word and a colon or alone.
-_PATHS = (
-  'autoencoder_from', 'init_from', 'data.source', 'data.data_dir',
-  'evaluation.source',
-)
-_BEFORE_PATHS = ('workdir', 'folder', 'arrays')
-_BUCKETS = ('gs://', 's3://', 'az://')  # that etils.epath knows
+_BUCKETS = ('gs://', 's3://', 'az://')  # what etils.epath supports
 _BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
 _KINDS = {
   bool: 'true or false', int: 'a whole number', float: 'a number',
@@ -33,24 +28,7 @@ _KINDS = {
 
 
 class OptionError(ValueError):
-  """A mistake in the arguments; said in one line."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-  """What a command line asks for.
-
-  Attributes:
-    config: of the run, locked.
-    workdir: its folder, or the URL of one in a bucket.
-    mode: one of MODES.
-    out: file of the results; None: the workdir's own.
-  """
-
-  config: ml_collections.ConfigDict
-  workdir: str
-  mode: str
-  out: str | None
+  """A mistake in the arguments, described in one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,11 +37,17 @@ class _Parser(argparse.ArgumentParser):
     raise OptionError(message)
 
 
-def parse(argv: Sequence[str], description: str) -> Options:
-  """Reads a command line; --help prints the description and ends.
+def parse(argv: Sequence[str], description: str) -> argparse.Namespace:
+  """Parses a command line; --help prints the description and exits.
+
+  Returns:
+    config: locked ConfigDict.
+    workdir: folder, or URL of one in a bucket.
+    mode: one of MODES.
+    out: results file; None for the workdir's own.
 
   Raises:
-    OptionError: a mistake, with what would be right.
+    OptionError: names the mistake and what would be right.
   """
   parser = _Parser(
     prog='python -m gdc.main', description=description, allow_abbrev=False,
@@ -71,56 +55,56 @@ def parse(argv: Sequence[str], description: str) -> Options:
   )
   parser.add_argument(
     '--config', metavar='FILE[:VARIANT]',
-    help='of configs/, such as configs/flow.py; --config.FIELD=VALUE sets a '
-    'field of it',
+    help='a file of configs/, such as configs/flow.py; --config.FIELD=VALUE '
+    'sets a field of it',
   )
   parser.add_argument(
     '--workdir', metavar='DIR',
-    help='folder of checkpoints, metrics and results',
+    help='folder for checkpoints, metrics and results',
   )
   parser.add_argument(
-    '--mode', choices=MODES, default='train', help='default %(default)s'
+    '--mode', choices=MODES, default='train', help='default: %(default)s'
   )
   parser.add_argument(
-    '--out', metavar='FILE', help='of the results; default: DIR/results.json'
+    '--out', metavar='FILE', help='results file; default: DIR/results.json'
   )
-  arguments, words = parser.parse_known_args(argv)
+  options, words = parser.parse_known_args(argv)
   for name in ('config', 'workdir'):
-    if not getattr(arguments, name):
+    if not getattr(options, name):
       flag = next((w for w in words if not w.startswith('--config.')), None)
       raise OptionError(
-        _unknown(flag.partition('=')[0], None) if flag else
-        f'--{name} is missing.'
+        _unknown(flag.partition('=')[0]) if flag else f'--{name} is missing.'
       )
   try:
-    workdir = paths.expand(arguments.workdir)
-    if '://' in workdir and not workdir.startswith(_BUCKETS):
-      raise OptionError(
-        f'--workdir is {workdir!r}: the path of a folder is expected, or one '
-        'in a bucket, such as gs://BUCKET/FOLDER.'
-      )
-    workdir = workdir.rstrip('/') or '/'
-    out = paths.expand(arguments.out) if arguments.out else None
-    if out and (arguments.mode == 'sample' or '://' in out):
-      raise OptionError('--out is a local file, and not for --mode=sample.')
-    config = read_config(arguments.config, words)
+    options.workdir = paths.expand(options.workdir).rstrip('/') or '/'
+    options.out = options.out and paths.expand(options.out)
+    options.config = read_config(options.config, words)
   except OptionError:
     raise
-  except ValueError as e:  # of paths
+  except ValueError as e:  # from paths
     raise OptionError(str(e)) from e
-  return Options(config, workdir, arguments.mode, out)
+  if '://' in options.workdir and not options.workdir.startswith(_BUCKETS):
+    raise OptionError(
+      f'--workdir is {options.workdir!r}: the path of a folder is expected, or '
+      'one in a bucket, such as gs://BUCKET/FOLDER.'
+    )
+  if options.out and (options.mode == 'sample' or '://' in options.out):
+    raise OptionError('--out is a local file, and not for --mode=sample.')
+  return options
 
 
 def read_config(name: str, words: Sequence[str] = ()):
-  """A config, with fields set, locked.
+  """Reads a config and sets fields of it.
 
   Args:
     name: FILE or FILE:VARIANT.
-    words: --config.FIELD=VALUE, or the two one after the other.
+    words: --config.FIELD=VALUE, or the flag and its value as two words.
+
+  Returns:
+    A locked ConfigDict.
 
   Raises:
-    OptionError: a file, variant or field that there is not, or a value of
-      another kind.
+    OptionError: no such file, variant or field, or a value of another type.
   """
   config = _load(name)
   left = list(words)
@@ -128,7 +112,7 @@ def read_config(name: str, words: Sequence[str] = ()):
     flag, equals, text = left.pop(0).partition('=')
     field = flag.removeprefix('--config.')
     if field == flag:
-      raise OptionError(_unknown(flag, config))
+      raise OptionError(_unknown(flag, _fields(config)))
     kind = _kind(config, field)
     if not equals:
       if kind is bool and (not left or left[0].startswith('--')):
@@ -138,16 +122,14 @@ def read_config(name: str, words: Sequence[str] = ()):
       else:
         raise OptionError(f'{flag} needs a value: {flag}=VALUE.')
     value = _value(field, kind, text)
-    if field in _PATHS:
-      value = _expanded(value)
-    with config.unlocked():  # a tuple may get another length
+    with config.unlocked():  # a tuple may change its length
       config.update_from_flattened_dict({field: value})
   config.lock()
   return config
 
 
 def _load(name: str) -> ml_collections.ConfigDict:
-  """What get_config of a file returns."""
+  """Returns what get_config of a file returns."""
   file, colon, variant = name.partition(':')
   path = pathlib.Path(paths.expand(file))
   if not path.is_file():
@@ -172,22 +154,8 @@ def _load(name: str) -> ml_collections.ConfigDict:
   return config
 
 
-def _nearest_file(path: pathlib.Path) -> str:
-  found = {
-    p.stem: str(p) for folder in (pathlib.Path('configs'), path.parent)
-    if folder.name == 'configs' for p in sorted(folder.glob('*.py'))
-    if p.stem != 'base'  # what the others begin with
-  }
-  if not found:
-    return ": run from the repository's root, where configs/ is."
-  near = difflib.get_close_matches(path.stem, found, 1)
-  if near:
-    return f'; did you mean {found[near[0]]}?'
-  return f', only {", ".join(found.values())}.'
-
-
 def _fields(config, prefix='') -> list[str]:
-  """All fields by their dotted names, those of sections included."""
+  """Dotted names of all fields, without the sections themselves."""
   names = []
   for name, value in config.items():
     if isinstance(value, ml_collections.ConfigDict):
@@ -215,6 +183,7 @@ def _kind(config, field: str) -> type:
 
 
 def _value(field: str, kind: type, text: str) -> Any:
+  """The value that a word means, for a field of a type."""
   try:
     if kind is bool:
       return _BOOLEANS[text.lower()]
@@ -231,18 +200,13 @@ def _value(field: str, kind: type, text: str) -> Any:
   )
 
 
-def _expanded(value: str) -> str:
-  """A name with its path's ~ written out."""
-  kind, colon, path = value.partition(':')
-  if colon and kind in _BEFORE_PATHS:
-    return f'{kind}:{paths.expand(path)}'
-  return paths.expand(value)
+# --- Advice -----------------------------------------------------------------
 
 
-def _unknown(word: str, config) -> str:
+def _unknown(word: str, fields: Sequence[str] = ()) -> str:
   if not word.startswith('-'):
     return f'Unknown argument {word!r}: flags begin with --.'
-  if config is not None and word.lstrip('-') in _fields(config):
+  if word.lstrip('-') in fields:
     return f'Unknown flag {word}; did you mean --config.{word.lstrip("-")}?'
   return f'Unknown flag {word}{_nearest(word, _FLAGS)}'
 
@@ -254,3 +218,16 @@ def _nearest(name: str, names: Sequence[str]) -> str:
   if near:
     return f'; did you mean {" or ".join(near)}?'
   return f', only {", ".join(names)}.'
+
+
+def _nearest_file(path: pathlib.Path) -> str:
+  found = {
+    p.stem: str(p) for p in sorted(pathlib.Path('configs').glob('*.py'))
+    if p.stem != 'base'  # shared by the others, and no config itself
+  }
+  if not found:
+    return ": run from the repository's root, where configs/ is."
+  near = difflib.get_close_matches(path.stem, found, 1)
+  if near:
+    return f'; did you mean {found[near[0]]}?'
+  return f', only {", ".join(found.values())}.'

@@ -1,20 +1,20 @@
-"""Mesh and shardings: data parallel, with parameters split where it pays.
+"""Mesh and shardings: data parallel, with large parameters split (FSDP).
 
-The mesh has two axes. `data` splits the batch; `fsdp` splits the batch too,
-and the parameters, averages and optimiser moments with it. The result is the
-same on any mesh, to float tolerance.
+The mesh has two axes. Both split the batch; `fsdp` also splits parameters,
+averages and optimizer moments. Results are the same on any mesh, to float
+tolerance.
 """
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 AXES = ('data', 'fsdp')
-# Smaller arrays are cheaper to keep whole than to gather.
+# Smaller arrays are cheaper to replicate than to gather.
 MIN_SHARDED_SIZE = 2**14
 
 
 def create_mesh(fsdp: int = 1) -> jax.sharding.Mesh:
-  """A mesh of all devices, `fsdp` of them along the parameter axis."""
+  """Returns a mesh of all devices, `fsdp` of them along the axis `fsdp`."""
   count = jax.device_count()
   if fsdp < 1 or count % fsdp:
     raise ValueError(
@@ -28,24 +28,25 @@ def create_mesh(fsdp: int = 1) -> jax.sharding.Mesh:
 
 
 def replicated(mesh) -> NamedSharding:
-  """Every device holds the whole array."""
+  """Returns the sharding that keeps a whole array on every device."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def batch(mesh) -> NamedSharding:
-  """The first axis is split over all devices."""
+  """Returns the sharding that splits the first axis over all devices."""
   return NamedSharding(mesh, PartitionSpec(AXES))
 
 
 def parameters(tree, mesh):
-  """Shardings of a state: each large array split once along `fsdp`.
+  """Returns the shardings of a state: large arrays are split along `fsdp`.
 
   Args:
     tree: arrays or ShapeDtypeStructs.
     mesh: from create_mesh.
 
   Returns:
-    A tree of NamedSharding: along the largest axis that fsdp divides.
+    A tree of NamedSharding. An array is split along the largest of its axes
+    that the axis `fsdp` divides.
   """
   count = mesh.shape['fsdp']
 
@@ -61,10 +62,9 @@ def parameters(tree, mesh):
 
 
 def local_rows(mesh, batch_size: int) -> list[int]:
-  """The positions in a batch that are on this process' devices, ascending.
+  """Returns the rows of a batch that this process's devices hold, ascending.
 
-  A range where a host's devices follow one another in the mesh, which some TPU
-  topologies do not have.
+  They are not consecutive on every TPU topology.
   """
   parts = batch(mesh).addressable_devices_indices_map((batch_size,)).values()
   return sorted(
@@ -73,7 +73,7 @@ def local_rows(mesh, batch_size: int) -> list[int]:
 
 
 def global_batch(local: dict[str, np.ndarray], mesh) -> dict[str, jax.Array]:
-  """Each process' local_rows of a batch -> arrays split over all devices."""
+  """Joins the local_rows of all processes to arrays split over all devices."""
   return {
     name: jax.make_array_from_process_local_data(batch(mesh), value)
     for name, value in local.items()

@@ -1,4 +1,4 @@
-"""The training state, the optimiser and the moving average of the weights."""
+"""Training state, optimizer, and moving average of the parameters."""
 from typing import Any
 
 import flax
@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-# Densities and scales, a few numbers each: they learn at `fast_factor` times
-# the rate of the weights. The prior is the slowest part of the codec to settle.
+# Parameters with `fast_factor` times the learning rate: densities and scales,
+# a few numbers each. The prior is otherwise the last part to converge.
 FAST = ('prior', 'log_rmse')
 
 
@@ -15,11 +15,11 @@ class TrainState(flax.struct.PyTreeNode):
   """Everything that training carries from step to step.
 
   Attributes:
-    step: int32 scalar, steps done.
-    key: the run's typed key; a step's key is fold_in(key, step).
+    step: int32 scalar, number of steps done.
+    key: the run's typed key; the key of a step is fold_in(key, step).
     params: float32 parameters.
-    ema_params: their exponential moving average, what is evaluated.
-    opt_state: the optimiser's.
+    ema_params: their exponential moving average, which is evaluated.
+    opt_state: the optimizer's state.
   """
 
   step: jax.Array
@@ -32,7 +32,7 @@ class TrainState(flax.struct.PyTreeNode):
 def learning_rate(
   peak: float, steps: int, warmup_steps: int, decay_fraction: float
 ) -> optax.Schedule:
-  """Linear warm-up, constant, then a cosine to 1 % over the last part."""
+  """Linear warm-up from 1 % of the peak, constant, then a cosine to 1 %."""
   decay_steps = max(1, round(steps * decay_fraction))
   return optax.join_schedules(
     [
@@ -53,7 +53,7 @@ def _is_fast(params):
 def optimizer(
   schedule: optax.Schedule, *, clip: float, b2: float, fast_factor: float
 ) -> optax.GradientTransformation:
-  """Adam behind gradient clipping, the FAST parameters at a higher rate."""
+  """Adam after gradient clipping, with a higher rate for FAST parameters."""
   return optax.chain(
     optax.clip_by_global_norm(clip),
     optax.scale_by_adam(b1=0.9, b2=b2),
@@ -63,12 +63,12 @@ def optimizer(
 
 
 def create(params, tx: optax.GradientTransformation, key) -> TrainState:
-  """The state before the first step. Averages get buffers of their own."""
+  """Returns the state before the first step."""
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     key=key,
     params=params,
-    ema_params=jax.tree.map(lambda p: p + 0, params),
+    ema_params=jax.tree.map(lambda p: p + 0, params),  # buffers of its own
     opt_state=tx.init(params),
   )
 
@@ -76,7 +76,7 @@ def create(params, tx: optax.GradientTransformation, key) -> TrainState:
 def apply_gradients(
   state: TrainState, grads, tx: optax.GradientTransformation, ema_decay: float
 ) -> TrainState:
-  """One optimiser step; the average warms up so that its start is forgotten."""
+  """One optimizer step; the average warms up, to forget its start."""
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   step = state.step + 1

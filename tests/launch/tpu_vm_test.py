@@ -195,7 +195,7 @@ def test_a_second_run_beside_a_living_one_is_refused(worker):
   try:
     assert _run('run', *args, **env).returncode == 0
     second = _run('run', *args, **env)
-    assert second.returncode == 1 and 'running here already' in second.stderr
+    assert second.returncode == 1 and 'already running here' in second.stderr
   finally:
     (home / 'hold').unlink()
   deadline = time.monotonic() + 10

@@ -14,7 +14,7 @@ from gdc.training import checkpoints, manifest, sharding
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('pictures')
+  folder = tmp_path_factory.mktemp('images')
   rng = np.random.default_rng(0)
   for i in range(4):
     image = rng.integers(0, 256, (40, 40, 3), np.uint8)
@@ -48,7 +48,7 @@ def _abstract(tree, mesh):
 
 @pytest.fixture
 def saved(tmp_path, source):
-  """A folder with a checkpoint of step 3, and the batch that follows it."""
+  """A workdir with a checkpoint of step 3, and the batch that follows it."""
   data = _batches(source)
   next(data)
   store = checkpoints.Checkpoints(tmp_path)
@@ -77,9 +77,10 @@ def test_round_trip_of_state_and_data(saved, source):
 
 def test_a_run_goes_on_with_another_number_of_processes(saved, source):
   folder, expected = saved
-  place = folder / '3' / 'data'
+  step = checkpoints.folder(folder) / '3'
+  place = step / 'data'
   (place / 'process_0-of-1.json').rename(place / 'process_3-of-4.json')
-  manifest.write(folder / '3')
+  manifest.write(step)
   store = checkpoints.Checkpoints(folder)
   data = _batches(source)
   store.restore(_abstract(_state(), sharding.create_mesh()), data)
@@ -111,7 +112,7 @@ def test_the_newest_are_kept(tmp_path, source):
   for step in (1, 2, 3, 4):
     store.save(step, _state(step), data)
   store.close()
-  assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ['3', '4']
+  assert checkpoints.steps(tmp_path) == [3, 4]
 
 
 def test_saving_a_step_again_keeps_the_first(tmp_path, source):
@@ -130,13 +131,14 @@ def test_close_waits_for_the_save(tmp_path, source):
   store.save(7, big, _batches(source))
   store.close()
   # Complete: under its own name, with its metadata.
-  assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ['7']
-  assert json.loads((tmp_path / '7' / '_CHECKPOINT_METADATA').read_text())
+  assert checkpoints.steps(tmp_path) == [7]
+  path = checkpoints.folder(tmp_path) / '7' / '_CHECKPOINT_METADATA'
+  assert json.loads(path.read_text())
 
 
 def test_an_incomplete_checkpoint_is_not_the_newest(saved):
   folder, _ = saved
-  (folder / '9.orbax-checkpoint-tmp-0').mkdir()
+  (checkpoints.folder(folder) / '9.orbax-checkpoint-tmp-0').mkdir()
   store = checkpoints.Checkpoints(folder)
   assert store.latest_step() == 3
   store.close()
@@ -147,7 +149,7 @@ def test_an_empty_folder_has_no_step(tmp_path, monkeypatch):
   store = checkpoints.Checkpoints('runs/a')  # relative, and not there yet
   assert store.latest_step() is None
   store.close()
-  assert pathlib.Path(tmp_path, 'runs', 'a').is_dir()
+  assert pathlib.Path(tmp_path, 'runs', 'a', 'checkpoints').is_dir()
 
 
 def _renamed():
@@ -179,7 +181,7 @@ def test_a_state_that_does_not_fit(saved, other):
 
 @pytest.fixture(scope='module')
 def two(tmp_path_factory, source):
-  """A folder with checkpoints of steps 1 and 2, of noise."""
+  """A workdir with checkpoints of steps 1 and 2, of noise."""
   folder = tmp_path_factory.mktemp('two')
   noise = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
   store = checkpoints.Checkpoints(folder)
@@ -218,32 +220,27 @@ def _without_place(folder):
   next((folder / 'data').iterdir()).unlink()
 
 
-def _copied_in_part(folder):  # by name, as rsync does
-  shutil.rmtree(folder / 'state')
+def _without_manifest(folder):  # copied in part
   (folder / manifest.NAME).unlink()
 
 
-def _of_before(folder):  # before files were recorded
-  (folder / manifest.NAME).unlink()
-  _cut(folder)
+def _with_another_manifest(folder):
+  (folder / manifest.NAME).write_text('[]')
 
 
-@pytest.mark.filterwarnings(
-  'ignore::pytest.PytestUnhandledThreadExceptionWarning',
-  'ignore::pytest.PytestUnraisableExceptionWarning',
-)
 @pytest.mark.parametrize('damage, words', [
-  (_emptied, 'it is empty'), (_cut, 'bytes, not'), (_flipped, 'is damaged'),
-  (_lost, 'is missing'), (_without_place, 'is missing'),
-  (_copied_in_part, 'state/manifest.ocdbt is missing'),
-  (_of_before, ''),
+  (_emptied, 'files.json is missing'), (_cut, 'bytes, not'),
+  (_flipped, 'is damaged'), (_lost, 'is missing'),
+  (_without_place, 'is missing'),
+  (_without_manifest, 'files.json is missing'),
+  (_with_another_manifest, 'files.json is damaged'),
 ], ids=lambda v: v.__name__ if callable(v) else '')
 def test_the_whole_checkpoint_before_is_used(
   two, source, tmp_path, caplog, damage, words
 ):
   folder, noise = tmp_path / 'run', two[1]
   shutil.copytree(two[0], folder)
-  damage(folder / '2')
+  damage(checkpoints.folder(folder) / '2')
   abstract = _abstract({'w': noise}, sharding.create_mesh())
   store = checkpoints.Checkpoints(folder)
   step, state = store.restore(abstract, _batches(source))
@@ -255,6 +252,7 @@ def test_the_whole_checkpoint_before_is_used(
   store.set_aside(step)
   store.save(2, {'w': jnp.asarray(noise)}, _batches(source))
   store.close()
+  folder = checkpoints.folder(folder)
   assert sorted(p.name for p in folder.iterdir()) == [
     '1', '2', '2.incomplete-0'
   ]
@@ -262,24 +260,45 @@ def test_the_whole_checkpoint_before_is_used(
 
 
 def test_without_a_whole_checkpoint_the_advice_helps(two, source, tmp_path):
-  folder = tmp_path / 'run'
-  shutil.copytree(two[0], folder)
+  workdir = tmp_path / 'run'
+  shutil.copytree(two[0], workdir)
+  folder = checkpoints.folder(workdir)
   _emptied(folder / '1')
   _cut(folder / '2')
-  store = checkpoints.Checkpoints(folder)
+  store = checkpoints.Checkpoints(workdir)
   with pytest.raises(ValueError, match=(
-    r'No checkpoint in .* is whole \(1: it is empty; 2: state.*bytes, not .*'
-    'copy one there again, or remove them all'
+    r'No checkpoint in .* is whole \(1: files.json is missing; 2: state.*bytes,'
+    ' not .*copy one there again, or remove them all'
   )):
     store.latest_step()
   store.close()
   shutil.rmtree(folder / '2')
-  shutil.copytree(two[0] / '2', folder / '2')
-  store = checkpoints.Checkpoints(folder)
+  shutil.copytree(checkpoints.folder(two[0]) / '2', folder / '2')
+  store = checkpoints.Checkpoints(workdir)
   assert store.latest_step() == 2
   store.close()
   for step in '12':
     shutil.rmtree(folder / step)
-  store = checkpoints.Checkpoints(folder)
+  store = checkpoints.Checkpoints(workdir)
   assert store.latest_step() is None
   store.close()
+
+
+def test_a_checkpoint_that_a_run_in_progress_removes_is_not_missed(
+  two, tmp_path, monkeypatch
+):
+  workdir = tmp_path / 'run'
+  shutil.copytree(two[0], workdir)
+  store = checkpoints.Checkpoints(workdir)
+  latest = store.latest_step
+
+  def then_removed():
+    step = latest()
+    if step == 2:
+      shutil.rmtree(checkpoints.folder(workdir) / '2')
+    return step
+
+  monkeypatch.setattr(store, 'latest_step', then_removed)
+  step, _ = store.restore(_abstract({'w': two[1]}, sharding.create_mesh()))
+  store.close()
+  assert step == 1

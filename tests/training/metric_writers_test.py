@@ -1,10 +1,7 @@
-import builtins
 import json
-import sys
 
 import jax
 import numpy as np
-import pytest
 
 from gdc.training import metric_writers
 
@@ -14,23 +11,7 @@ def _rows(folder):
   return [json.loads(line) for line in lines]
 
 
-@pytest.fixture
-def no_tensorflow(monkeypatch):
-  """As where clu can't be imported, because TensorFlow isn't there."""
-  found = builtins.__import__
-
-  def without(name, *args, **kwargs):
-    if name.partition('.')[0] in ('clu', 'tensorflow'):
-      raise ImportError(f'No module named {name!r}')
-    return found(name, *args, **kwargs)
-
-  for name in list(sys.modules):
-    if name.partition('.')[0] == 'clu':
-      monkeypatch.delitem(sys.modules, name)
-  monkeypatch.setattr(builtins, '__import__', without)
-
-
-def test_scalars_are_lines_that_can_be_read_at_once(tmp_path, no_tensorflow):
+def test_scalars_are_lines_that_can_be_read_at_once(tmp_path):
   writer = metric_writers.MetricWriter(tmp_path / 'deep' / 'run')
   writer.scalars(1, {'loss': np.float32(0.5)})
   writer.scalars(2, {'loss': 0.25, 'bpp': 1})
@@ -40,20 +21,7 @@ def test_scalars_are_lines_that_can_be_read_at_once(tmp_path, no_tensorflow):
   writer.close()
 
 
-def test_without_tensorflow_lines_are_written_all_the_same(
-  tmp_path, no_tensorflow
-):
-  writer = metric_writers.MetricWriter(tmp_path)
-  writer.scalars(1, {'loss': 0.5})
-  writer.images(1, {'x': np.zeros((1, 8, 8, 3))})
-  writer.close()
-  assert _rows(tmp_path) == [{'step': 1, 'loss': 0.5}]
-  assert not (tmp_path / 'tensorboard').exists()
-
-
-def test_resuming_drops_what_comes_after_and_half_a_line(
-  tmp_path, no_tensorflow
-):
+def test_resuming_drops_what_comes_after_and_half_a_line(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   path.write_text(
     '{"step": 10, "loss": 3.0}\n'
@@ -69,7 +37,7 @@ def test_resuming_drops_what_comes_after_and_half_a_line(
   ]
 
 
-def test_starting_anew_drops_every_line(tmp_path, no_tensorflow):
+def test_starting_anew_drops_every_line(tmp_path):
   (tmp_path / 'metrics.jsonl').write_text('{"step": 1, "loss": 3.0}\n')
   metric_writers.MetricWriter(tmp_path, resumed_step=0).close()
   assert _rows(tmp_path) == []
@@ -85,7 +53,6 @@ def test_only_process_0_writes(tmp_path, monkeypatch):
 
 
 def test_tensorboard_has_the_scalars_and_pictures(tmp_path):
-  pytest.importorskip('tensorflow')
   from tensorboard.backend.event_processing import event_accumulator
   writer = metric_writers.MetricWriter(tmp_path)
   writer.scalars(3, {'loss': 0.5})

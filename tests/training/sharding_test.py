@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from configs import autoencoder, flow
-from gdc.training import loop, runs, sharding
+from gdc.training import experiment, loop, sharding
 
 LARGE = sharding.MIN_SHARDED_SIZE
 
@@ -116,25 +116,25 @@ def _three_steps(config, start=None):
     The initial state, metrics of each step, final parameters, all numpy; and
     the number of the state's arrays that are split over devices.
   """
-  run = runs.build(config)
-  shardings = jax.tree.map(lambda a: a.sharding, run.abstract_state)
+  exp = experiment.build(config)
+  shardings = jax.tree.map(lambda a: a.sharding, exp.abstract_state)
   if start is None:
-    state = run.init()
+    state = exp.init()
   else:
     state = start.replace(key=jax.random.wrap_key_data(start.key))
     state = jax.device_put(state, shardings)
   start = _to_numpy(state)
   step_fn = jax.jit(
-    functools.partial(loop.train_step, run, config),
+    functools.partial(loop.train_step, exp, config),
     donate_argnums=0,
-    out_shardings=(shardings, sharding.replicated(run.mesh)),
+    out_shardings=(shardings, sharding.replicated(exp.mesh)),
   )
-  batches = run.batches(0)
+  batches = exp.batches(0)
   metrics = []
-  with jax.set_mesh(run.mesh):
+  with jax.set_mesh(exp.mesh):
     for _ in range(3):
       batch = next(batches)
-      state, step_metrics = step_fn(state, run.frozen, batch)
+      state, step_metrics = step_fn(state, exp.frozen, batch)
       metrics.append(jax.device_get(step_metrics))
   split = sum(
     not a.sharding.is_fully_replicated for a in jax.tree.leaves(state)

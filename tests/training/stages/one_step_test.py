@@ -11,7 +11,7 @@ from gdc import decoders
 from gdc.decoders import noise
 from gdc.metrics import lpips
 from gdc.models import score_net
-from gdc.training import export, runs, stages
+from gdc.training import experiment, export, stages
 from gdc.training.stages import base, frozen_autoencoder
 from gdc.training.stages import one_step as one_step_lib
 
@@ -254,7 +254,7 @@ def test_it_starts_as_the_flow_and_is_exported_beside_it(
   config = one_step.get_config('tiny')
   config.one_step.perceptual, config.one_step.matching = 0.0, 1.0
   config.autoencoder_from = config.init_from = str(tiny_bundle_path)
-  run = runs.build(config)
+  run = experiment.build(config)
   state = run.init()
   weights = tiny_bundle.decoders['flow'][1]
 
