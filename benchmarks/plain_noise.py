@@ -14,7 +14,7 @@ import pathlib
 
 from gdc.codec import loading
 from gdc.data import sources
-from gdc.evaluation import codecs, records, report, sweep
+from gdc.evaluation import records, report, study
 
 OUT = pathlib.Path(__file__).parents[1] / 'results' / 'plain_noise.json'
 QUALITIES = (1.0, 3.0)
@@ -34,9 +34,10 @@ def main():
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   ).parse_args()
   codec = loading.load('lean')
-  images = list(sources.bundled_images('heldout'))
-  coders = codecs.build(list(CODECS), codec, QUALITIES)
-  curves = sweep.evaluate(coders, images, ('psnr', 'lpips', 'lpips-vgg'))
+  images = sources.bundled('heldout').paths
+  curves = study.evaluate(
+    codec, list(CODECS), images, QUALITIES, ('psnr', 'lpips', 'lpips-vgg')
+  )
   rows = [
     {
       'quality': quality,

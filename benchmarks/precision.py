@@ -17,7 +17,7 @@ import ml_collections
 
 from gdc.codec import codec as codec_lib
 from gdc.data import sources
-from gdc.evaluation import codecs, records, report, sweep
+from gdc.evaluation import records, report, study
 from gdc.training import experiment, export, resume
 
 OUT = pathlib.Path(__file__).parents[1] / 'results' / 'precision'
@@ -52,13 +52,15 @@ def main():
     config = ml_collections.ConfigDict(resume.read(workdir))
   except ValueError as error:
     parser.error(str(error))
-  images = list(sources.bundled_images('heldout'))
+  images = sources.bundled('heldout').paths
   label = LABELS[config.stage]
   rows = []
   made = bundles(config, workdir)
   for name, bundle in made.items():
-    coders = codecs.build([label], codec_lib.Codec(bundle), QUALITIES)
-    curve = sweep.evaluate(coders, images, ('psnr', 'lpips'))[label]['results']
+    curves = study.evaluate(
+      codec_lib.Codec(bundle), [label], images, QUALITIES
+    )
+    curve = curves[label]['results']
     rows += [
       {
         'weights': name, 'quality': quality, 'bpp': curve['bpp'][i],

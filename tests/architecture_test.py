@@ -98,8 +98,8 @@ MAY_IMPORT = {
   ],
   'gdc.pretrained': [],
   'gdc.cli': [
-    'gdc.evaluation', 'gdc.codec', 'gdc.data', 'gdc.atomic', 'gdc.paths',
-    'gdc.progress',
+    'gdc.evaluation', 'gdc.metrics', 'gdc.codec', 'gdc.data', 'gdc.atomic',
+    'gdc.paths', 'gdc.progress',
   ],
   'gdc.main': [
     'gdc.training', 'gdc.evaluation', 'gdc.codec', 'gdc.data', 'gdc.atomic',
@@ -158,7 +158,7 @@ def test_coder_needs_no_jax(name):
   ('optax', ['gdc.training.state']),
   ('constriction', ['gdc.codec.range_coder']),
   ('safetensors', [
-    'gdc.codec.bundle', 'gdc.metrics.dists', 'gdc.metrics.torch_weights',
+    'gdc.codec.bundle', 'gdc.metrics.dists', 'gdc.metrics.inception',
   ]),
   ('imagecodecs', ['gdc.evaluation.baselines']),
   ('pillow_heif', ['gdc.evaluation.baselines']),

@@ -4,10 +4,11 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gdc.evaluation import baselines, measures, records, tables
+from gdc import metrics
+from gdc.evaluation import baselines, records, tables
 from tools import points
 
-LPIPS, PSNR = (measures.MEASURES[name].key for name in ('lpips', 'psnr'))
+LPIPS, PSNR = (metrics.OF_IMAGES[name].key for name in ('lpips', 'psnr'))
 EVALUATIONS = ('cid22_val', 'clic25_val')
 COLUMNS = {LPIPS: ('LPIPS', '.4f'), PSNR: ('PSNR, dB', '.2f')}
 
@@ -186,7 +187,7 @@ def _name(label, meta) -> str:
   if meta.get('steps'):
     steps = 'step' if meta['steps'] == 1 else 'steps'
     return f'{meta["decoder"]}, {meta["steps"]} {steps}'
-  return meta.get('decoder') or baselines.TITLES[label]
+  return meta.get('decoder') or baselines.BASELINES[label].title
 
 
 def _levels_block(folder) -> Block | None:

@@ -52,7 +52,7 @@ class Point(NamedTuple):
   path: pathlib.Path
   series: str
   value: float
-  curve: Mapping  # of the score decoder, as sweep.evaluate made it
+  curve: Mapping  # of the score decoder, as study.evaluate made it
   reference: Mapping  # of the autoencoder alone
 
 

@@ -8,6 +8,7 @@ import os
 import sys
 
 import gdc
+from gdc import metrics
 from gdc.cli import arguments as types
 from gdc.cli import commands, files
 from gdc.cli import report as report_lib
@@ -233,12 +234,11 @@ _EVAL = (
   _option(
     '--measures', type=types.names, metavar='LIST',
     default='psnr,ms-ssim,lpips,dists,fd',
-    help='psnr, ms-ssim, lpips, lpips-vgg, dists, fd (with KID); default '
-    '%(default)s',
+    help=f'{", ".join(metrics.NAMES)} (with KID); default %(default)s',
   ),
   _option(
     '--inception', metavar='FILE', type=types.path,
-    help='weights of the Inception network, for FID/256 in place of '
+    help='weights (.safetensors) of Inception, for FID/256 in place of '
     'FD-VGG16/256',
   ),
   _option(

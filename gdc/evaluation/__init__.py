@@ -1,1 +1,1 @@
-"""Codecs -> numbers and pictures: measures, baselines, sweeps, reports."""
+"""Codecs -> numbers and pages: baselines, studies, tables, reports."""

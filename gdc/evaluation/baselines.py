@@ -7,20 +7,19 @@
   jp2   JPEG 2000  OpenJPEG, imagecodecs      9/7 wavelet, 4:4:4, one layer
   heic  HEVC       x265, libheif, pillow-heif 4:2:0, intra, slow, tuned for SSIM
 
-Settings that cost only time are on where the time is bearable, and those that
-a library could change from one version to the next are fixed here. Encoders
-run in one thread where threads change the bytes (AVIF, HEVC), so a picture
-gives the same file on any number of cores. No metadata is written; sizes are
-those of whole files, containers included (about 0.4 kB in HEIC).
+Settings that cost only time are on if the time is bearable, and those that a
+library could change from one version to the next are fixed here. Encoders run
+in one thread if threads change the bytes (AVIF, HEVC), so that an image gives
+the same file on any number of cores. No metadata is written; sizes are those of
+whole files, containers included (about 0.4 kB in HEIC).
 
-Chroma at half resolution limits what 4:2:0 can reach: on a picture of fine,
+Chroma at half resolution limits what 4:2:0 can reach: on an image of fine,
 saturated colours jpeg, webp, avif and heic stop near 31 dB in RGB at any rate.
-libheif moreover repeats chroma samples where the others interpolate them. That
-lowers the ceiling of heic, by up to 2.5 dB on six photographs, and so matters
-least at low rates.
+libheif repeats chroma samples where the others interpolate them, which lowers
+the ceiling of heic by up to 2.5 dB on six photographs.
 
-VVC is not here, for want of a packaged encoder: PyAV's wheels only decode it
-and Debian 12 has no vvenc. Published curves of VTM stand in for it, see
+VVC is missing for want of a packaged encoder: PyAV's wheels only decode it and
+Debian 12 has no vvenc. Published curves of VTM stand in for it, see
 published.py.
 """
 
@@ -41,7 +40,7 @@ class Baseline(NamedTuple):
   """A codec and the qualities it takes.
 
   Attributes:
-    format: of the file.
+    title: that readers know it by.
     lowest: quality.
     highest: quality.
     sweep: qualities of a rate-distortion curve, by rising rate. Means over the
@@ -49,16 +48,15 @@ class Baseline(NamedTuple):
       at 1.3 to 1.7, with Pillow 13.0, imagecodecs 2026.3.6 and pillow-heif
       1.8.1. Scales move: at one quality libavif 1.3 spends a third less than
       1.4.
-    settings: what is fixed, in words.
+    settings: in words, for the record.
     write: (uint8 [height, width, 3], quality) -> bytes of the whole file.
     check: returns encoder and package with their versions; raises RuntimeError
-      where they are not installed.
-    finest: difference of qualities; all are multiples of it. That of jp2 is
-      below 1, where a whole dB is a tenth of the bytes; parts of those of webp
-      and jxl change files by no more than chance.
+      if they are not installed.
+    finest: step of qualities. Below 1 for jp2, where a whole dB is a tenth of
+      the bytes; fractions for webp and jxl change files by no more than chance.
   """
 
-  format: str
+  title: str
   lowest: int
   highest: int
   sweep: tuple[int, ...]
@@ -69,23 +67,22 @@ class Baseline(NamedTuple):
 
 
 def encode(name: str, image: np.ndarray, quality: float) -> bytes:
-  """Encodes a picture; the same bytes whenever versions are the same.
+  """Encodes an image; the same versions give the same bytes.
 
   Args:
     name: a key of BASELINES.
     image: uint8 [height, width, 3].
     quality: on the encoder's own scale, from the baseline's lowest to its
       highest, a multiple of its finest. The scales do not compare. That of jp2
-      is the PSNR in dB that OpenJPEG aims at: at one quality a hard picture
-      takes many times the bits of an easy one, which costs jp2 some of its mean
-      PSNR at a mean rate. At equal bytes, picture by picture, it is judged as
-      all others.
+      is the PSNR in dB that OpenJPEG aims at, so that a hard image takes many
+      times the bits of an easy one, which costs jp2 some of its mean PSNR at a
+      mean rate.
 
   Returns:
     The file's bytes.
 
   Raises:
-    ValueError: unknown name, a quality out of range, a wrong picture.
+    ValueError: unknown name, a quality out of range, a wrong image.
     RuntimeError: the encoder is not installed.
   """
   baseline = _baseline(name)
@@ -102,10 +99,10 @@ def encode(name: str, image: np.ndarray, quality: float) -> bytes:
 
 
 def decode(data: bytes) -> np.ndarray:
-  """Decodes what encode wrote, or any other 8-bit file that Pillow reads.
+  """Decodes a file of `encode`, or any other 8-bit file that Pillow reads.
 
   Args:
-    data: bytes of the whole file, whose format they tell.
+    data: bytes of the whole file, which tell its format.
 
   Returns:
     uint8 [height, width, 3].
@@ -116,19 +113,19 @@ def decode(data: bytes) -> np.ndarray:
       format's library reports it.
   """
   if data.startswith((b'\xff\x0a', b'\0\0\0\x0cJXL \r\n\x87\n')):
-    picture = Image.fromarray(_package('imagecodecs').jpegxl_decode(data))
+    image = Image.fromarray(_package('imagecodecs').jpegxl_decode(data))
   elif data.startswith((b'\xff\x4f\xff\x51', b'\0\0\0\x0cjP  \r\n\x87\n')):
-    picture = Image.fromarray(_package('imagecodecs').jpeg2k_decode(data))
+    image = Image.fromarray(_package('imagecodecs').jpeg2k_decode(data))
   elif _is_hevc(data):
-    picture = _package('pillow_heif').open_heif(io.BytesIO(data)).to_pillow()
+    image = _package('pillow_heif').open_heif(io.BytesIO(data)).to_pillow()
   else:
-    picture = Image.open(io.BytesIO(data))
-  with picture:
-    return np.array(picture.convert('RGB'))
+    image = Image.open(io.BytesIO(data))
+  with image:
+    return np.array(image.convert('RGB'))
 
 
 def library(name: str) -> str:
-  """Encoder and settings of a baseline, for the record.
+  """Describes a baseline's encoder and settings, for the record.
 
   Such as 'libjxl 0.11.2 (imagecodecs 2026.3.6), effort 7'.
 
@@ -136,18 +133,18 @@ def library(name: str) -> str:
     ValueError: unknown name.
     RuntimeError: the encoder is not installed.
   """
-  baseline = _known(name)
+  baseline = _baseline(name)
   return f'{baseline.check()}, {baseline.settings}'
 
 
 def at_most_bytes(
   name: str, image: np.ndarray, max_bytes: int
 ) -> tuple[bytes, float]:
-  """The best file of at most max_bytes, or else the smallest.
+  """Finds the best file of at most max_bytes, or else the smallest.
 
   By bisection over the quality, as finely as the encoder has it. Sizes grow
   with it but for rare dents, at which a quality next to the best may be
-  returned; the limit holds wherever the lowest quality keeps it.
+  returned; the limit holds whenever the lowest quality keeps it.
 
   Args:
     name: a key of BASELINES.
@@ -179,6 +176,17 @@ def at_most_bytes(
   return data, baseline.lowest + low * baseline.finest
 
 
+def _baseline(name: str) -> Baseline:
+  """Looks up a codec that is installed."""
+  if name not in BASELINES:
+    raise ValueError(
+      f'the codec is {name!r}: one of {", ".join(map(repr, BASELINES))} is '
+      'expected'
+    )
+  BASELINES[name].check()
+  return BASELINES[name]
+
+
 # --- Encoders ---------------------------------------------------------------
 
 
@@ -197,11 +205,7 @@ def _write_jxl(image: np.ndarray, quality: int) -> bytes:
 
 
 def jxl_distance(quality: int) -> float:
-  """Butteraugli distance of a quality below 100, by libjxl's own rule.
-
-  JxlEncoderDistanceFromQuality, see libjxl's encode.h: linear from 30 up,
-  where 90 is distance 1, and quadratic below.
-  """
+  """Butteraugli distance: JxlEncoderDistanceFromQuality of libjxl."""
   if quality >= 30:
     return 0.1 + 0.09 * (100 - quality)
   return 53 / 3000 * quality**2 - 23 / 20 * quality + 25
@@ -241,7 +245,7 @@ def _check_pillow(name: str, feature: str) -> str:
     'webp': ('libwebp', 'webp'),
     'avif': ('libavif', 'avif'),
   }[feature]
-  # A Pillow of someone's own may be linked to another libjpeg.
+  # A Pillow built from source may be linked to another libjpeg.
   version = features.version(version) or 'of unknown version'
   return f'{encoder} {version} (Pillow {PIL.__version__})'
 
@@ -272,7 +276,7 @@ def _check_heic() -> str:
 
 
 def _package(module: str):
-  """Imports what only some codecs need."""
+  """Imports a package that only some codecs need."""
   try:
     return importlib.import_module(module)
   except ImportError as error:
@@ -284,7 +288,7 @@ def _package(module: str):
 
 
 def _is_hevc(data: bytes) -> bool:
-  """Whether an ISO media file is a picture of HEVC's, and not of AV1's."""
+  """Whether an ISO media file is an image of HEVC, not of AV1."""
   if data[4:8] != b'ftyp':
     return False
   box = data[8 : int.from_bytes(data[:4], 'big')]
@@ -292,59 +296,33 @@ def _is_hevc(data: bytes) -> bool:
   return bool(brands & {b'heic', b'heix', b'heim', b'heis'})
 
 
-def _known(name: str) -> Baseline:
-  if name not in BASELINES:
-    raise ValueError(
-      f'the codec is {name!r}: one of {", ".join(map(repr, BASELINES))} is '
-      'expected'
-    )
-  return BASELINES[name]
-
-
-def _baseline(name: str) -> Baseline:
-  """Of a codec that is there."""
-  baseline = _known(name)
-  baseline.check()
-  return baseline
-
-
 # --- The table --------------------------------------------------------------
 
 
-def _pillow(name, feature, lowest, highest, sweep, settings, options):
-  format = name.upper()
+def _pillow(title, feature, lowest, highest, sweep, settings, options):
   return Baseline(
-    format, lowest, highest, sweep, settings,
-    functools.partial(_write_pillow, format, options),
-    functools.partial(_check_pillow, name, feature),
+    title, lowest, highest, sweep, settings,
+    functools.partial(_write_pillow, title.upper(), options),
+    functools.partial(_check_pillow, title, feature),
   )
 
 
-# What a reader knows them by.
-TITLES = {
-  'jpeg': 'JPEG',
-  'webp': 'WebP',
-  'avif': 'AVIF',
-  'jxl': 'JPEG XL',
-  'jp2': 'JPEG 2000',
-  'heic': 'HEVC intra',
-}
 BASELINES = {
   # Above 95 libjpeg only grows the file, says Pillow's documentation.
   'jpeg': _pillow(
-    'jpeg', 'jpg', 0, 95, (3, 8, 18, 40, 70, 87), '4:2:0, progressive',
+    'JPEG', 'jpg', 0, 95, (3, 8, 18, 40, 70, 87), '4:2:0, progressive',
     {'subsampling': '4:2:0', 'optimize': True, 'progressive': True},
   ),
-  # Lossy WebP knows no other subsampling than 4:2:0.
+  # Lossy WebP is always 4:2:0.
   'webp': _pillow(
-    'webp', 'webp', 0, 100, (0, 5, 22, 58, 80, 90), 'method 6, 4:2:0',
+    'WebP', 'webp', 0, 100, (0, 5, 22, 58, 80, 90), 'method 6, 4:2:0',
     {'method': 6},
   ),
   'avif': _pillow(
-    'avif', 'avif', 0, 100, (12, 26, 42, 57, 72, 85), 'speed 6, 4:2:0',
+    'AVIF', 'avif', 0, 100, (12, 26, 42, 57, 72, 85), 'speed 6, 4:2:0',
     {'subsampling': '4:2:0', 'speed': 6, 'max_threads': 1},
   ),
-  # Below 5 libjxl halves the picture first and files grow again; 100 would be
+  # Below 5 libjxl halves the image first and files grow again; 100 would be
   # lossless.
   'jxl': Baseline(
     'JPEG XL', 5, 99, (5, 13, 30, 60, 79, 89), 'effort 7', _write_jxl,
@@ -356,7 +334,7 @@ BASELINES = {
     functools.partial(_check_imagecodecs, 'JPEG2K', 'jpeg2k_version'), 0.125,
   ),
   'heic': Baseline(
-    'HEIC', 0, 100, (12, 22, 34, 45, 55, 62),
+    'HEVC intra', 0, 100, (12, 22, 34, 45, 55, 62),
     'preset slow, tune ssim, 4:2:0, no wavefronts', _write_heic, _check_heic,
   ),
 }

@@ -1,12 +1,12 @@
-"""Codecs by name, behind one face: picture -> bytes -> picture.
+"""Codecs by name, with one interface: image -> bytes -> image.
 
   gdc:DECODER, gdc:DECODER@STEPS   a decoder of the model: gdc:mse, gdc:flow@4
-  gdc:mse+AMOUNT                   a control: the picture of mse and white noise
+  gdc:mse+AMOUNT                   a control: the image of mse with white noise
                                    of AMOUNT times its expected error; a score
                                    decoder that measures no better makes noise
   jpeg, webp, ...                  other codecs, see baselines
   jpeg=gdc                         the same, each file the best of at most the
-                                   bytes that gdc needs for that picture
+                                   bytes that gdc needs for that image
 """
 import functools
 import re
@@ -20,19 +20,19 @@ from gdc.evaluation import baselines
 
 
 class Coder(NamedTuple):
-  """One codec, as a sweep sees it.
+  """One codec, as a study sees it.
 
   Attributes:
     label: its name, as above.
     file: stem of its results file.
     name: of the curve.
     description: of the curve.
-    qualities: of the sweep, in order.
+    qualities: to evaluate, in order.
     encode: (uint8 [height, width, 3], quality) -> bytes of the whole file.
     decode: those bytes -> uint8 [height, width, 3].
-    writer: coders of one writer read the same bytes.
+    writer: coders with the same writer read the same bytes.
     record: all that its figures depend on, for results files.
-    compiles: whether the first call for a size of pictures takes longer.
+    compiles: whether the first call for an image size takes longer.
   """
 
   label: str
@@ -48,7 +48,7 @@ class Coder(NamedTuple):
 
 
 class _Name(NamedTuple):
-  """A codec's name, taken apart."""
+  """The parts of a codec's name."""
 
   baseline: str | None = None
   matched: bool = False
@@ -58,11 +58,7 @@ class _Name(NamedTuple):
 
 
 def parse(name: str) -> _Name:
-  """Takes a codec's name apart.
-
-  Raises:
-    ValueError: an unknown codec.
-  """
+  """Parses a codec's name; ValueError if it is unknown."""
   baseline, matched, partner = name.partition('=')
   if baseline in baselines.BASELINES and (not matched or partner == 'gdc'):
     return _Name(baseline=baseline, matched=bool(matched))
@@ -88,7 +84,7 @@ def with_matched(
   qualities: Sequence[float],
   matched: Sequence[float] | None,
 ) -> tuple[list[str], list[float]]:
-  """Adds to names of codecs those that are held to the bytes of gdc.
+  """Adds the codecs that are held to the bytes of gdc.
 
   Args:
     names: of codecs.
@@ -97,8 +93,8 @@ def with_matched(
       takes the first and the middle one.
 
   Returns:
-    names, each of another codec followed at the end by NAME=gdc, and matched;
-    as they were and [] where there is no gdc codec to be held to.
+    names, followed by NAME=gdc for each of another codec, and matched; names
+    and [] without a gdc codec to be held to.
 
   Raises:
     ValueError: an unknown name, or a matched quality that is not one of gdc.
@@ -132,17 +128,17 @@ def build(
   qualities: Sequence[float] = (),
   matched: Sequence[float] = (),
 ) -> list[Coder]:
-  """Codecs by their names.
+  """Makes codecs by their names.
 
   Args:
-    names: as the module's docstring has them.
+    names: see the module's docstring.
     codec: a loaded gdc codec, for the names that need it.
     qualities: of the gdc codec.
     matched: qualities of the gdc codec for `jpeg=gdc` and its like.
 
   Raises:
-    ValueError: an unknown name, one that comes twice, a decoder that the
-      model has not, or no or repeated qualities.
+    ValueError: an unknown or repeated name, a decoder that the model does not
+      have, or no or repeated qualities.
     RuntimeError: an encoder that is not installed.
   """
   if not names or len(set(names)) < len(names):
@@ -167,7 +163,7 @@ def build(
 
 
 def _own(label, name, codec, qualities) -> Coder:
-  """A decoder of the model, or the control."""
+  """Makes a decoder of the model, or the control."""
   if name.decoder not in codec.decoders:
     raise ValueError(
       f'the model has no decoder {name.decoder!r}, only '
@@ -220,7 +216,7 @@ def _baseline(name) -> Coder:
 
 
 def _matched(label, name, codec, qualities) -> Coder:
-  """A baseline at the bytes of gdc."""
+  """Makes a baseline at the bytes of gdc."""
   plain = _baseline(name.baseline)
   length = _length_of(codec)
 
@@ -244,7 +240,7 @@ def _matched(label, name, codec, qualities) -> Coder:
 
 @functools.lru_cache(maxsize=1)
 def _length_of(codec):
-  """A codec's number of bytes, kept for the last few pictures."""
+  """Returns a function to the number of bytes, which keeps its last results."""
   @functools.lru_cache(maxsize=8)
   def length(samples, shape, quality):
     image = np.frombuffer(samples, np.uint8).reshape(shape)
@@ -253,7 +249,7 @@ def _length_of(codec):
 
 
 def _noisy(codec, amount: float, data: bytes) -> np.ndarray:
-  """The picture of mse with noise of `amount` times its expected error."""
+  """Decodes with mse; adds noise of `amount` times its expected error."""
   image = codec.decompress(data, decoder='mse')
   header, _, seed = bitstream.unpack(data)
   rmse = codec.rmse(bitstream.index_to_quality(header.quality_index))

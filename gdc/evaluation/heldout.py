@@ -1,8 +1,7 @@
-"""The end of the main job: a bundle on held-out photographs.
+"""The end of the main job: a small study of its bundle on held-out images.
 
-Every figure is of real files: a picture is compressed to bytes, the bytes are
-decoded, by the autoencoder alone and by the score decoder that was trained,
-and the decoded 8-bit picture is measured.
+Every figure is of real files, decoded by the autoencoder alone and by the score
+decoder that was trained.
 """
 import itertools
 import os
@@ -12,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from gdc import atomic, progress
+from gdc import atomic, metrics, progress
 from gdc.codec import jax_settings, loading
-from gdc.data import sources
-from gdc.evaluation import codecs, records, report, sweep, tables
+from gdc.data import image_files, sources
+from gdc.evaluation import records, report, study, tables
 from gdc.metrics import distortion, perceptual, rate
 
-PICTURES = 3  # how many photographs are shown side by side
+SHOWN = 3  # images that are shown side by side
 
 
 @jax_settings.defaults()
@@ -33,55 +32,51 @@ def run(
   results: str | os.PathLike | None = None,
   record: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-  """Evaluates a bundle; writes pictures to look at, and figures.
+  """Evaluates a bundle; writes images to look at, and figures.
 
   Args:
     bundle_path: a bundle folder.
     source: bundled:heldout or folder:PATH.
     qualities: each in the model's range.
-    max_images: the first so many; 0 takes all. Pictures that are too small
-      for LPIPS are left out, and that is said.
-    decoder: the score decoder to compare with the autoencoder; None: no one.
-    pictures: folder of the pictures; None makes none.
-    results: file of the figures, records.result's as JSON; None makes none.
-    record: of the run, for `config` in each result's meta. Results are for
-      others to read: absolute paths in it are cut to their last names.
+    max_images: the first so many; 0 takes all. Images too small for LPIPS are
+      left out, which is printed.
+    decoder: the score decoder to compare with the autoencoder, if any.
+    pictures: folder for the images; None writes none.
+    results: file for the figures, records.result as JSON; None writes none.
+    record: of the run, for `config` in each result's meta; absolute paths in
+      it are cut to their last names.
 
   Returns:
     What was written: name -> path.
 
   Raises:
-    ValueError: the source is not one of files.
+    ValueError: the source is not one of files, or has none that can be read.
   """
   codec = loading.load(bundle_path)
   files = sources.files(source)
-  images = [
-    (path.stem, image)
-    for path, image in itertools.islice(files.readable(), max_images or None)
-  ]
-  if not images:
-    raise ValueError(f'None of the files of {source} can be read.')
-  smallest = perceptual.NETWORKS['alex'][1]
-  small = [n for n, image in images if min(image.shape[:2]) < smallest]
+  smallest = metrics.OF_IMAGES['lpips'].smallest
+  paths, small = [], []
+  for path, image in itertools.islice(files.readable(), max_images or None):
+    (small if min(image.shape[:2]) < smallest else paths).append(path)
   if small:
-    print(f'Left out, below {smallest} pixels: {", ".join(small)}')
-    images = [(n, image) for n, image in images if n not in small]
-  names = ['mse', decoder] if decoder else ['mse']
-  paths = {}
+    names = ', '.join(path.stem for path in small)
+    print(f'Left out, below {smallest} pixels: {names}')
+  if not paths:
+    raise ValueError(f'None of the files of {source} can be evaluated.')
+  decoders = ['mse', decoder] if decoder else ['mse']
+  written = {}
   if pictures is not None:
-    folder = pathlib.Path(pictures)
-    shown = _pictures(codec, names, images, min(qualities), folder)
-    paths['pictures'] = '  '.join(map(str, shown))
+    written['pictures'] = '  '.join(
+      _draw(codec, decoders, path, min(qualities), pathlib.Path(pictures))
+      for path in paths[:SHOWN]
+    )
   if results is None:
-    return paths
-
-  coders = codecs.build(
-    [f'gdc:{name}' for name in names], codec, list(qualities)
-  )
-  total = len(images) * len(qualities) * len(coders)
+    return written
+  total = len(paths) * len(qualities) * len(decoders)
   with progress.Bar(total, 'evaluating', tiles=False) as bar:
-    measured = sweep.evaluate(
-      coders, images, on_row=lambda row: bar.advance()
+    measured = study.evaluate(
+      codec, [f'gdc:{name}' for name in decoders], paths, list(qualities),
+      on_row=lambda row: bar.advance(),
     )
   curves = {
     label.removeprefix('gdc:'): curve for label, curve in measured.items()
@@ -90,7 +85,7 @@ def run(
     curve['meta']['config'] = records.portable(record or {})
   records.save(curves, results)
   print(report.format_table(tables.summary(curves)))
-  return {**paths, 'results': str(results)}
+  return {**written, 'results': str(results)}
 
 
 def panels(
@@ -101,36 +96,34 @@ def panels(
   Args:
     image: uint8 [height, width, 3], large enough for LPIPS.
     num_bytes: of the file.
-    decoded: title -> picture of the same size.
+    decoded: title -> image of the same size.
 
   Returns:
-    Arguments of report.side_by_side: the original, then each picture with its
+    Arguments of report.side_by_side: the original, then each image with its
     title, size, PSNR and LPIPS (AlexNet).
   """
   height, width, _ = image.shape
   bpp = rate.bits_per_pixel(num_bytes, height, width)
   made = [(image, [f'original, {width} x {height}', ''])]
-  for title, picture in decoded.items():
-    made.append((picture, [
+  for title, version in decoded.items():
+    made.append((version, [
       f'{title}, {bpp:.3f} bpp ({num_bytes:,} bytes)',
-      f'{distortion.psnr(image, picture):.2f} dB, '
-      f'LPIPS {perceptual.lpips(image, picture):.3f}',
+      f'{distortion.psnr(image, version):.2f} dB, '
+      f'LPIPS {perceptual.lpips(image, version):.3f}',
     ]))
   return made
 
 
-def _pictures(codec, names, images, quality, folder: pathlib.Path):
-  """Original and every decoder, side by side; returns the files' paths."""
+def _draw(codec, decoders, path, quality, folder: pathlib.Path) -> str:
+  """Shows an image and every decoder side by side; returns the file's path."""
+  image, _ = image_files.read_rgb(path)
+  data = codec.compress(image, quality, lossless='never')
+  shown = panels(image, len(data), {
+    'autoencoder' if decoder == 'mse' else decoder:
+    codec.decompress(data, decoder=decoder) for decoder in decoders
+  })
   folder.mkdir(parents=True, exist_ok=True)
-  paths = []
-  for name, image in images[:PICTURES]:
-    data = codec.compress(image, quality, lossless='never')
-    shown = panels(image, len(data), {
-      'autoencoder' if decoder == 'mse' else decoder:
-      codec.decompress(data, decoder=decoder) for decoder in names
-    })
-    path = folder / f'{name}_q{quality:g}.png'
-    with atomic.replaced(path) as temporary:
-      report.side_by_side(shown).save(temporary, format='PNG')
-    paths.append(path)
-  return paths
+  target = folder / f'{path.stem}_q{quality:g}.png'
+  with atomic.replaced(target) as temporary:
+    report.side_by_side(shown).save(temporary, format='PNG')
+  return str(target)

@@ -2,36 +2,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gdc import decoders
+from gdc import decoders, metrics
 from gdc.evaluation import codecs as codecs_lib
 from gdc.evaluation import tables
 
 Results = Mapping[str, Mapping[str, Any]]
 SLACK = 1.05
-_HIGHER = f'{tables.HIGHER} higher is better'
-_LOWER = f'{tables.LOWER} lower is better'
-_MEASURES = {
-  'psnr-rgb': (
-    'PSNR', f'{_HIGHER}. Peak signal-to-noise ratio in dB, of the mean square '
-    'error of all RGB samples: how close pixels are.'
-  ),
-  'ms-ssim-rgb': (
-    'MS-SSIM', f'{_HIGHER}, up to 1. Structural similarity at five scales; in '
-    'charts and BD-rates as -10 log10(1 - x) in dB.'
-  ),
-  'lpips-alex': (
-    'LPIPS', f'{_LOWER}, 0 is equal. Distance of features of AlexNet, weighted '
-    "by people's judgements."
-  ),
-  'lpips-vgg': (
-    'LPIPS (VGG16)', f'{_LOWER}. The same with VGG16, on which the one-step '
-    'decoder was trained: no judge of it.'
-  ),
-  'dists': (
-    'DISTS', f'{_LOWER}, 0 is equal. Structure and texture of features of '
-    'VGG16; lenient about where texture lies.'
-  ),
-}
 _DECODERS = {
   'mse': 'the autoencoder alone, closest in PSNR',
   'one_step': 'the flow decoder trained on to end after one step',
@@ -61,21 +37,12 @@ def names(coders: Sequence, results: Results) -> dict[str, str]:
     )
   found['bpp'] = 'Bits of the whole file per pixel of the image.'
   first = next(iter(results.values()))
-  for key, column in tables.columns(first).items():
-    if key in _MEASURES:
-      title, words = _MEASURES[key]
-      found[title] = words
-    elif key.startswith('kid-'):
-      found[column.title] = (
-        f'{_LOWER}. Distance of the same patches by a kernel, times 1000; '
-        'hardly biased by their number.'
-      )
-    else:
-      found[column.title] = (
-        f'{_LOWER}. Fr\u00e9chet distance of the features of all patches of '
-        '256 pixels: how alike the sets look, whatever the single image. Only '
-        'comparable within this page.'
-      )
+  for key in tables.columns(first):
+    metric = metrics.BY_KEY[key]
+    direction = 'higher' if metric.higher_is_better else 'lower'
+    found[metric.label] = (
+      f'{metric.arrow} {direction} is better. {metric.description}'
+    )
   own = [k for k in results if k.startswith('gdc:') and '+' not in k]
   if len(own) > 1:
     found['equal bits'] = (

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from gdc import progress
+from gdc import metrics, progress
 from gdc.data import image_files
 from gdc.evaluation import (
   baselines,
   curves,
   legend,
-  measures,
   page,
   published,
   records,
@@ -134,7 +133,7 @@ def notices(
   """
   meta = next(iter(results.values()))['meta']
   said = [
-    f'{measures.MEASURES[name].title.partition(",")[0]} is not given: of '
+    f'{metrics.OF_IMAGES[name].label} is not given: of '
     f'{meta["num_images"]} pictures {len(small)} are too small for it, such as '
     f'{small[0]}.'
     for name, small in meta['too_small'].items()
@@ -294,10 +293,9 @@ def _versions(
       coder.label.removesuffix('=gdc'), coder.decode(data)[shown], len(data),
       _size_note(len(data), files),
       {
-        tables.heading(
-          measures.MEASURES[measure].title, tables.arrow(measure)
-        ): row[measure]
-        for measure in study.plan.measures if row[measure] is not None
+        tables.heading(metric.title, metric.arrow): row[metric.name]
+        for metric in map(metrics.OF_IMAGES.get, study.plan.metrics)
+        if row[metric.name] is not None
       },
       f'gdc quality {quality:g}',
     ))

@@ -1,9 +1,10 @@
-"""How far an evaluation is, so that the time left is steady.
+"""Progress of an evaluation, weighted so that the time left is steady.
 
 Images differ in size, and codecs in speed by a hundred: a row counts as the
 pixels of its image, times the share of an image's time that rows of its codec
 and quality have taken so far.
 """
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from gdc import progress
 
 
 class Pace:
-  """Moves a bar as rows are made."""
+  """Advances a bar as rows are made."""
 
   def __init__(
     self, bar: progress.Bar, sizes: Mapping[str, float],
@@ -21,12 +22,12 @@ class Pace:
     """Takes a bar whose total is the sum of the sizes.
 
     Args:
-      bar: to move.
+      bar: to advance.
       sizes: pixels of each image, by name.
       rows: (codec, quality) of all rows of an image.
     """
     self._bar, self._sizes = bar, sizes
-    self._seconds = {row: [] for row in rows}  # per pixel, of rows made
+    self._seconds = {row: [] for row in rows}  # per pixel
     self._mean = sum(sizes.values()) / max(len(sizes) * len(rows), 1)
     self._image, self._done, self._counted = None, set(), 0.0
     self._last = time.monotonic()
@@ -35,7 +36,7 @@ class Pace:
     """Counts a row.
 
     Args:
-      row: see sweep.picture; None: one of an image that is not known.
+      row: see study.Study.work; None for one of an unknown image.
       skipped: whether it was there before.
     """
     now = time.monotonic()
@@ -57,11 +58,11 @@ class Pace:
     self._counted = max(counted, self._counted)
 
   def _share(self) -> float:
-    """Of the image's time, what its finished rows take."""
+    """Estimates the share of the image's time that its finished rows took."""
     means = {
-      key: sum(found) / len(found)
+      key: statistics.fmean(found)
       for key, found in self._seconds.items() if found
     }
-    typical = sum(means.values()) / len(means) if means else 1.0
+    typical = statistics.fmean(means.values()) if means else 1.0
     weights = {key: means.get(key, typical) for key in self._seconds}
     return sum(weights[key] for key in self._done) / sum(weights.values())

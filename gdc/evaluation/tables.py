@@ -7,12 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gdc.evaluation import baselines, measures, page
+from gdc import metrics
+from gdc.evaluation import baselines, page
 from gdc.metrics import rate
 
 Results = Mapping[str, Mapping[str, Any]]
-MS_SSIM = measures.MEASURES['ms-ssim'].key
-HIGHER, LOWER = '\u2191', '\u2193'
+MS_SSIM = metrics.OF_IMAGES['ms-ssim'].key
 NOTHING = '\u2013'  # a cell without a figure
 
 
@@ -27,8 +27,8 @@ class Column(NamedTuple):
 
   title: str
   style: str  # of a format string
-  factor: float = 1.0
-  arrow: str = LOWER  # the direction that is better
+  factor: float
+  arrow: str  # the direction that is better
 
   @property
   def heading(self) -> str:
@@ -38,25 +38,10 @@ class Column(NamedTuple):
 
 def columns(result: Mapping[str, Any]) -> dict[str, Column]:
   """Key in results -> column, of every measure that a result has."""
-  known = {
-    m.key: Column(
-      m.title, f'.{m.decimals}f', arrow=arrow(name),
-    )
-    for name, m in measures.MEASURES.items()
+  return {
+    key: Column(m.title, f'.{m.decimals}f', m.factor, m.arrow)
+    for key in result['results'] if (m := metrics.BY_KEY.get(key))
   }
-  label = result['meta'].get('features', '')
-  for key in result['results']:
-    if key.startswith(('fd-', 'fid-')):
-      known[key] = Column(label, '.2f')
-    elif key.startswith('kid-'):
-      kind = label.replace('FID', 'KID').replace('FD', 'KID')
-      known[key] = Column(f'{kind} x 1000', '.2f', 1000.0)
-  return {key: known[key] for key in result['results'] if key in known}
-
-
-def arrow(name: str) -> str:
-  """The direction in which a measure, a key of MEASURES, is better."""
-  return HIGHER if measures.MEASURES[name].higher_is_better else LOWER
 
 
 def heading(title: str, arrow: str) -> str:

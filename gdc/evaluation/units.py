@@ -1,9 +1,9 @@
 """The finished pieces of an evaluation, from which a stopped one goes on.
 
-A unit is one picture through one codec at all its qualities: rows of figures,
-and the features of the decoded pictures' patches. Its file's name holds the
-digest of all that it depends on, so that a unit of another picture, model or
-encoder is never taken for it. Measures can be added to a unit later.
+A unit is one image through one codec at all its qualities: rows of figures, and
+the features of the decoded image's patches. Its file's name holds the digest of
+all that it depends on, so that a unit of another image, model or encoder is
+never taken for it. Metrics can be added to a unit later.
 """
 import hashlib
 import io
@@ -17,21 +17,20 @@ import numpy as np
 
 from gdc.evaluation import records
 
-# Goes up with every change of what a figure means.
-VERSION = 2
-FEATURES = 'features'  # among the measures that a unit lacks
+VERSION = 2  # goes up with every change of what a figure means
+FEATURES = 'features'  # among the metrics that a unit lacks
 
 
 class Unit(NamedTuple):
-  """One picture through one codec.
+  """One image through one codec.
 
   Attributes:
-    rows: of sweep.picture, one per quality.
-    digests: of each row's file and decoded picture, see `row_digest`.
+    rows: one per quality, see study.Study.
+    digests: one per row, of its file and decoded image, see `row_digest`.
     made: with what and when, see records.circumstances.
-    network: digest of the network that made the features; '' for none.
+    network: digest of the network that made the features; '' without any.
     features: float32 [qualities, patches, dimension].
-    failure: why the codec cannot code the image: there are no rows then.
+    failure: why the codec cannot code the image; '' if it can. No rows then.
   """
 
   rows: list[dict[str, Any]]
@@ -42,7 +41,7 @@ class Unit(NamedTuple):
   failure: str = ''
 
   def lacks(self, names: Sequence[str], network: str) -> tuple[str, ...]:
-    """The measures that are not in it; FEATURES for other features."""
+    """Returns the metrics that are not in it; FEATURES for other features."""
     if self.failure:
       return ()
     lacking = [n for n in names if any(n not in row for row in self.rows)]
@@ -51,10 +50,9 @@ class Unit(NamedTuple):
     return tuple(lacking)
 
   def merged(self, other: 'Unit') -> 'Unit | None':
-    """With what another has more; None if they are of other pictures.
+    """Adds the metrics of another; None if files or decoded images differ.
 
-    Neither files nor decoded pictures need be the same on another machine, and
-    no row may have figures of two.
+    They may, on another machine, and no row may have figures of two images.
     """
     if self.digests != other.digests:
       return None
@@ -70,7 +68,7 @@ class Store:
     self._folder = pathlib.Path(folder)
 
   def load(self, label: str, key: Mapping[str, Any]) -> Unit | None:
-    """A unit, or None if there is none, or no whole one.
+    """Reads a unit; None if there is none, or a damaged one.
 
     Args:
       label: of the codec.
@@ -100,14 +98,14 @@ class Store:
 
 
 def row_digest(data: bytes, decoded: np.ndarray) -> str:
-  """SHA-256 of a file and of the picture that was decoded from it."""
+  """SHA-256 of a file and of the image that was decoded from it."""
   found = hashlib.sha256(hashlib.sha256(data).digest())
-  found.update(picture_digest(decoded).encode())
+  found.update(image_digest(decoded).encode())
   return found.hexdigest()
 
 
-def picture_digest(image: np.ndarray) -> str:
-  """SHA-256 of a picture's size and samples, uint8 [height, width, 3]."""
+def image_digest(image: np.ndarray) -> str:
+  """SHA-256 of an image's size and samples, uint8 [height, width, 3]."""
   found = hashlib.sha256(f'{image.shape}'.encode())
   found.update(np.ascontiguousarray(image).tobytes())
   return found.hexdigest()

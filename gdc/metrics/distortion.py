@@ -1,8 +1,4 @@
-"""Distortion of 8-bit pictures: how far the decoded pixels are off.
-
-Everything here compares pictures as a viewer gets them, after rounding to
-8 bits, and computes in float64.
-"""
+"""Distortion of 8-bit images: PSNR and MS-SSIM in RGB, computed in float64."""
 
 import numpy as np
 from scipy import ndimage
@@ -14,7 +10,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
 WINDOW /= WINDOW.sum()
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
-# Of the coarsest scale one window is left.
+# Leaves one window at the coarsest scale.
 MS_SSIM_SMALLEST = (len(WINDOW) - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1
 
 
@@ -30,8 +26,18 @@ def check_image(image: np.ndarray, name: str = 'image') -> None:
     )
 
 
-def check_pair(reference: np.ndarray, decoded: np.ndarray) -> None:
-  """Raises ValueError unless both are uint8 [height, width, 3], one size."""
+def check_pair(
+  reference: np.ndarray, decoded: np.ndarray, metric: str = '',
+  smallest: int = 1,
+) -> None:
+  """Raises ValueError unless two images can be compared.
+
+  Args:
+    reference: uint8 [height, width, 3].
+    decoded: uint8 [height, width, 3], the same size.
+    metric: its name, for the error.
+    smallest: shortest side in pixels that the metric is defined for.
+  """
   check_image(reference, 'reference')
   check_image(decoded, 'decoded')
   if reference.shape != decoded.shape:
@@ -39,32 +45,35 @@ def check_pair(reference: np.ndarray, decoded: np.ndarray) -> None:
       f'decoded has shape {decoded.shape}: {reference.shape}, that of the '
       'reference, is expected'
     )
+  height, width, _ = reference.shape
+  if min(height, width) < smallest:
+    raise ValueError(
+      f'the image is {height} x {width} pixels: {metric} needs {smallest} '
+      'pixels or more on both sides'
+    )
 
 
 def psnr(reference: np.ndarray, decoded: np.ndarray) -> float:
-  """Peak signal-to-noise ratio in RGB.
+  """Peak signal-to-noise ratio in RGB: 10 log10(255^2 / MSE).
 
-  10 log10(255^2 / MSE), the mean over pixels and the three channels at once.
-  This is CompressAI's `psnr-rgb` on rounded pictures, and not the PSNR of
-  luma alone nor a mean of three per-channel PSNRs. A figure for a set of
-  pictures is the mean of their PSNRs, not the PSNR of their mean MSE.
+  The MSE is one mean over pixels and channels: CompressAI's `psnr-rgb` on
+  rounded images, neither the PSNR of luma nor a mean of three per-channel
+  PSNRs.
 
   Args:
     reference: uint8 [height, width, 3].
     decoded: uint8 [height, width, 3], the same size.
 
   Returns:
-    PSNR in dB, higher is better; inf for equal pictures.
+    PSNR in dB, higher is better; inf for equal images.
 
   Raises:
-    ValueError: a picture is not uint8 [height, width, 3], or sizes differ.
+    ValueError: an image is not uint8 [height, width, 3], or sizes differ.
   """
   check_pair(reference, decoded)
   error = reference.astype(np.float64) - decoded.astype(np.float64)
   mse = float(np.mean(error**2))
-  if mse == 0.0:
-    return float('inf')
-  return float(10.0 * np.log10(PEAK**2 / mse))
+  return float(10.0 * np.log10(PEAK**2 / mse)) if mse else float('inf')
 
 
 def ms_ssim(reference: np.ndarray, decoded: np.ndarray) -> float:
@@ -72,14 +81,12 @@ def ms_ssim(reference: np.ndarray, decoded: np.ndarray) -> float:
 
   Wang, Simoncelli, Bovik 2003, 'Multiscale structural similarity for image
   quality assessment': five scales, a Gaussian window of 11 pixels and sigma
-  1.5 without padding, a channel at a time, then the mean of the three.
-  The paper leaves open what to do with odd sizes and with negative contrast;
-  both as in PyPI's pytorch-msssim, so that this is CompressAI's `ms-ssim-rgb`
-  on rounded pictures, but for that package's float32 (4e-5 and less on
-  photographs).
+  1.5 without padding, a mean over the three channels. Odd sizes and negative
+  contrast are handled as in PyPI's pytorch-msssim, so that this is CompressAI's
+  `ms-ssim-rgb` on rounded images, up to that package's float32.
 
-  Two traps: it is of RGB, where many papers have that of luma; and it is the
-  linear figure, where many plot -10 log10(1 - x) and write dB beside it.
+  Many papers report MS-SSIM of luma, or -10 log10(1 - x) in dB: neither
+  compares with this.
 
   Args:
     reference: uint8 [height, width, 3], both sides >= 161 pixels.
@@ -87,25 +94,18 @@ def ms_ssim(reference: np.ndarray, decoded: np.ndarray) -> float:
 
   Returns:
     MS-SSIM in [0, 1], higher is better; 1 up to rounding (1e-12) for equal
-    pictures.
+    images.
 
   Raises:
-    ValueError: a picture is not uint8 [height, width, 3], sizes differ, or a
+    ValueError: an image is not uint8 [height, width, 3], sizes differ, or a
       side is too short.
   """
-  check_pair(reference, decoded)
-  height, width, channels = reference.shape
-  if min(height, width) < MS_SSIM_SMALLEST:
-    raise ValueError(
-      f'the picture is {height} x {width} pixels: MS-SSIM needs '
-      f'{MS_SSIM_SMALLEST} pixels or more on both sides'
-    )
-  return float(np.mean([
-    _ms_ssim(
-      reference[..., c].astype(np.float64), decoded[..., c].astype(np.float64)
-    )
-    for c in range(channels)
-  ]))
+  check_pair(reference, decoded, 'MS-SSIM', MS_SSIM_SMALLEST)
+  planes = (
+    image.astype(np.float64).transpose(2, 0, 1)
+    for image in (reference, decoded)
+  )
+  return float(np.mean([_ms_ssim(x, y) for x, y in zip(*planes, strict=True)]))
 
 
 def _ms_ssim(x: np.ndarray, y: np.ndarray) -> float:
@@ -138,7 +138,7 @@ def _smooth(plane: np.ndarray) -> np.ndarray:
 
 
 def _halve(plane: np.ndarray) -> np.ndarray:
-  """Means of 2 x 2 pixels; an odd side begins with a line of zeros."""
+  """Means of 2 x 2 pixels; an odd side is padded with zeros at its start."""
   plane = np.pad(plane, [(size % 2, 0) for size in plane.shape])
   rows = plane[::2] + plane[1::2]
   return (rows[:, ::2] + rows[:, 1::2]) / 4

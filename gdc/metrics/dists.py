@@ -1,16 +1,16 @@
 """DISTS as a pure function: structure and texture of VGG16's features.
 
 Ding et al. 2020, 'Image quality assessment: unifying structure and texture
-similarity', https://arxiv.org/abs/2004.07728. Per channel of the picture and of
+similarity', https://arxiv.org/abs/2004.07728. Per channel of the image and of
 the maps of five stages, the means are compared (texture) and the covariance
-(structure), with weights that the authors fitted to what people said.
+(structure), with weights that the authors fitted to people's judgements.
 
 Beside this file: dists.safetensors, the weights of PyPI's DISTS-pytorch 0.1,
 and DISTS_LICENSE, their licence (MIT, Keyan Ding). The weights of VGG16 are
 those of LPIPS, `lpips.weights('vgg')['VGG16_0']`.
 
-What describes the reference is computed apart from the comparison, so that
-many versions of one picture cost one pass each.
+The reference is described apart from the comparison, so that many versions of
+one image cost one pass each.
 """
 import pathlib
 from typing import NamedTuple
@@ -22,15 +22,12 @@ from safetensors import numpy as safetensors_numpy
 
 from gdc.metrics import vgg
 
-# The sides of the last map are a 16th; smaller pictures have no whole pixel
-# of it.
-SMALLEST = 16
-# Keeps quotients of nothing by nothing at 1.
-EPSILON = 1e-6
+SMALLEST = 16  # pixels a side: the last map is a 16th of it
+EPSILON = 1e-6  # keeps 0 / 0 at 1
 
 
 class Stage(NamedTuple):
-  """One map of a picture: the picture itself, or VGG16's of one stage."""
+  """One map of an image: the image itself, or that of one stage of VGG16."""
 
   mean: jax.Array  # [batch, channel]
   variance: jax.Array  # [batch, channel]
@@ -38,10 +35,10 @@ class Stage(NamedTuple):
 
 
 def weights() -> dict[str, np.ndarray]:
-  """alpha, of the means, and beta, of the covariances: [1475] float32 each.
+  """Returns alpha, of the means, and beta, of the covariances.
 
-  In the order of `describe`: 3 channels of the picture, then 64, 128, 256, 512
-  and 512.
+  Each is float32 [1475], in the order of `describe`: 3 channels of the image,
+  then 64, 128, 256, 512 and 512.
   """
   return safetensors_numpy.load_file(
     pathlib.Path(__file__).with_name('dists.safetensors')
@@ -49,7 +46,7 @@ def weights() -> dict[str, np.ndarray]:
 
 
 def describe(vgg_params, images) -> list[Stage]:
-  """What is compared of pictures.
+  """Returns what is compared of images.
 
   Args:
     vgg_params: of VGG16, see `vgg.features`.
@@ -57,7 +54,7 @@ def describe(vgg_params, images) -> list[Stage]:
       side.
 
   Returns:
-    Six stages: the pictures themselves, then VGG16's five.
+    Six stages: the images themselves, then VGG16's five.
   """
   stages = []
   for x in (images, *vgg.features(vgg_params, images, pool='l2')):
@@ -68,15 +65,15 @@ def describe(vgg_params, images) -> list[Stage]:
 
 
 def distance(params, reference: list[Stage], decoded: list[Stage]) -> jax.Array:
-  """DISTS of each pair of pictures; differentiable.
+  """DISTS of each pair of images.
 
   Args:
     params: of `weights`.
     reference: of `describe`.
-    decoded: of `describe`, of pictures of the same size.
+    decoded: of `describe`, of images of the same size.
 
   Returns:
-    [batch] float32, lower is better; 0 for equal pictures, about 1 at most.
+    [batch] float32, lower is better; 0 for equal images, about 1 at most.
   """
   means, covariances = [], []
   for a, b in zip(reference, decoded, strict=True):
@@ -88,8 +85,8 @@ def distance(params, reference: list[Stage], decoded: list[Stage]) -> jax.Array:
       (2 * covariance + EPSILON) / (a.variance + b.variance + EPSILON)
     )
   alpha, beta = params['alpha'], params['beta']
-  # Dissimilarities are summed, not similarities: equal pictures give 0, free
-  # of the rounding of 1475 weights.
+  # Dissimilarities are summed, not similarities: equal images give 0, free of
+  # the rounding of 1475 weights.
   apart = (alpha * (1 - jnp.concatenate(means, -1))).sum(-1) + (
     beta * (1 - jnp.concatenate(covariances, -1))
   ).sum(-1)

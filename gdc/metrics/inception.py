@@ -1,159 +1,190 @@
 """InceptionV3 of 2015-12-05, the network whose features FID is defined on.
 
 Szegedy et al. 2016, 'Rethinking the Inception architecture for computer
-vision', https://arxiv.org/abs/1512.00567, as TensorFlow's graph of that day has
-it and torch-fidelity, torchmetrics and pytorch-fid rebuild it. Where it departs
-from later InceptionV3s, a figure that leaves it out is another figure:
-- Pictures are resized as TensorFlow 1 did: sample i is at i * scale.
+vision', https://arxiv.org/abs/1512.00567, as in TensorFlow's graph of that day,
+which torch-fidelity, torchmetrics and pytorch-fid rebuild. It departs from
+later InceptionV3s, and a figure without one of these is another figure:
+- Images are resized as TensorFlow 1 did: sample i is at i * scale.
 - Pixels are (x - 128) / 128, not divided by 127.5 or normalised otherwise.
-- Average pools don't count what is padded.
+- Average pools do not count padding.
 - The last block has a max pool where all others have an average pool.
 - There are 1008 classes; torchvision's own weights have the same names and
-  shapes but for these, and other values.
+  otherwise the same shapes, and other values.
 """
 
+import functools
+import os
+import pathlib
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import linen as nn
 
 SIDE = 299  # pixels
 CLASSES = 1008
 EPSILON = 0.001  # of batch norm
 
 
-class Conv(NamedTuple):
-  """A convolution, batch norm and ReLU; the name is that of the weights."""
+class InceptionV3(nn.Module):
+  """The network up to its last average pool, 'pool3'.
 
-  name: str
-  channels: int
-  kernel: tuple[int, int] = (1, 1)
-  stride: int = 1
-  padding: str = 'SAME'
+  Layers have the names of torch's files; batch norms are folded into them.
+  """
 
-
-def _down(name, channels):
-  return Conv(name, channels, (3, 3), 2, 'VALID')
-
-
-def _block_a(pool):
-  return [
-    [Conv('branch1x1', 64)],
-    [Conv('branch5x5_1', 48), Conv('branch5x5_2', 64, (5, 5))],
-    [
-      Conv('branch3x3dbl_1', 64),
-      Conv('branch3x3dbl_2', 96, (3, 3)),
-      Conv('branch3x3dbl_3', 96, (3, 3)),
-    ],
-    ['average', Conv('branch_pool', pool)],
-  ]
-
-
-def _block_c(inner):
-  return [
-    [Conv('branch1x1', 192)],
-    [
-      Conv('branch7x7_1', inner),
-      Conv('branch7x7_2', inner, (1, 7)),
-      Conv('branch7x7_3', 192, (7, 1)),
-    ],
-    [
-      Conv('branch7x7dbl_1', inner),
-      Conv('branch7x7dbl_2', inner, (7, 1)),
-      Conv('branch7x7dbl_3', inner, (1, 7)),
-      Conv('branch7x7dbl_4', inner, (7, 1)),
-      Conv('branch7x7dbl_5', 192, (1, 7)),
-    ],
-    ['average', Conv('branch_pool', 192)],
-  ]
+  @nn.compact
+  def __call__(self, x):
+    """[b, 299, 299, 3], pixels in [0, 255] -> [b, 2048], >= 0."""
+    x = (x - 128) / 128
+    x = _conv(x, 'Conv2d_1a_3x3', 32, (3, 3), 2, 'VALID')
+    x = _conv(x, 'Conv2d_2a_3x3', 32, (3, 3), 1, 'VALID')
+    x = _conv(x, 'Conv2d_2b_3x3', 64, (3, 3))
+    x = _max_pool(x)
+    x = _conv(x, 'Conv2d_3b_1x1', 80)
+    x = _conv(x, 'Conv2d_4a_3x3', 192, (3, 3), 1, 'VALID')
+    x = _max_pool(x)
+    for name, pooled in (('5b', 32), ('5c', 64), ('5d', 64)):
+      x = _block_a(x, f'Mixed_{name}', pooled)
+    x = _block_b(x, 'Mixed_6a')
+    for name, inner in (('6b', 128), ('6c', 160), ('6d', 160), ('6e', 192)):
+      x = _block_c(x, f'Mixed_{name}', inner)
+    x = _block_d(x, 'Mixed_7a')
+    x = _block_e(x, 'Mixed_7b', average_pool(x))
+    x = _block_e(x, 'Mixed_7c', nn.max_pool(x, (3, 3), padding='SAME'))
+    return jnp.mean(x, (1, 2))
 
 
-def _block_e(pool):
-  # Two branches fork; the layers they share are computed once.
-  fork = [Conv('branch3x3_1', 384)]
-  double = [Conv('branch3x3dbl_1', 448), Conv('branch3x3dbl_2', 384, (3, 3))]
-  return [
-    [Conv('branch1x1', 320)],
-    [*fork, Conv('branch3x3_2a', 384, (1, 3))],
-    [*fork, Conv('branch3x3_2b', 384, (3, 1))],
-    [*double, Conv('branch3x3dbl_3a', 384, (1, 3))],
-    [*double, Conv('branch3x3dbl_3b', 384, (3, 1))],
-    [pool, Conv('branch_pool', 192)],
-  ]
+def _conv(x, name, channels, kernel=(1, 1), strides=1, padding='SAME'):
+  return nn.relu(nn.Conv(channels, kernel, strides, padding, name=name)(x))
 
 
-STEM = [
-  _down('Conv2d_1a_3x3', 32),
-  Conv('Conv2d_2a_3x3', 32, (3, 3), padding='VALID'),
-  Conv('Conv2d_2b_3x3', 64, (3, 3)),
-  'down',
-  Conv('Conv2d_3b_1x1', 80),
-  Conv('Conv2d_4a_3x3', 192, (3, 3), padding='VALID'),
-  'down',
-]
-# Name -> branches, whose outputs are joined in this order.
-BLOCKS = {
-  'Mixed_5b': _block_a(32),
-  'Mixed_5c': _block_a(64),
-  'Mixed_5d': _block_a(64),
-  'Mixed_6a': [
-    [_down('branch3x3', 384)],
-    [
-      Conv('branch3x3dbl_1', 64),
-      Conv('branch3x3dbl_2', 96, (3, 3)),
-      _down('branch3x3dbl_3', 96),
-    ],
-    ['down'],
-  ],
-  'Mixed_6b': _block_c(128),
-  'Mixed_6c': _block_c(160),
-  'Mixed_6d': _block_c(160),
-  'Mixed_6e': _block_c(192),
-  'Mixed_7a': [
-    [Conv('branch3x3_1', 192), _down('branch3x3_2', 320)],
-    [
-      Conv('branch7x7x3_1', 192),
-      Conv('branch7x7x3_2', 192, (1, 7)),
-      Conv('branch7x7x3_3', 192, (7, 1)),
-      _down('branch7x7x3_4', 192),
-    ],
-    ['down'],
-  ],
-  'Mixed_7b': _block_e('average'),
-  'Mixed_7c': _block_e('max'),
-}
+def _chain(x, name, *layers):
+  """Convolutions NAME_1, NAME_2 and so on, of (channels, height, width)."""
+  for i, (channels, *kernel) in enumerate(layers, 1):
+    x = _conv(x, f'{name}_{i}', channels, kernel)
+  return x
 
 
+def _block_a(x, name, pooled):
+  return jnp.concatenate([
+    _conv(x, f'{name}.branch1x1', 64),
+    _chain(x, f'{name}.branch5x5', (48, 1, 1), (64, 5, 5)),
+    _chain(x, f'{name}.branch3x3dbl', (64, 1, 1), (96, 3, 3), (96, 3, 3)),
+    _conv(average_pool(x), f'{name}.branch_pool', pooled),
+  ], -1)
+
+
+def _block_b(x, name):
+  double = _chain(x, f'{name}.branch3x3dbl', (64, 1, 1), (96, 3, 3))
+  return jnp.concatenate([
+    _conv(x, f'{name}.branch3x3', 384, (3, 3), 2, 'VALID'),
+    _conv(double, f'{name}.branch3x3dbl_3', 96, (3, 3), 2, 'VALID'),
+    _max_pool(x),
+  ], -1)
+
+
+def _block_c(x, name, inner):
+  return jnp.concatenate([
+    _conv(x, f'{name}.branch1x1', 192),
+    _chain(
+      x, f'{name}.branch7x7', (inner, 1, 1), (inner, 1, 7), (192, 7, 1)
+    ),
+    _chain(
+      x, f'{name}.branch7x7dbl', (inner, 1, 1), (inner, 7, 1), (inner, 1, 7),
+      (inner, 7, 1), (192, 1, 7),
+    ),
+    _conv(average_pool(x), f'{name}.branch_pool', 192),
+  ], -1)
+
+
+def _block_d(x, name):
+  single = _chain(x, f'{name}.branch3x3', (192, 1, 1))
+  double = _chain(
+    x, f'{name}.branch7x7x3', (192, 1, 1), (192, 1, 7), (192, 7, 1)
+  )
+  return jnp.concatenate([
+    _conv(single, f'{name}.branch3x3_2', 320, (3, 3), 2, 'VALID'),
+    _conv(double, f'{name}.branch7x7x3_4', 192, (3, 3), 2, 'VALID'),
+    _max_pool(x),
+  ], -1)
+
+
+def _block_e(x, name, pooled):
+  single = _chain(x, f'{name}.branch3x3', (384, 1, 1))
+  double = _chain(x, f'{name}.branch3x3dbl', (448, 1, 1), (384, 3, 3))
+  return jnp.concatenate([
+    _conv(x, f'{name}.branch1x1', 320),
+    _conv(single, f'{name}.branch3x3_2a', 384, (1, 3)),
+    _conv(single, f'{name}.branch3x3_2b', 384, (3, 1)),
+    _conv(double, f'{name}.branch3x3dbl_3a', 384, (1, 3)),
+    _conv(double, f'{name}.branch3x3dbl_3b', 384, (3, 1)),
+    _conv(pooled, f'{name}.branch_pool', 192),
+  ], -1)
+
+
+def _max_pool(x):
+  return nn.max_pool(x, (3, 3), (2, 2))
+
+
+def average_pool(x: jax.Array) -> jax.Array:
+  """Means of 3 x 3 windows at stride 1, which do not count padding."""
+  return nn.avg_pool(x, (3, 3), padding='SAME', count_include_pad=False)
+
+
+@functools.cache
 def shapes() -> dict[str, tuple[int, ...]]:
-  """Shapes of the tensors that are read, by their names in torch's files."""
+  """Returns the shapes of the tensors, by their names in torch's files."""
+  layers = jax.eval_shape(lambda: InceptionV3().init(
+    jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3))
+  ))['params']
   found = {'fc.weight': (CLASSES, 2048)}
-
-  def pass_through(prefix, layers, channels):
-    for layer in layers:
-      if isinstance(layer, Conv):
-        name = prefix + layer.name
-        found[f'{name}.conv.weight'] = (layer.channels, channels, *layer.kernel)
-        for statistic in ('weight', 'bias', 'running_mean', 'running_var'):
-          found[f'{name}.bn.{statistic}'] = (layer.channels,)
-        channels = layer.channels
-    return channels
-
-  channels = pass_through('', STEM, 3)
-  for block, branches in BLOCKS.items():
-    channels = sum(
-      pass_through(f'{block}.', branch, channels) for branch in branches
-    )
+  for name, layer in layers.items():
+    height, width, inputs, outputs = layer['kernel'].shape
+    found[f'{name}.conv.weight'] = (outputs, inputs, height, width)
+    for statistic in ('weight', 'bias', 'running_mean', 'running_var'):
+      found[f'{name}.bn.{statistic}'] = (outputs,)
   return found
 
 
-def params(tensors: Mapping[str, np.ndarray]) -> dict:
-  """The network's parameters, batch norm folded into the convolutions.
+def load(path: str | os.PathLike) -> dict:
+  """Reads the weights, which are not part of this package.
 
   Args:
-    tensors: of torch's names and shapes; others (the classifier's bias, the
-      counts of batches) are left alone.
+    path: of a .safetensors file with the tensors of pytorch-fid's
+      `pt_inception-2015-12-05-6726825d.pth`, which torch-fidelity has, too;
+      docs/evaluation.md shows how to convert it.
+
+  Returns:
+    As `params`.
+
+  Raises:
+    ValueError: no such file, another format, a damaged file, or other weights.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise ValueError(f'{path} is not a file: a file of weights is expected')
+  if path.suffix in ('.pth', '.pt'):
+    raise ValueError(
+      f'{path} was written by torch: convert it to .safetensors with the three '
+      'lines in docs/evaluation.md, "Inception weights"'
+    )
+  try:
+    return params(safetensors.numpy.load_file(path))
+  except (OSError, ValueError, safetensors.SafetensorError) as error:
+    raise ValueError(
+      f'{path} does not hold the InceptionV3 of FID: {error}'
+    ) from error
+
+
+def params(tensors: Mapping[str, np.ndarray]) -> dict:
+  """Returns the parameters, batch norm folded into the convolutions.
+
+  Args:
+    tensors: with torch's names and shapes; others (the classifier's bias, the
+      counts of batches) are ignored.
 
   Returns:
     Layer -> {'kernel': float32 [height, width, in, out], 'bias': float32
@@ -198,10 +229,10 @@ def params(tensors: Mapping[str, np.ndarray]) -> dict:
 
 
 def resize(x: jax.Array) -> jax.Array:
-  """Bilinear resizing to 299 x 299 as TensorFlow 1 did it by default.
+  """Resizes to 299 x 299, bilinearly, as TensorFlow 1 did by default.
 
   Sample i of a side of s pixels is read at i * s / 299, without the half pixel
-  that centres would ask for, and without a low-pass filter.
+  of aligned centres, and without a low-pass filter.
 
   Args:
     x: float32 [b, h, w, c].
@@ -218,70 +249,3 @@ def resize(x: jax.Array) -> jax.Array:
     near, far = (jnp.take(x, i, axis) for i in (low, high))
     x = near + (far - near) * weight
   return x
-
-
-def features(params, x: jax.Array) -> jax.Array:
-  """The last average pool, 'pool3', after the last block.
-
-  Args:
-    params: of `params`.
-    x: float32 [b, 299, 299, 3], pixels in [0, 255], of `resize`.
-
-  Returns:
-    float32 [b, 2048], >= 0.
-  """
-  def apply(prefix, layers, x, done):
-    path = prefix
-    for layer in layers:
-      name = layer.name if isinstance(layer, Conv) else layer
-      path = f'{path}/{name}'
-      if path not in done:
-        done[path] = (
-          _convolve(params[prefix + name], layer, x)
-          if isinstance(layer, Conv) else POOLS[layer](x)
-        )
-      x = done[path]
-    return x
-
-  x = apply('', STEM, (x - 128) / 128, {})
-  for block, branches in BLOCKS.items():
-    done = {}
-    x = jnp.concatenate(
-      [apply(f'{block}.', branch, x, done) for branch in branches], -1
-    )
-  return jnp.mean(x, (1, 2))
-
-
-def _convolve(params, layer, x):
-  x = jax.lax.conv_general_dilated(
-    x, params['kernel'], (layer.stride, layer.stride), layer.padding,
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-  )
-  return jax.nn.relu(x + params['bias'])
-
-
-def average_pool(x: jax.Array) -> jax.Array:
-  """Means of 3 x 3 windows at stride 1, over the pixels there are.
-
-  At a border the mean is over 6 pixels, in a corner over 4: zeros that are
-  padded aren't counted.
-  """
-  total, count = (
-    _windows(a, jax.lax.add, 0.0, 1, 'SAME')
-    for a in (x, jnp.ones((1, *x.shape[1:3], 1), x.dtype))
-  )
-  return total / count
-
-
-def _windows(x, operator, start, stride, padding):
-  return jax.lax.reduce_window(
-    x, np.array(start, x.dtype), operator, (1, 3, 3, 1), (1, stride, stride, 1),
-    padding,
-  )
-
-
-POOLS = {
-  'average': average_pool,
-  'max': lambda x: _windows(x, jax.lax.max, -np.inf, 1, 'SAME'),
-  'down': lambda x: _windows(x, jax.lax.max, -np.inf, 2, 'VALID'),
-}

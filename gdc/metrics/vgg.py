@@ -2,35 +2,36 @@
 
 Simonyan and Zisserman 2015, 'Very deep convolutional networks for large-scale
 image recognition', https://arxiv.org/abs/1409.1556, configuration D without
-its dense layers, trained on ImageNet. The weights are not here: they are those
-that LPIPS is built on, `lpips.weights('vgg')['VGG16_0']`.
+its dense layers, trained on ImageNet. The weights are those that LPIPS is built
+on, `lpips.weights('vgg')['VGG16_0']`.
 """
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 # Channels of the stages' convolutions; between the stages the sides halve.
 STAGES = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
 
-# ImageNet's, of RGB in [0, 1].
+# Of ImageNet, for RGB in [0, 1].
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 
 
 def features(params, images, pool: str = 'max') -> list[jax.Array]:
-  """The last map of each stage, after its ReLU; differentiable.
+  """Returns the last map of each stage, after its ReLU; differentiable.
 
-  They are known as relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3, at 1, 1/2,
-  1/4, 1/8 and 1/16 of the sides.
+  They are relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3, at 1, 1/2, 1/4, 1/8
+  and 1/16 of the sides.
 
   Args:
     params: {'Conv_0': {'kernel': [3, 3, in, out], 'bias': [out]}, ...
       'Conv_12': ...}.
     images: [batch, height, width, 3], RGB in [0, 1]; ImageNet's mean and
       deviation are applied here.
-    pool: what halves the sides. 'max', as the network was trained: 2 x 2,
-      odd sides are rounded down, and both must be 16 or more. 'l2', which
-      DISTS puts in its place against aliasing: the root of the mean square
-      under a 3 x 3 Hanning window, odd sides rounded up.
+    pool: halves the sides between stages. 'max', as the network was trained:
+      2 x 2, odd sides rounded down, both 16 or more. 'l2', as in DISTS, against
+      aliasing: the root of the mean square under a 3 x 3 Hanning window, odd
+      sides rounded up.
 
   Returns:
     Five maps, [batch, height', width', channel] with 64, 128, 256, 512 and
@@ -65,19 +66,12 @@ def _convolve(x, kernel):
   )
 
 
-def _max_pool(x):
-  return jax.lax.reduce_window(
-    x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), 'VALID'
-  )
-
-
 def _l2_pool(x):
-  # One line of zeros on every side, which 'SAME' would not give: for a stride
-  # of 2 on even sides it pads at the end alone.
+  # On every side: 'SAME' would pad even sides at the end alone.
   x = jnp.pad(x**2, ((0, 0), (1, 1), (1, 1), (0, 0)))
   x = 0.25 * x[:, :-2:2] + 0.5 * x[:, 1:-1:2] + 0.25 * x[:, 2::2]
   x = 0.25 * x[:, :, :-2:2] + 0.5 * x[:, :, 1:-1:2] + 0.25 * x[:, :, 2::2]
   return jnp.sqrt(x + 1e-12)
 
 
-POOLS = {'max': _max_pool, 'l2': _l2_pool}
+POOLS = {'max': lambda x: nn.max_pool(x, (2, 2), (2, 2)), 'l2': _l2_pool}

@@ -62,7 +62,7 @@ def test_results_carry_the_run_and_no_paths_of_this_machine(
       'evaluation': {'source': 'bundled:heldout'},
     },
   )
-  assert written == {'results': str(out)}  # and no pictures
+  assert written == {'results': str(out)}  # and no images
   assert 'Left out, below 31 pixels: thin' in capsys.readouterr().out
   curves = json.loads(out.read_text())
   assert set(curves) == {'mse', 'flow'}
@@ -76,14 +76,14 @@ def test_results_carry_the_run_and_no_paths_of_this_machine(
     }
 
 
-def test_pictures_alone(photos, tmp_path):
+def test_images_alone(photos, tmp_path):
   written = heldout.run(
     'runs/toy/bundle', source=photos, qualities=(3.0, 2.0), decoder='flow',
     pictures=tmp_path / 'shown',
   )
   assert list(written) == ['pictures']
-  with Image.open(written['pictures']) as picture:
-    assert picture.width > 3 * 64
+  with Image.open(written['pictures']) as shown:
+    assert shown.width > 3 * 64
   assert [p.name for p in (tmp_path / 'shown').iterdir()] == ['ramp_q2.png']
 
 

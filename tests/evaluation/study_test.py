@@ -23,13 +23,13 @@ CODECS = ('gdc:mse', 'gdc:flow@1', 'jpeg', 'jpeg=gdc')
 
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory):
-  """Five small pictures, of two sizes."""
+  """Five small images, of two sizes."""
   folder = tmp_path_factory.mktemp('photos')
   rng = np.random.default_rng(0)
   for i in range(5):
     coarse = rng.integers(0, 256, (4, 4 + i % 2, 3), np.uint8)
-    picture = Image.fromarray(coarse).resize((64 + 64 * (i % 2), 64))
-    picture.save(folder / f'photo{i}.png')
+    image = Image.fromarray(coarse).resize((64 + 64 * (i % 2), 64))
+    image.save(folder / f'photo{i}.png')
   return sorted(folder.iterdir())
 
 
@@ -58,8 +58,7 @@ def plan(photos, tiny_bundle_path, tmp_path):
 class _MeanColours:
   """Features that are quick: the mean colour of a patch."""
 
-  label = 'FD-mean/16'
-  keys = ('fd-mean-16', 'kid-mean-16')
+  network = 'vgg16'
   digest = 'digest'
 
   def __call__(self, patches):
@@ -102,7 +101,7 @@ def _figures(made):
 def test_results_and_progress(plan):
   rows = []
   made = _run(plan, on_row=rows.append)
-  assert len(rows) == 5 * made.rows_per_picture
+  assert len(rows) == 5 * len(made.rows)
   results = made.results()
   assert list(results) == list(CODECS)
   mse, flow, jpeg, matched = results.values()
@@ -119,14 +118,14 @@ def test_results_and_progress(plan):
 def test_a_second_run_does_nothing_again(plan, monkeypatch):
   first = _run(plan)
   monkeypatch.setattr(
-    study.sweep, 'picture', lambda *_, **__: pytest.fail('made again')
+    study.coding, 'versions', lambda *_, **__: pytest.fail('made again')
   )
   rows = []
   second = _run(
     plan, on_row=lambda row, skipped: rows.append((row, skipped))
   )
   assert all(skipped for _, skipped in rows)
-  assert len(rows) == 5 * second.rows_per_picture
+  assert len(rows) == 5 * len(second.rows)
   assert second.results().keys() == first.results().keys()
   assert _figures(second) == _figures(first)
   # Times are those of the first run, too.
@@ -142,15 +141,16 @@ def test_a_killed_run_goes_on_and_only_what_changes_is_made(
     pass
 
   made, kills = [], [('photo3', 'jpeg')]
-  picture = study.sweep.picture
+  measure = study.Study._measure
 
-  def spy(coders, name, *args, **kwargs):
-    if (name, coders[0].label) in kills:
+  def spy(self, index, image, group, *args):
+    labels = [coder.label for coder, _ in group]
+    if (self.names[index], labels[0]) in kills:
       raise Killed
-    made.append((name, [coder.label for coder in coders]))
-    return picture(coders, name, *args, **kwargs)
+    made.append((self.names[index], labels))
+    measure(self, index, image, group, *args)
 
-  monkeypatch.setattr(study.sweep, 'picture', spy)
+  monkeypatch.setattr(study.Study, '_measure', spy)
   with pytest.raises(Killed):
     _run(plan)
   assert made[-2:] == [
@@ -158,7 +158,7 @@ def test_a_killed_run_goes_on_and_only_what_changes_is_made(
   ]
   del made[:], kills[:]
   _run(plan)
-  # What the killed one had of the fourth picture is not made again.
+  # What the killed one had of the fourth image is not made again.
   assert made[:3] == [
     ('photo3', ['jpeg']), ('photo3', ['jpeg=gdc']),
     ('photo4', ['gdc:mse', 'gdc:flow@1']),
@@ -175,21 +175,23 @@ def test_a_measure_that_is_added_is_all_that_is_measured(
   plan, patches, monkeypatch
 ):
   plan = plan._replace(codecs=('gdc:mse', 'jpeg'), matched=())
-  _run(plan._replace(measures=('psnr',)))
-  before = _run(plan._replace(measures=('psnr',))).results()
+  _run(plan._replace(metrics=('psnr',)))
+  before = _run(plan._replace(metrics=('psnr',))).results()
   asked = []
-  picture = study.sweep.picture
+  measure = study.Study._measure
 
-  def spy(coders, name, image, compare, *args, **kwargs):
-    asked.append((coders[0].label, tuple(compare)))
-    return picture(coders, name, image, compare, *args, **kwargs)
+  def spy(self, index, image, group, lacking, *args):
+    asked.append((group[0][0].label, lacking))
+    measure(self, index, image, group, lacking, *args)
 
-  monkeypatch.setattr(study.sweep, 'picture', spy)
+  monkeypatch.setattr(study.Study, '_measure', spy)
   _run(plan)
   assert set(asked) == {('gdc:mse', ('lpips',)), ('jpeg', ('lpips',))}
   del asked[:]
-  after = _run(plan._replace(features='mean')).results()
-  assert set(asked) == {('gdc:mse', ()), ('jpeg', ())}
+  after = _run(plan._replace(features='vgg16')).results()
+  assert set(asked) == {
+    ('gdc:mse', ('features',)), ('jpeg', ('features',))
+  }
   row = after['jpeg']['images'][0]
   assert list(row)[-4:] == [
     'psnr', 'lpips', 'encode_seconds', 'decode_seconds',
@@ -202,22 +204,22 @@ def test_a_measure_that_is_added_is_all_that_is_measured(
     ] == before[label]['images']
   # The one from scratch is the same.
   whole = _run(
-    plan._replace(features='mean', out=plan.out / 'scratch')
+    plan._replace(features='vgg16', out=plan.out / 'scratch')
   )
-  grown = _run(plan._replace(features='mean'))
+  grown = _run(plan._replace(features='vgg16'))
   assert _figures(whole) == _figures(grown)
 
 
 def test_files_that_differ_from_those_of_another_machine_are_made_anew(
   plan, monkeypatch
 ):
-  plan = plan._replace(codecs=('jpeg',), matched=(), measures=('psnr',))
+  plan = plan._replace(codecs=('jpeg',), matched=(), metrics=('psnr',))
   _run(plan)
   monkeypatch.setattr(
     study.codecs.baselines, 'encode',
     lambda name, image, quality: encode(name, image, max(0, quality - 1)),
   )
-  results = _run(plan._replace(measures=('psnr', 'lpips'))).results()
+  results = _run(plan._replace(metrics=('psnr', 'lpips'))).results()
   monkeypatch.undo()
   fresh = _run(plan._replace(out=plan.out / 'fresh')).results()
   rows, others = results['jpeg']['images'], fresh['jpeg']['images']
@@ -230,7 +232,7 @@ def test_files_that_differ_from_those_of_another_machine_are_made_anew(
 
 
 def test_shards_add_up_to_the_whole_to_the_last_bit(plan, patches, tmp_path):
-  plan = plan._replace(features='mean', codecs=('gdc:mse', 'jpeg'), matched=())
+  plan = plan._replace(features='vgg16', codecs=('gdc:mse', 'jpeg'), matched=())
   whole = _run(plan)
   parts = plan._replace(out=tmp_path / 'parts')
   _run(parts, shard=(2, 3))
@@ -242,14 +244,14 @@ def test_shards_add_up_to_the_whole_to_the_last_bit(plan, patches, tmp_path):
 
 
 def test_set_level_measures_are_of_all_patches_at_once(plan, patches):
-  plan = plan._replace(features='mean', codecs=('jpeg',), matched=())
+  plan = plan._replace(features='vgg16', codecs=('jpeg',), matched=())
   made = _run(plan)
   (result,) = made.results().values()
-  assert result['meta']['features'] == 'FD-mean/16'
+  assert result['meta']['features'] == 'FD-VGG16/256'
   assert result['meta']['num_patches'] == 3 * 4 * 4 + 2 * 4 * 8
-  # That of equal pictures is no 0, and the scale's own.
+  # That of equal images is no 0, and the scale's own.
   assert result['meta']['kid_of_equal_sets'] < 0
-  fd = result['results']['fd-mean-16']
+  fd = result['results']['fd-vgg16-256']
   assert fd[0] > fd[-1] > 0
   (coder,) = made.coders
   real, decoded = [], []
@@ -259,10 +261,8 @@ def test_set_level_measures_are_of_all_patches_at_once(plan, patches):
     data = coder.encode(image, coder.qualities[0])
     decoded.append(made.extractor(patch_features.patches(coder.decode(data))))
   real, decoded = np.concatenate(real), np.concatenate(decoded)
-  assert fd[0] == pytest.approx(frechet.distance(
-    frechet.moments(real), frechet.moments(decoded)
-  ))
-  assert result['results']['kid-mean-16'][0] == pytest.approx(
+  assert fd[0] == pytest.approx(frechet.distance(real, decoded))
+  assert result['results']['kid-vgg16-256'][0] == pytest.approx(
     frechet.kid(real, decoded)
   )
 
@@ -273,7 +273,7 @@ def test_processes_of_one_machine_make_what_one_makes(plan):
   shared = _run(
     plan._replace(out=plan.out / 'shared'), jobs=2, on_row=rows.append
   )
-  assert len(rows) == 5 * shared.rows_per_picture
+  assert len(rows) == 5 * len(shared.rows)
   alone = _run(plan._replace(out=plan.out / 'alone'))
   shared, alone = _figures(shared), _figures(alone)
   assert shared['jpeg'] == alone['jpeg']
@@ -288,17 +288,17 @@ def test_processes_of_one_machine_make_what_one_makes(plan):
 _HOST = """
 import sys
 import jax
-from gdc import cli
+from gdc.cli import main
 port, rank = sys.argv[1:3]
 initialize = jax.distributed.initialize
 jax.distributed.initialize = lambda **how: initialize(
   f'localhost:{port}', 2, int(rank), **how
 )
-sys.exit(cli.main(sys.argv[3:]))
+sys.exit(main.main(sys.argv[3:]))
 """
 
 
-def test_hosts_share_the_pictures(plan, tmp_path):
+def test_hosts_share_the_images(plan, tmp_path):
   """Two processes of jax.distributed, as on two hosts of a pod."""
   with socket.socket() as free:
     free.bind(('localhost', 0))
@@ -344,8 +344,8 @@ def test_an_image_that_a_codec_cannot_code_is_left_out_and_said(
 
   monkeypatch.setattr(study.codecs.baselines, 'encode', fails)
   plan = plan._replace(
-    codecs=('gdc:mse', 'jpeg', 'webp'), matched=(), features='mean',
-    measures=('psnr',),
+    codecs=('gdc:mse', 'jpeg', 'webp'), matched=(), features='vgg16',
+    metrics=('psnr',),
   )
   broken = 128
   made = _run(plan)
@@ -359,7 +359,7 @@ def test_an_image_that_a_codec_cannot_code_is_left_out_and_said(
     'photo0', 'photo2', 'photo4'
   }
   assert part['meta']['num_patches'] == 3 * 16
-  assert part['results']['fd-mean-16'][0] > 0
+  assert part['results']['fd-vgg16-256'][0] > 0
   assert overview.notices(found) == [
     'jpeg could not code 2 of 5 images, such as photo1 (RuntimeError: encoder '
     '-6): its means are of the others.'
@@ -368,7 +368,7 @@ def test_an_image_that_a_codec_cannot_code_is_left_out_and_said(
   assert tables.larger(found, 'jpeg', 1.0) == '' and len(limits) == 5
   # Nothing is tried again; and one that can code none is left out.
   with monkeypatch.context() as patch:
-    patch.setattr(study.sweep, 'picture', None)
+    patch.setattr(study.coding, 'versions', None)
     assert _run(plan).results()['jpeg']['meta']['failed']
   broken = None
   made = study.Study(plan._replace(
@@ -381,6 +381,16 @@ def test_an_image_that_a_codec_cannot_code_is_left_out_and_said(
   workers.run(made)
   with pytest.raises(ValueError, match='could code any image: jpeg: Runtime'):
     made.results()
+
+
+def test_a_small_study_raises_what_a_codec_raises(plan, codec, monkeypatch):
+  def fails(data, **how):
+    raise ArithmeticError('not a number')
+
+  monkeypatch.setattr(codec, 'decompress', fails)
+  with pytest.raises(ArithmeticError, match='not a number') as caught:
+    study.evaluate(codec, ['gdc:mse'], plan.paths, (1.0,))
+  assert caught.value.__notes__ == ["(image 'photo0')"]
 
 
 def test_names_tell_folders_apart(plan, tmp_path):
@@ -399,20 +409,25 @@ def test_names_tell_folders_apart(plan, tmp_path):
 
 
 def test_a_worker_ends_with_the_process_that_started_it(tmp_path):
-  """Also while it waits for work, and also where that one was killed."""
+  """Also while it waits for work, and also if that one was killed."""
   script = """
 import multiprocessing, os, sys, threading, time
-from gdc.evaluation import worker
-def work():
-  threading.Thread(target=worker._end_with_parent, daemon=True).start()
+def work(theirs):
+  from gdc.evaluation import workers
+  threading.Thread(
+    target=workers._end_with, args=(theirs,), daemon=True
+  ).start()
   open(sys.argv[1], 'w').write(str(os.getpid()))
   time.sleep(600)
 if __name__ == '__main__':
-  multiprocessing.get_context('fork').Process(target=work).start()
+  context = multiprocessing.get_context('spawn')
+  theirs, ours = context.Pipe(duplex=False)
+  context.Process(target=work, args=(theirs,)).start()
   time.sleep(600)
 """
   pid_file = tmp_path / 'pid'
-  parent = subprocess.Popen([sys.executable, '-c', script, pid_file])
+  (tmp_path / 'parent.py').write_text(script)
+  parent = subprocess.Popen([sys.executable, tmp_path / 'parent.py', pid_file])
   while not pid_file.exists() or not pid_file.read_text():
     assert parent.poll() is None
     time.sleep(0.05)
@@ -421,6 +436,20 @@ if __name__ == '__main__':
   child = pathlib.Path('/proc') / pid_file.read_text()
   while child.exists() and 'Z' not in (child / 'stat').read_text().split()[2]:
     time.sleep(0.05)
+
+
+class _TwoWords(Exception):
+  def __init__(self, first, second):
+    super().__init__(f'{first} {second}')
+
+
+def test_errors_of_workers_are_sent_in_words_if_need_be():
+  found = workers._portable(_TwoWords('not', 'portable'))
+  assert type(found) is RuntimeError and str(found) == '_TwoWords: not portable'
+  error = ValueError('as it is')
+  error.add_note('(image 3)')
+  found = workers._portable(error)
+  assert (type(found), found.__notes__) == (ValueError, ['(image 3)'])
 
 
 @pytest.mark.slow
@@ -453,7 +482,7 @@ def test_an_interrupt_ends_all_processes_in_one_line(plan, tmp_path):
 
 def test_errors(plan, photos, monkeypatch):
   with pytest.raises(ValueError, match='measures are none'):
-    _run(plan._replace(measures=()))
+    _run(plan._replace(metrics=()))
   with pytest.raises(ValueError, match="no decoder 'one_step'"):
     _run(plan._replace(codecs=['gdc:one_step']))
   monkeypatch.setattr(workers.jax, 'default_backend', lambda: 'tpu')

@@ -61,12 +61,12 @@ def test_measures_are_added_and_times_kept():
     np.testing.assert_array_equal(found.features, UNIT.features)
 
 
-def test_figures_of_two_pictures_do_not_meet_in_one_row():
+def test_figures_of_two_images_do_not_meet_in_one_row():
   other = UNIT._replace(digests=['as large, and decoded otherwise'])
   assert UNIT.merged(other) is None
 
 
-def test_a_row_is_told_by_its_file_and_by_its_picture():
+def test_a_row_is_told_by_its_file_and_by_its_image():
   image = np.zeros((2, 3, 3), np.uint8)
   found = {
     units.row_digest(b'a', image), units.row_digest(b'b', image),
@@ -102,7 +102,7 @@ def test_a_file_that_could_run_code_is_no_unit(tmp_path):
 
 def test_the_digest_is_of_size_and_samples():
   image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-  found = units.picture_digest(image)
-  assert found == units.picture_digest(image[:, ::-1][:, ::-1])
-  assert found != units.picture_digest(image.reshape(4, 2, 3))
-  assert found != units.picture_digest(image + 1)
+  found = units.image_digest(image)
+  assert found == units.image_digest(image[:, ::-1][:, ::-1])
+  assert found != units.image_digest(image.reshape(4, 2, 3))
+  assert found != units.image_digest(image + 1)

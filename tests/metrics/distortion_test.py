@@ -30,7 +30,7 @@ def test_psnr_is_one_mean_over_channels():
   assert distortion.psnr(_image(100), decoded) == pytest.approx(expected)
 
 
-def test_psnr_of_equal_pictures_is_infinite():
+def test_psnr_of_equal_images_is_infinite():
   assert distortion.psnr(_image(7), _image(7)) == math.inf
 
 
@@ -50,7 +50,7 @@ def test_psnr_names_what_is_wrong(decoded, words):
     distortion.psnr(_image(0), decoded)
 
 
-# Of pytorch-msssim 1.0.0 on these pictures, in float64:
+# Of pytorch-msssim 1.0.0 on these images, in float64:
 # ms_ssim(a.permute(2, 0, 1)[None].double(), ..., data_range=255).
 @pytest.mark.parametrize('size, coarse, moved', [
   ((161, 203), 0.9874752835426591, 0.6002911548831745),
@@ -58,25 +58,25 @@ def test_psnr_names_what_is_wrong(decoded, words):
   ((333, 250), 0.9901977861385644, 0.5964190400646214),
 ])
 def test_ms_ssim_is_that_of_the_torch_package(
-  size, coarse, moved, formula_pictures
+  size, coarse, moved, formula_images
 ):
-  image, *versions = formula_pictures(*size)
+  image, *versions = formula_images(*size)
   found = [distortion.ms_ssim(image, version) for version in versions]
   # The package's window is rounded to float32. Negative contrast counts as 0.
   assert found == pytest.approx([coarse, moved, 0.0], abs=1e-7)
 
 
-def test_ms_ssim_of_flat_pictures_is_luminance_at_the_coarsest_scale():
+def test_ms_ssim_of_flat_images_is_luminance_at_the_coarsest_scale():
   # No contrast to lose: C2 / C2. Sides that halve four times have no edge.
   image, decoded = _image(100, 176, 192), _image(60, 176, 192)
   luminance = (2 * 100 * 60 + 2.55**2) / (100**2 + 60**2 + 2.55**2)
   assert distortion.ms_ssim(image, decoded) == pytest.approx(luminance**0.1333)
 
 
-def test_ms_ssim_of_equal_pictures_is_one_and_both_ways_the_same(
-  formula_pictures
+def test_ms_ssim_of_equal_images_is_one_and_both_ways_the_same(
+  formula_images
 ):
-  image, coarse, *_ = formula_pictures(170, 200)
+  image, coarse, *_ = formula_images(170, 200)
   assert distortion.ms_ssim(image, image) == pytest.approx(1, abs=1e-12)
   assert distortion.ms_ssim(image, coarse) == pytest.approx(
     distortion.ms_ssim(coarse, image), abs=1e-12

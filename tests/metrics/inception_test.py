@@ -42,7 +42,7 @@ def test_features_are_those_of_torch_fidelity(tensors):
   @jax.jit
   def features(params, patch):
     x = inception.resize(patch[None].astype(jnp.float32))
-    return inception.features(params, x)
+    return inception.InceptionV3().apply({'params': params}, x)
 
   found = features(inception.params(tensors), _patch())
   assert found.shape == (1, 2048) and found.dtype == jnp.float32

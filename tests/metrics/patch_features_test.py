@@ -1,4 +1,5 @@
 """Patches by the protocol, and features of them."""
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -58,18 +59,17 @@ def _texture(seed, height=512, width=512):
 
 
 def _blur(image, radius):
-  picture = Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius))
-  return np.asarray(picture)
+  return np.asarray(
+    Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius))
+  )
 
 
 def test_vgg16_is_the_mean_of_relu5_3():
   extractor = patch_features.vgg16()
-  assert extractor.label == 'FD-VGG16/256'
-  assert extractor.keys == ('fd-vgg16-256', 'kid-vgg16-256')
   patches = patch_features.patches(_texture(0, 256, 512))
   found = extractor(patches)
   assert found.shape == (2, 512) and found.dtype == np.float32
-  maps = vgg.features(
+  maps = jax.jit(vgg.features)(
     lpips.weights('vgg')['VGG16_0'], jnp.asarray(patches[:1], jnp.float32) / 255
   )
   assert maps[-1].shape == (1, 16, 16, 512)
@@ -79,6 +79,14 @@ def test_vgg16_is_the_mean_of_relu5_3():
   # A resumed run finds the same bits, whatever came before a patch.
   np.testing.assert_array_equal(extractor(patches[1:]), found[1:])
   assert extractor is patch_features.vgg16()
+
+  blurred = [
+    extractor(np.stack([_blur(patch, radius) for patch in patches]))
+    for radius in (0.7, 4)
+  ]
+  for metric in (frechet.kid, frechet.distance):
+    same, little, much = (metric(found, x) for x in (found, *blurred))
+    assert same < little < much
 
 
 def test_no_patches_have_no_features():
@@ -97,56 +105,40 @@ def test_features_are_of_patches(patches):
     patch_features.vgg16()(patches)
 
 
-def test_distances_grow_with_blur():
-  # Small patches, which the network takes as well, to save time.
-  compute = patch_features.vgg16().compute
-  images = [_texture(seed, 64, 64) for seed in range(5)]
-  features = [
-    np.stack([compute(_blur(image, radius)) for image in images])
-    for radius in (0, 0.7, 2)
-  ]
-  for measure in (
-    frechet.kid,
-    lambda x, y: frechet.distance(frechet.moments(x), frechet.moments(y)),
-  ):
-    same, little, much = (measure(features[0], x) for x in features)
-    assert same < little < much
-    assert little - same < 0.5 * (much - same)
-
-
-@pytest.fixture(scope='module')
-def weights():
-  """Weights of Inception that are all alike, but whole."""
-  return {
+def test_inception_reads_a_file(tmp_path):
+  path = tmp_path / 'w.safetensors'
+  safetensors.numpy.save_file({
     name: np.full(shape, 0.01, np.float32)
     for name, shape in inception.shapes().items()
-  }
-
-
-def test_inception_reads_a_file(weights, tmp_path):
-  path = tmp_path / 'w.safetensors'
-  safetensors.numpy.save_file(weights, path)
+  }, path)
   extractor = patch_features.inception(path)
-  assert extractor.label == 'FID/256'
-  assert extractor.keys == ('fid-256', 'kid-256')
-  assert extractor.dimension == 2048
+  assert (extractor.network, extractor.dimension) == ('inception', 2048)
   assert extractor(np.zeros((0, 256, 256, 3), np.uint8)).shape == (0, 2048)
 
-  weights['Mixed_7c.branch1x1.bn.bias'] = np.ones(320, np.float32)
-  safetensors.numpy.save_file(weights, path)
-  other = patch_features.inception(str(path))
-  three = extractor, other, patch_features.vgg16()
-  assert len({e.digest for e in three}) == 3
+
+def test_the_digest_is_of_names_and_values():
+  digests = {
+    patch_features._extractor(
+      'n', params, lambda params, patch: jnp.zeros(3)
+    ).digest
+    for params in (
+      {'a': np.zeros(2)}, {'b': np.zeros(2)}, {'a': np.ones(2)},
+      {'a': np.zeros((2, 1))},
+    )
+  }
+  assert len(digests) == 4
 
 
 def test_inception_refuses_other_files(tmp_path):
-  with pytest.raises(ValueError, match='absent.pth is not a file'):
-    patch_features.inception(tmp_path / 'absent.pth')
+  with pytest.raises(ValueError, match='absent.safetensors is not a file'):
+    patch_features.inception(tmp_path / 'absent.safetensors')
   path = tmp_path / 'w.safetensors'
   safetensors.numpy.save_file({'a': np.zeros(1, np.float32)}, path)
   with pytest.raises(ValueError, match='w.safetensors does not hold.*missing'):
     patch_features.inception(path)
-  path = tmp_path / 'pt_inception-2015-12-05-6726825d.pth'
-  path.write_bytes(b'half of it')
-  with pytest.raises(ValueError, match='SHA-256 begins with.*damaged'):
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(ValueError, match='w.safetensors does not hold'):
+    patch_features.inception(path)
+  path = path.rename(tmp_path / 'pt_inception-2015-12-05-6726825d.pth')
+  with pytest.raises(ValueError, match='.pth was written by torch: convert it'):
     patch_features.inception(path)

