@@ -236,10 +236,7 @@ def _write_heic(image: np.ndarray, quality: int) -> bytes:
 
 def _check_pillow(name: str, feature: str) -> str:
   if not features.check(feature):
-    raise RuntimeError(
-      f'this Pillow was built without {name}: a wheel of Pillow 11.3 or later '
-      'has it'
-    )
+    raise _built_without('Pillow', name)
   encoder, version = {
     'jpg': ('libjpeg-turbo', 'libjpeg_turbo'),
     'webp': ('libwebp', 'webp'),
@@ -253,10 +250,7 @@ def _check_pillow(name: str, feature: str) -> str:
 def _check_imagecodecs(codec: str, version: str) -> str:
   package = _package('imagecodecs')
   if not getattr(package, codec).available:
-    raise RuntimeError(
-      f'this imagecodecs was built without {codec}: a wheel of it has it, '
-      "pip install 'gdc-codec[eval]'"
-    )
+    raise _built_without('imagecodecs', codec)
   encoder = getattr(package, version)()
   return f'{encoder} (imagecodecs {package.__version__})'
 
@@ -265,13 +259,17 @@ def _check_heic() -> str:
   package = _package('pillow_heif')
   encoder = package.libheif_info()['encoders'].get('x265')
   if not encoder:
-    raise RuntimeError(
-      'this pillow-heif was built without x265: a wheel of it has it, '
-      "pip install 'gdc-codec[eval]'"
-    )
+    raise _built_without('pillow-heif', 'x265')
   return (
     f'{encoder} in libheif {package.libheif_version()} '
     f'(pillow-heif {package.__version__})'
+  )
+
+
+def _built_without(package, encoder) -> RuntimeError:
+  return RuntimeError(
+    f'this {package} was built without {encoder}: its wheels have it, '
+    "pip install 'gdc-codec[eval]'"
   )
 
 
