@@ -63,6 +63,7 @@ def run(
       future.result()
       for _ in study.rows if on_row is not None else ():
         on_row(None)
+    pool.shutdown()
   except futures.BrokenExecutor as error:
     raise RuntimeError(
       'A worker process has ended before its work; if memory ran out, fewer '
