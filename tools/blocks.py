@@ -1,335 +1,313 @@
-"""What the docs show of results/: tables, and panels of figures."""
+"""The tables and figures of the docs, made from the files in results/."""
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gdc import metrics
-from gdc.evaluation import baselines, records, tables
+from gdc.evaluation import baselines, bjontegaard, figures, records, tables
 from tools import points
 
-LPIPS, PSNR = (metrics.OF_IMAGES[name].key for name in ('lpips', 'psnr'))
 EVALUATIONS = ('cid22_val', 'clic25_val')
-COLUMNS = {LPIPS: ('LPIPS', '.4f'), PSNR: ('PSNR, dB', '.2f')}
+LPIPS, PSNR = metrics.OF_IMAGES['lpips'], metrics.OF_IMAGES['psnr']
+SHOWN = LPIPS, PSNR  # for the sweeps
+GREY = 7  # colour of the autoencoder
+_GUIDANCE = (
+  'On: the last image, or the prediction at every step of the sampler. Cells: '
+  'allowed width around the integers for latents; 1 is everything that rounds '
+  'to the integer. Steps: how often latents are moved there. Strength: how far '
+  'they are moved; for mix, `--realism`. Numbers in the figure are the width '
+  'of the cells, or the strength of mix. Re-encoded alike: share of the '
+  'nonzero latents that come out the same.'
+)
 
 
 class Block(NamedTuple):
-  """What one pair of markers encloses, and the panels of its figure.
-
-  The panels are the arguments of figures.Panel and figures.Line, so that
-  checking a page needs no matplotlib.
-  """
+  """The text between a pair of markers, and the panels of its figure."""
 
   text: str
-  panels: Sequence[Mapping[str, Any]]
-  columns: int
-
-
-# --- Sweeps -----------------------------------------------------------------
-
-
-def _sweep_block(name: str, folder) -> Block | None:
-  layout = points.SWEEPS[name]
-  found = points.read(folder / 'sweeps' / name, layout)
-  if not found:
-    return None
-  reference = found[0].reference['results']
-  qualities = reference['quality']
-  series = list(dict.fromkeys(p.series for p in found))
-  header = [
-    layout.label,
-    *(
-      f'{title}, quality {quality:g}'
-      for title, _ in COLUMNS.values() for quality in qualities
-    ),
-  ]
-  rows = [['autoencoder', *_cells(reference)]] + [
-    [f'{p.value:g}', *_cells(p.curve['results'])] for p in found
-  ]
-  if len(series) > 1:
-    header = ['curve', *header]
-    rows = [['autoencoder', '', *rows[0][1:]]] + [
-      [p.series, *row] for p, row in zip(found, rows[1:], strict=True)
-    ]
-
-  panels = []
-  for key, (title, _) in COLUMNS.items():
-    for i, quality in enumerate(qualities):
-      lines = []
-      for colour, label in enumerate(series):
-        chosen = [p for p in found if p.series == label]
-        lines.append({
-          'label': label, 'colour': colour, 'x': [p.value for p in chosen],
-          'y': [p.curve['results'][key][i] for p in chosen],
-        })
-      lines.append({
-        'label': 'autoencoder', 'x': (), 'y': (reference[key][i],),
-        'colour': 7, 'kind': 'level',
-      })
-      panels.append({
-        'x_label': layout.label, 'y_label': title, 'log_x': layout.log_x,
-        'lines': lines, 'title': f'quality {quality:g}',
-      })
-  text = f'{_table(header, rows)}\n\n{points.conditions(found, layout)}'
-  return Block(text, panels, len(qualities))
-
-
-def _plane_block(folder) -> Block | None:
-  """The distortion-perception plane of the sweep of steps."""
-  found = points.read(folder / 'sweeps' / 'steps', points.SWEEPS['steps'])
-  if not found:
-    return None
-  reference = found[0].reference['results']
-  panels = []
-  for i, quality in enumerate(reference['quality']):
-    lines = []
-    for colour, label in enumerate(dict.fromkeys(p.series for p in found)):
-      chosen = [p for p in found if p.series == label]
-      lines.append({
-        'label': label, 'colour': colour,
-        'x': [p.curve['results'][PSNR][i] for p in chosen],
-        'y': [p.curve['results'][LPIPS][i] for p in chosen],
-        'notes': [f'{p.value:g}' for p in chosen],
-      })
-    lines.append({
-      'label': 'autoencoder', 'x': [reference[PSNR][i]],
-      'y': [reference[LPIPS][i]], 'colour': 7, 'kind': 'mark',
-    })
-    panels.append({
-      'x_label': 'PSNR, dB', 'y_label': 'LPIPS', 'lines': lines,
-      'title': f'quality {quality:g}',
-    })
-  text = (
-    'The points of the table above; the number beside each is that of its '
-    'evaluations. Better is to the right and below.'
-  )
-  return Block(text, panels, len(panels))
-
-
-# --- Evaluations ------------------------------------------------------------
-
-
-def _evaluation_block(name, folder) -> Block | None:
-  """An evaluation of `gdc eval`: equal bytes, BD-rates, its plots."""
-  index = records.index(folder / name)
-  results = records.read(folder / name)
-  if not results:
-    return None
-  swept = {k: v for k, v in results.items() if not tables.is_matched(k)}
-  result = next(iter(results.values()))
-  meta, anchor = result['meta'], index['anchor']
-  shown = [
-    tables.equal_bytes(results),
-    tables.bjontegaard(tables.differences(swept, anchor), anchor, result),
-  ]
-  parts = [
-    f'![{plot.removesuffix(".svg")}](../results/{name}/{plot})'
-    for plot in index['plots']
-  ]
-  for table in filter(None, shown):
-    parts += [f'{table.title}. {table.note}', _table(table.header, table.rows)]
-  patches = (
-    f', {meta["num_patches"]} patches of 256 pixels for {meta["features"]} and '
-    'KID' if 'features' in meta else ''
-  )
-  if meta.get('kid_of_equal_sets') is not None:
-    patches += f' ({1000 * meta["kid_of_equal_sets"]:.2f} for equal pictures)'
-  model = (
-    f' Model `{meta["model"]}` (`{meta["digest"][:8]}`).' if meta['digest']
-    else ''
-  )
-  parts.append(
-    f'Ours, made by `{index["command"]}`: {meta["num_images"]} '
-    f'pictures{patches}.{model} Evaluated on {points.machine(meta)}, '
-    f'{meta["date"][:10]}. Every row and every mean: '
-    f'[results/{name}](../results/{name}).'
-  )
-  if index['references']:
-    parts.append(
-      'Thin lines in the plots are others\' figures, not measured here: '
-      f'{", ".join(index["references"])}.'
-    )
-  return Block('\n\n'.join(parts), [], 1)
-
-
-def _brief_block(folder) -> Block | None:
-  """Codecs at the same bytes, in a table with a part for each quality."""
-  results = records.read(folder)
-  own = [label for label in results if label.startswith('gdc:')]
-  others = [label for label in results if tables.is_matched(label)]
-  if not own or not others:
-    return None
-  shown = tables.columns(results[own[0]])
-  qualities = results[others[0]]['results']['quality']
-  header = ['', 'bpp', *(column.title for column in shown.values())]
-  rows = []
-  for label in (*own, *others):
-    name = _name(label.removesuffix('=gdc'), results[label]['meta'])
-    curve = results[label]['results']
-    row = []
-    for quality in qualities:
-      i = curve['quality'].index(quality)
-      row += [
-        f'**gdc, quality {quality:g}**: {name}' if label == own[0]
-        else name + tables.larger(results, label, quality),
-        f'{curve["bpp"][i]:.3f}', *tables.cells(results[label], i, shown),
-      ]
-    rows.append(row)
-  return Block(_table(header * len(qualities), rows), [], 1)
-
-
-def _name(label, meta) -> str:
-  """What the README calls a codec."""
-  if meta.get('noise'):
-    return f'{meta["decoder"]} and white noise'
-  if meta.get('decoder') == 'one_step':
-    return 'one_step'
-  if meta.get('steps'):
-    steps = 'step' if meta['steps'] == 1 else 'steps'
-    return f'{meta["decoder"]}, {meta["steps"]} {steps}'
-  return meta.get('decoder') or baselines.BASELINES[label].title
-
-
-def _levels_block(folder) -> Block | None:
-  """Every decoder of gdc at every quality, with a column for each measure."""
-  results = {
-    label.removeprefix('gdc:'): result
-    for label, result in records.read(folder).items()
-    if label.startswith('gdc:')
-  }
-  if not results:
-    return None
-  first = next(iter(results.values()))
-  shown = tables.columns(first)
-  header = ['quality', 'bpp', *(
-    f'{column.title} {name}' if i == 0 else name
-    for column in shown.values() for i, name in enumerate(results)
-  )]
-  rows = []
-  for i, quality in enumerate(first['results']['quality']):
-    cells = [tables.cells(result, i, shown) for result in results.values()]
-    rows.append([
-      f'{quality:g}', f'{first["results"]["bpp"][i]:.3f}',
-      *(cell for measure in zip(*cells, strict=True) for cell in measure),
-    ])
-  return Block(_table(header, rows), [], 1)
-
-
-# --- Experiments ------------------------------------------------------------
-
-
-def _guidance_block(folder) -> Block | None:
-  """The experiment of benchmarks/guidance.py."""
-  path = folder / 'guidance.json'
-  if not path.exists():
-    return None
-  measured = json.loads(path.read_text())['rows']
-  series = list(dict.fromkeys((r['method'], r['where']) for r in measured))
-  order = sorted(measured, key=lambda row: (
-    row['quality'], series.index((row['method'], row['where'])), -row['width'],
-    row['steps'], row['strength'],
-  ))
-  header = [
-    'quality', 'method', 'on', 'strength', 'cells', 'steps',
-    *(t for t, _ in COLUMNS.values()), 're-encoded alike',
-  ]
-  rows = [
-    [
-      f'{row["quality"]:g}', row['method'], row['where'],
-      f'{row["strength"]:g}', f'{row["width"]:g}', str(row['steps']),
-      _cell(row['lpips'], COLUMNS[LPIPS][1]),
-      _cell(row['psnr'], COLUMNS[PSNR][1]), f'{row["reencoded_nonzero"]:.1%}',
-    ]
-    for row in order
-  ]
-  panels = []
-  for quality in dict.fromkeys(row['quality'] for row in order):
-    lines = []
-    for colour, (method, where) in enumerate(series):
-      chosen = [
-        row for row in order
-        if (row['quality'], row['method'], row['where'])
-        == (quality, method, where)
-      ]
-      straight = method == 'mix'
-      lines.append({
-        'label': f'{method}, {where}', 'colour': colour,
-        'x': [row['psnr'] for row in chosen],
-        'y': [row['lpips'] for row in chosen],
-        'kind': 'curve' if straight else 'mark',
-        'notes': [
-          f'{row["strength"] if straight else row["width"]:g}'
-          for row in chosen
-        ],
-      })
-    panels.append({
-      'x_label': 'PSNR, dB', 'y_label': 'LPIPS', 'lines': lines,
-      'title': f'quality {quality:g}',
-    })
-  return Block(
-    f'{_table(header, rows)}\n\nOn: the last picture, or the prediction of '
-    'every step of the sampler. Cells: how wide around the integers latents '
-    'may be, 1 being all that rounds to one. Steps: how often they are moved '
-    'there. Strength: how much of the way; of mix, what `--realism` is. '
-    'Numbers in the figure are the width of the cells, of mix its strength. '
-    'Re-encoded alike: the share of the latents other than 0 that come out the '
-    'same.',
-    panels, min(2, len(panels)),
-  )
-
-
-def _noise_block(folder) -> Block | None:
-  """The baseline of benchmarks/plain_noise.py."""
-  path = folder / 'plain_noise.json'
-  if not path.exists():
-    return None
-  measured = json.loads(path.read_text())
-  header = ['quality', 'decoder', 'PSNR, dB', 'LPIPS', 'LPIPS, VGG16']
-  return Block(_table(header, [
-    [
-      f'{row["quality"]:g}', row['decoder'], f'{row["psnr"]:.2f}',
-      f'{row["lpips"]:.4f}', f'{row["lpips_vgg"]:.4f}',
-    ] for row in measured['rows']
-  ]), [], 1)
-
-
-# --- All of them ------------------------------------------------------------
-
-
-def _table(header, rows) -> str:
-  """Markdown."""
-  lines = [header, ['---'] * len(header), *rows]
-  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-
-
-def _cell(value, style) -> str:
-  return '-' if value is None else f'{value:{style}}'
-
-
-def _cells(results) -> list[str]:
-  """Every measure at every quality."""
-  return [
-    _cell(value, style)
-    for key, (_, style) in COLUMNS.items() for value in results[key]
-  ]
+  panels: Sequence[figures.Panel] = ()
+  columns: int = 1
 
 
 def build(folder) -> dict[str, Block | None]:
-  """Everything that is generated, by name; None where nothing is measured.
+  """Returns all blocks by name; None where nothing is measured.
 
   Args:
     folder: results/.
 
   Raises:
-    ValueError: results that can not be read, or do not compare.
+    ValueError: results that cannot be read or compared.
   """
   folder = pathlib.Path(folder)
-  return {
-    **{name: _evaluation_block(name, folder) for name in EVALUATIONS},
-    'brief': _brief_block(folder / EVALUATIONS[0]),
-    'levels': _levels_block(folder / EVALUATIONS[0]),
-    **{name: _sweep_block(name, folder) for name in points.SWEEPS},
-    'plane': _plane_block(folder),
-    'plain_noise': _noise_block(folder),
-    'guidance': _guidance_block(folder),
+  found = {name: records.read(folder / name) for name in EVALUATIONS}
+  first = found[EVALUATIONS[0]]
+  sweeps = {
+    name: points.read(folder / 'sweeps' / name, layout)
+    for name, layout in points.SWEEPS.items()
   }
+  return {
+    **{name: _evaluation(found[name], folder / name) for name in EVALUATIONS},
+    'brief': _brief(first),
+    'levels': _levels(first),
+    **{
+      name: _sweep(sweeps[name], layout)
+      for name, layout in points.SWEEPS.items()
+    },
+    'plane': _plane(sweeps['steps']),
+    'plain_noise': _plain_noise(folder / 'plain_noise.json'),
+    'guidance': _guidance(folder / 'guidance.json'),
+  }
+
+
+def _table(header, rows) -> str:
+  """A table in Markdown."""
+  lines = [header, ['---'] * len(header), *rows]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+# --- Sweeps -----------------------------------------------------------------
+
+
+def _sweep(found, layout) -> Block | None:
+  """A table and a figure of a sweep."""
+  if not found:
+    return None
+  reference = found[0].reference['results']
+  qualities = reference['quality']
+  several = len(_series(found)) > 1
+
+  def row(series, value, results):
+    return [series] * several + [value] + [
+      tables.cell(metric, x) for metric in SHOWN for x in results[metric.key]
+    ]
+
+  header = ['curve'] * several + [layout.label] + [
+    f'{metric.title}, quality {quality:g}'
+    for metric in SHOWN for quality in qualities
+  ]
+  rows = [
+    row('autoencoder', '', reference) if several
+    else row('', 'autoencoder', reference)
+  ] + [row(p.series, f'{p.value:g}', p.curve['results']) for p in found]
+  panels = [
+    figures.Panel(
+      layout.label, metric.title,
+      [
+        figures.Line(
+          label, [p.value for p in chosen],
+          [p.curve['results'][metric.key][i] for p in chosen], colour,
+        ) for colour, (label, chosen) in enumerate(_series(found).items())
+      ] + [figures.Line(
+        'autoencoder', (), (reference[metric.key][i],), GREY, 'level'
+      )],
+      f'quality {quality:g}', layout.log_x,
+    )
+    for metric in SHOWN for i, quality in enumerate(qualities)
+  ]
+  text = f'{_table(header, rows)}\n\n{points.conditions(found, layout)}'
+  return Block(text, panels, len(qualities))
+
+
+def _plane(found) -> Block | None:
+  """The distortion-perception plane of the sweep of steps."""
+  if not found:
+    return None
+  reference = found[0].reference['results']
+
+  def line(label, curves, i, *more):
+    x, y = ([c[metric.key][i] for c in curves] for metric in (PSNR, LPIPS))
+    return figures.Line(label, x, y, *more)
+
+  panels = [
+    figures.Panel(
+      PSNR.title, LPIPS.title,
+      [
+        line(
+          label, [p.curve['results'] for p in chosen], i, colour, 'curve',
+          [f'{p.value:g}' for p in chosen],
+        ) for colour, (label, chosen) in enumerate(_series(found).items())
+      ] + [line('autoencoder', [reference], i, GREY, 'mark')],
+      f'quality {quality:g}',
+    )
+    for i, quality in enumerate(reference['quality'])
+  ]
+  return Block(
+    'The points of the table above, each with its number of function '
+    'evaluations. Better is to the right and below.',
+    panels, len(panels),
+  )
+
+
+def _series(found) -> dict[str, list[points.Point]]:
+  """The points of each curve."""
+  return {
+    label: [p for p in found if p.series == label]
+    for label in dict.fromkeys(p.series for p in found)
+  }
+
+
+# --- Evaluations ------------------------------------------------------------
+
+
+def _evaluation(results: Mapping, folder) -> Block | None:
+  """An evaluation by `gdc eval`: its plots, equal bytes, BD-rates."""
+  if not results:
+    return None
+  index = records.index(folder)
+  result = next(iter(results.values()))
+  meta, anchor = result['meta'], index['anchor']
+  parts = [
+    f'![{plot.removesuffix(".svg")}](../results/{folder.name}/{plot})'
+    for plot in index['plots']
+  ]
+  bd = bjontegaard.differences(tables.swept(results), anchor)
+  for table in filter(None, (
+    tables.equal_bytes(results), bjontegaard.table(bd, anchor, result)
+  )):
+    parts += [f'{table.title}. {table.note}', _table(table.header, table.rows)]
+  said = f'{meta["num_images"]} images'
+  if 'features' in meta:
+    said += (
+      f', {meta["num_patches"]} patches of 256 pixels for {meta["features"]} '
+      'and KID'
+    )
+  if meta.get('kid_of_equal_sets') is not None:
+    said += f' ({1000 * meta["kid_of_equal_sets"]:.2f} for equal images)'
+  if meta['digest']:
+    said += f'. Model `{meta["model"]}` (`{meta["digest"][:8]}`)'
+  parts.append(
+    f'Ours, made by `{index["command"]}`: {said}. Evaluated on '
+    f'{points.machine(meta)}, {meta["date"][:10]}. All rows and means: '
+    f'[results/{folder.name}](../results/{folder.name}).'
+  )
+  if index['references']:
+    parts.append(
+      'Thin lines in the plots are published by others, not measured here: '
+      f'{", ".join(index["references"])}.'
+    )
+  return Block('\n\n'.join(parts))
+
+
+def _brief(results: Mapping) -> Block | None:
+  """Codecs at the same bytes, side by side for each quality."""
+  own = [label for label in results if label.startswith('gdc:')]
+  others = list(filter(tables.is_matched, results))
+  if not own or not others:
+    return None
+  qualities = results[others[0]]['results']['quality']
+  shown = tables.shown(results[own[0]])
+  header = ['', 'bpp', *(metric.title for metric in shown)]
+  rows = []
+  for label in (*own, *others):
+    result = results[label]
+    name = _name(label.removesuffix('=gdc'), result['meta'])
+    row = []
+    for quality in qualities:
+      i = result['results']['quality'].index(quality)
+      row += [
+        f'**gdc, quality {quality:g}**: {name}' if label == own[0]
+        else name + tables.larger(results, label, quality),
+        *tables.cells(result, i),
+      ]
+    rows.append(row)
+  return Block(_table(header * len(qualities), rows))
+
+
+def _name(label, meta) -> str:
+  """A codec's name in the README."""
+  if meta.get('noise'):
+    return f'{meta["decoder"]} and white noise'
+  if meta.get('decoder') == 'one_step':
+    return 'one_step'
+  if steps := meta.get('steps'):
+    return f'{meta["decoder"]}, {steps} {"step" if steps == 1 else "steps"}'
+  return meta.get('decoder') or baselines.BASELINES[label].title
+
+
+def _levels(results: Mapping) -> Block | None:
+  """Every decoder of gdc at every quality, with a column for each metric."""
+  results = {
+    label.removeprefix('gdc:'): result
+    for label, result in results.items() if label.startswith('gdc:')
+  }
+  if not results:
+    return None
+  first = next(iter(results.values()))
+  header = ['quality', 'bpp', *(
+    f'{metric.title} {name}' if i == 0 else name
+    for metric in tables.shown(first) for i, name in enumerate(results)
+  )]
+  rows = []
+  for i, quality in enumerate(first['results']['quality']):
+    (bpp, *_), *columns = zip(
+      *(tables.cells(result, i) for result in results.values()), strict=True
+    )
+    rows.append([f'{quality:g}', bpp, *(c for cells in columns for c in cells)])
+  return Block(_table(header, rows))
+
+
+# --- Benchmarks -------------------------------------------------------------
+
+
+def _guidance(path) -> Block | None:
+  """The results of benchmarks/guidance.py."""
+  if not path.exists():
+    return None
+  measured = json.loads(path.read_text())['rows']
+  series = list(dict.fromkeys((r['method'], r['where']) for r in measured))
+  measured.sort(key=lambda row: (
+    row['quality'], series.index((row['method'], row['where'])), -row['width'],
+    row['steps'], row['strength'],
+  ))
+  header = [
+    'quality', 'method', 'on', 'strength', 'cells', 'steps', LPIPS.title,
+    PSNR.title, 're-encoded alike',
+  ]
+  rows = [
+    [
+      f'{row["quality"]:g}', row['method'], row['where'],
+      f'{row["strength"]:g}', f'{row["width"]:g}', str(row['steps']),
+      tables.cell(LPIPS, row['lpips']), tables.cell(PSNR, row['psnr']),
+      f'{row["reencoded_nonzero"]:.1%}',
+    ]
+    for row in measured
+  ]
+  panels = []
+  for quality in dict.fromkeys(row['quality'] for row in measured):
+    lines = []
+    for colour, (method, where) in enumerate(series):
+      chosen = [
+        row for row in measured
+        if (row['quality'], row['method'], row['where'])
+        == (quality, method, where)
+      ]
+      kind, note = (
+        ('curve', 'strength') if method == 'mix' else ('mark', 'width')
+      )
+      lines.append(figures.Line(
+        f'{method}, {where}', [row['psnr'] for row in chosen],
+        [row['lpips'] for row in chosen], colour, kind,
+        [f'{row[note]:g}' for row in chosen],
+      ))
+    panels.append(figures.Panel(
+      PSNR.title, LPIPS.title, lines, f'quality {quality:g}'
+    ))
+  return Block(
+    f'{_table(header, rows)}\n\n{_GUIDANCE}', panels, min(2, len(panels))
+  )
+
+
+def _plain_noise(path) -> Block | None:
+  """The results of benchmarks/plain_noise.py."""
+  if not path.exists():
+    return None
+  vgg = metrics.OF_IMAGES['lpips-vgg']
+  rows = [
+    [
+      f'{row["quality"]:g}', row['decoder'], tables.cell(PSNR, row['psnr']),
+      tables.cell(LPIPS, row['lpips']), tables.cell(vgg, row['lpips_vgg']),
+    ] for row in json.loads(path.read_text())['rows']
+  ]
+  header = ['quality', 'decoder', PSNR.title, LPIPS.title, vgg.title]
+  return Block(_table(header, rows))

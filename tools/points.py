@@ -1,8 +1,7 @@
-"""The points of the sweeps: results files, read and held comparable.
+"""The points of the sweeps in results/sweeps, checked to be comparable.
 
-Where a point stands is read from the config that its results carry, not from
-its file's name, and points that differ in more than their sweep varies are
-refused.
+A point's position is read from the config in its results file, not from the
+file's name. Points that differ in more than their sweep varies are refused.
 """
 import json
 import pathlib
@@ -12,15 +11,13 @@ from typing import NamedTuple
 from gdc import decoders
 from gdc.data import sources
 
-# Fields of a config that decide no figure.
+# Config fields that decide no figure.
 BOOKKEEPING = {
   'name', 'fsdp', 'log_every', 'image_every', 'checkpoint_every',
   'checkpoints_kept',
 }
-
-
-# Of each stage, what is said of its networks and their sampling.
-_SHOWN = {
+# Config fields that are mentioned below a sweep's table, by stage.
+_MENTIONED = {
   'flow': ('flow.source_noise',),
   'diffusion': (
     'diffusion.prediction', 'diffusion.noise_shift', 'sampling.grid',
@@ -34,9 +31,9 @@ class Sweep(NamedTuple):
   Attributes:
     value: recorded config -> position on the axis.
     label: of the axis.
-    varies: fields that may differ from point to point.
+    varies: fields that may differ between points.
     log_x: whether the axis is logarithmic.
-    series: recorded config -> the curve that the point is on.
+    series: recorded config -> name of the curve that the point is on.
   """
 
   value: Callable[[Mapping], float]
@@ -47,25 +44,42 @@ class Sweep(NamedTuple):
 
 
 class Point(NamedTuple):
-  """One results file of a sweep."""
+  """One results file of a sweep.
+
+  Attributes:
+    path: of the file.
+    series: the curve that it is on.
+    value: its position on the axis.
+    curve: results of the score decoder, see records.result.
+    reference: results of the autoencoder alone.
+  """
 
   path: pathlib.Path
   series: str
   value: float
-  curve: Mapping  # of the score decoder, as study.evaluate made it
-  reference: Mapping  # of the autoencoder alone
+  curve: Mapping
+  reference: Mapping
+
+  @property
+  def config(self) -> Mapping:
+    return self.curve['meta']['config']
 
 
-def _field(name: str, **more) -> Sweep:
+def _field(name: str) -> Sweep:
   """A sweep along one field of the config, such as sampling.gamma."""
   section, field = name.split('.')
-  return Sweep(lambda record: record[section][field], field, (name,), **more)
+  return Sweep(lambda record: record[section][field], field, (name,))
+
+
+def _nfe(record: Mapping) -> int:
+  """Function evaluations per step."""
+  decoder = decoders.DECODERS[record['stage']]
+  return decoder.SAMPLERS[record['sampling']['sampler']].nfe
 
 
 SWEEPS = {
-  'noise_shift': Sweep(
-    lambda record: record['diffusion']['noise_shift'], 'noise_shift',
-    ('diffusion.noise_shift', 'sampling.grid'), log_x=True,
+  'noise_shift': _field('diffusion.noise_shift')._replace(
+    varies=('diffusion.noise_shift', 'sampling.grid'), log_x=True,
     series=lambda record: f'grid in {record["sampling"]["grid"]}',
   ),
   'source_noise': _field('flow.source_noise'),
@@ -73,11 +87,7 @@ SWEEPS = {
   'eta': _field('sampling.eta'),
   'warp': _field('sampling.warp'),
   'steps': Sweep(
-    # What takes the time: a Heun step evaluates the network twice.
-    lambda record: (
-      record['sampling']['steps'] * decoders.DECODERS[record['stage']]
-      .SAMPLERS[record['sampling']['sampler']].nfe
-    ),
+    lambda record: record['sampling']['steps'] * _nfe(record),
     'evaluations of the network',
     ('sampling.steps', 'sampling.sampler'),
     log_x=True,
@@ -89,14 +99,14 @@ SWEEPS = {
 
 
 def read(folder, layout: Sweep) -> list[Point]:
-  """The points of a sweep, by series and position.
+  """Returns the points of a sweep, sorted by series and position.
 
   Args:
     folder: of the results files; it need not exist.
-    layout: see Sweep.
+    layout: of the sweep.
 
   Raises:
-    ValueError: a file that no run of gdc.main wrote, or points that differ in
+    ValueError: a file that gdc.main did not write, or points that differ in
       more than the layout lets vary.
   """
   points = []
@@ -111,35 +121,34 @@ def read(folder, layout: Sweep) -> list[Point]:
       ))
     except (AttributeError, KeyError, TypeError, ValueError) as e:
       raise ValueError(
-        f'{path} has not the results of one score decoder with its config, as '
-        f'gdc.main --out writes them: {e!r}.'
+        f'{path} does not hold the results of one score decoder with its '
+        f'config, as gdc.main --out writes them: {e!r}.'
       ) from e
   _check_comparable(points, layout.varies)
   return sorted(points, key=lambda p: (p.series, p.value))
 
 
 def _check_comparable(points, varies):
-  """Raises ValueError if points differ where they may not."""
+  """Raises ValueError if points differ where they must not."""
   first, places = {}, {}
   for point in points:
-    stage = point.curve['meta']['config']['stage']
-    place = point.series, point.value
-    other = places.setdefault(place, point)
+    other = places.setdefault((point.series, point.value), point)
     if other is not point:
       raise ValueError(f'{other.path} and {point.path} are the same point.')
-    # Two stages share the pictures and the bits, two points of one all else.
+    stage = point.config['stage']
+    # All points share images and bits, those of one stage all else.
     for key, fields in (
       ('', _shared_fields(point)), (stage, _config_fields(point, varies))
     ):
       path, known = first.setdefault(key, (point.path, fields))
-      # A field that one of them has not is of a newer version.
+      # A field that only one of them has was added between the runs.
       different = sorted(
         name for name in known.keys() & fields.keys()
         if known[name] != fields[name]
       )
       if different:
         raise ValueError(
-          f'{path} and {point.path} do not compare: they differ in '
+          f'{path} and {point.path} cannot be compared: they differ in '
           f'{", ".join(different)}.'
         )
 
@@ -148,13 +157,13 @@ def _shared_fields(point):
   return {
     'digest': point.curve['meta']['digest'],
     'quality': point.curve['results']['quality'],
-    'the pictures': sorted({row['name'] for row in point.curve['images']}),
+    'the images': sorted({row['name'] for row in point.curve['images']}),
   }
 
 
 def _config_fields(point, varies):
   flat = {}
-  for name, value in point.curve['meta']['config'].items():
+  for name, value in point.config.items():
     if isinstance(value, Mapping):
       flat |= {f'{name}.{field}': item for field, item in value.items()}
     elif name not in BOOKKEEPING:
@@ -163,25 +172,21 @@ def _config_fields(point, varies):
 
 
 def conditions(points: Sequence[Point], layout: Sweep) -> str:
-  """A paragraph: what a sweep was measured on and with."""
+  """Returns a paragraph about what a sweep was measured on and with."""
   shown = points[0].curve
   meta = shown['meta']
   rates = ' and '.join(f'{bpp:.3f}' for bpp in shown['results']['bpp'])
-  source = meta['config']['evaluation']['source']
+  source = points[0].config['evaluation']['source']
   photographs = ''
   if source.startswith('bundled:'):
     count = sources.num_originals(row['name'] for row in shown['images'])
     photographs = f', crops of {count} photographs'
   said = [
-    f'Means over the {meta["num_images"]} pictures of `{source}`{photographs}, '
+    f'Means over the {meta["num_images"]} images of `{source}`{photographs}, '
     f'at {rates} bits per pixel.'
   ]
-  stages = {
-    p.curve['meta']['config']['stage']: p.curve['meta']['config']
-    for p in points
-  }
-  for stage, config in stages.items():
-    data = config['data']
+  for stage, config in {p.config['stage']: p.config for p in points}.items():
+    data, sampling = config['data'], config['sampling']
     channels = ', '.join(map(str, config['score_net']['widths']))
     sentence = (
       f'The {stage} network ({channels} channels) was trained for '
@@ -189,9 +194,8 @@ def conditions(points: Sequence[Point], layout: Sweep) -> str:
       f'{data["crop"]} pixels of `{data["source"]}`, seed {config["seed"]}'
     )
     if 'sampling.steps' not in layout.varies:
-      sampling = config['sampling']
       sentence += f'; {sampling["sampler"]}, {sampling["steps"]} steps'
-    for name in _SHOWN.get(stage, ()):
+    for name in _MENTIONED.get(stage, ()):
       section, field = name.split('.')
       if name not in layout.varies and field in config[section]:
         sentence += f'; {field} {config[section][field]}'
@@ -205,7 +209,7 @@ def conditions(points: Sequence[Point], layout: Sweep) -> str:
 
 
 def machine(meta: Mapping) -> str:
-  """The machine of a result's meta, in words."""
+  """The machine in a result's meta, in words."""
   said = meta['machine']
   devices = ', '.join(said['devices'])
   return (

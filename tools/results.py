@@ -1,11 +1,10 @@
-"""What the docs show of results/: their tables, and docs/figures/.
+"""Draws what the docs show of results/: tables, and docs/figures/.
 
-  python -m tools.results           redraws what is generated
-  python -m tools.results --check   says what is stale; 1 if anything
+  python -m tools.results           draws it anew
+  python -m tools.results --check   names what is stale; exit status 1 if any
 
-Run from the repository's root. Generated is what stands in a page between
-<!-- begin NAME --> and <!-- end NAME -->; all else is written by hand, and
-kept.
+Run it from the repository's root. It replaces what stands in a page between
+<!-- begin NAME --> and <!-- end NAME -->, and keeps the rest.
 """
 import argparse
 import difflib
@@ -16,13 +15,12 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 
-from gdc.evaluation import records
+from gdc.evaluation import figures, records
 from tools import blocks
 
 PAGES = ('README.md', 'docs/model_card.md', 'docs/results.md')
 MISSING = 'Not measured yet.'
 FIGURES = 'figures'  # beside the page
-_WHERE = "defaults are those of the repository's root"
 _BLOCK = re.compile(
   r'(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)', re.DOTALL
 )
@@ -30,14 +28,14 @@ Blocks = Mapping[str, blocks.Block | None]
 
 
 def divide(pages: Sequence[pathlib.Path], made: Blocks) -> list[Blocks]:
-  """The blocks of each page.
+  """Returns the blocks of each page.
 
   Args:
     pages: files.
-    made: of blocks.build.
+    made: see blocks.build.
 
   Raises:
-    ValueError: a block's markers are missing, doubled, or of no such block.
+    ValueError: the markers of a block are missing, doubled or unknown.
   """
   names = [
     [match[2] for match in _BLOCK.finditer(page.read_text())] for page in pages
@@ -52,11 +50,11 @@ def divide(pages: Sequence[pathlib.Path], made: Blocks) -> list[Blocks]:
 
 
 def fill(page: str, made: Blocks) -> str:
-  """The text of a page with every block as the data gives it."""
+  """Returns the text of a page with every block made anew."""
 
   def text(match):
     block = made[match[2]]
-    inside = MISSING if block is None else block.text
+    inside = block.text if block else MISSING
     if block and block.panels:
       inside = f'![{match[2]}]({FIGURES}/{match[2]}.svg)\n\n{inside}'
     return f'{match[1]}{inside}\n{match[3]}'
@@ -65,47 +63,44 @@ def fill(page: str, made: Blocks) -> str:
 
 
 def stale(page: pathlib.Path, made: Blocks) -> list[str]:
-  """What is not as the data gives it: lines of the page, figures.
+  """Returns what differs from the data: lines of the page, figures.
 
-  A figure carries the digest of what was drawn.
+  A figure holds the digest of the data that it was drawn from.
   """
   now = page.read_text()
-  wrong = [
-    line for line in difflib.unified_diff(
-      now.splitlines(), fill(now, made).splitlines(), str(page), 'data',
-      lineterm='', n=0,
-    )
-  ]
+  wrong = list(difflib.unified_diff(
+    now.splitlines(), fill(now, made).splitlines(), str(page), 'data',
+    lineterm='', n=0,
+  ))
   for name, block in made.items():
     path = page.parent / FIGURES / f'{name}.svg'
     if path.exists() != bool(block and block.panels):
       wrong.append(f'{path}: {"not wanted" if path.exists() else "missing"}')
     elif path.exists() and _digest(block) not in path.read_text():
-      wrong.append(f'{path}: of other data')
+      wrong.append(f'{path}: drawn from other data')
   return wrong
 
 
 def _digest(block: blocks.Block) -> str:
-  """Of a figure's data."""
+  """A digest of a figure's data."""
   drawn = json.dumps([block.panels, block.columns])
   return hashlib.sha256(drawn.encode()).hexdigest()
 
 
 def draw(page: pathlib.Path, made: Blocks) -> None:
   """Writes a page and its figures."""
-  from gdc.evaluation import figures  # matplotlib, which --check goes without
   filled = fill(page.read_text(), made)
   for name, block in made.items():
     path = page.parent / FIGURES / f'{name}.svg'
-    if not (block and block.panels):
+    if block and block.panels:
+      figures.draw(path, block.panels, block.columns, _digest(block))
+    else:
       path.unlink(missing_ok=True)
-      continue
-    figures.draw(path, block.panels, block.columns, _digest(block))
   records.write(page, filled)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """The command; returns its exit status."""
+  """Runs the command; returns its exit status."""
   parser = argparse.ArgumentParser(
     prog='python -m tools.results', description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -121,11 +116,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     help=f'default: {" ".join(PAGES)}; figures/ is beside a page',
   )
   arguments = parser.parse_args(argv)
-  for page in arguments.pages:
-    if not page.is_file():
-      parser.error(f'{page}: there is no such page; {_WHERE}')
-  if not arguments.results.is_dir():
-    parser.error(f'{arguments.results}: there is no such folder; {_WHERE}')
+  for path, is_there in (
+    *((page, page.is_file()) for page in arguments.pages),
+    (arguments.results, arguments.results.is_dir()),
+  ):
+    if not is_there:
+      parser.error(
+        f"{path} does not exist; the defaults are relative to the repository's "
+        'root'
+      )
   made = blocks.build(arguments.results)
   wrong = []
   for page, own in zip(

@@ -217,8 +217,7 @@ def evaluate(arguments, report) -> int:
   _check_backend(devices=not arguments.distributed)
   logging.getLogger('matplotlib').setLevel(logging.ERROR)  # its font cache
   try:
-    from gdc.evaluation import command, figures
-    del figures  # used at the end, but missing packages are better known now
+    from gdc.evaluation import command
   except ModuleNotFoundError as e:
     raise CliError(f"{e}; pip install 'gdc-codec[eval]' installs it") from e
   return int(command.run(arguments, report.notice, report.error) > 0)

@@ -159,7 +159,7 @@ def _write(made, references, arguments, notice):
       command=shlex.join(['gdc', *records.portable(arguments.argv)]),
       title=arguments.title or arguments.out.resolve().name,
       note=arguments.note, anchor=arguments.anchor, references=references,
-      num_pictures=arguments.pictures, crop=arguments.crop,
+      num_images=arguments.pictures, crop=arguments.crop,
     )
   for line in overview.notices(results, made.failed_codecs):
     notice(line)

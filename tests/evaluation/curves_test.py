@@ -35,22 +35,22 @@ def results():
 
 def test_a_panel_for_each_measure_and_a_line_for_each_codec(results):
   panels = curves.rate_panels(results)
-  assert [panel['y_label'] for panel in panels] == [
+  assert [panel.y_label for panel in panels] == [
     'PSNR ↑, dB', 'MS-SSIM ↑, -10 log10(1 - x), dB', 'LPIPS ↓',
     'KID-VGG16/256 x 1000 ↓',
   ]
-  psnr, ssim, _, kid = (panel['lines'] for panel in panels)
-  assert [line['label'] for line in psnr] == list(results)
-  assert len({line['colour'] for line in psnr}) == 3
-  assert (psnr[2]['x'], psnr[2]['y']) == ([0.3, 0.8], [25.0, 29.0])
-  assert ssim[0]['y'] == pytest.approx([10.0, 20.0])
-  assert ssim[1]['y'][1] is None and ssim[2]['y'][1] is None
-  assert kid[0]['y'] == pytest.approx([2.0, 1.0])
+  psnr, ssim, _, kid = (panel.lines for panel in panels)
+  assert [line.label for line in psnr] == list(results)
+  assert len({line.colour for line in psnr}) == 3
+  assert (psnr[2].x, psnr[2].y) == ([0.3, 0.8], [25.0, 29.0])
+  assert ssim[0].y == pytest.approx([10.0, 20.0])
+  assert ssim[1].y[1] is None and ssim[2].y[1] is None
+  assert kid[0].y == pytest.approx([2.0, 1.0])
 
 
 def test_a_legend_of_long_names_leaves_one_panel_its_room(results):
-  lines = curves.rate_panels({'n' * 60: results['jpeg']})[0]['lines']
-  panel = {'x_label': 'x', 'y_label': 'y', 'lines': lines}
+  lines = curves.rate_panels({'n' * 60: results['jpeg']})[0].lines
+  panel = figures.Panel('x', 'y', lines)
   with warnings.catch_warnings():
     warnings.simplefilter('error')  # axes of no size are but a warning
     alone, named = (
@@ -69,8 +69,8 @@ def test_no_two_codecs_look_alike(results):
     published.Curve(f'r{i}', 'kodak', {'bpp': [0.5], 'psnr-rgb': [30.0]})
     for i in range(3)
   ]
-  lines = curves.rate_panels(many, references)[0]['lines']
-  looks = {(line['colour'], line['style']) for line in lines}
+  lines = curves.rate_panels(many, references)[0].lines
+  looks = {(line.colour, line.style) for line in lines}
   assert len(looks) == len(lines) == 15
 
 
@@ -79,25 +79,25 @@ def test_published_curves_are_marked_and_kept_to_our_rates(results):
     'bpp': [0.1, 0.5, 2.0], 'psnr-rgb': [26.0, 32.0, 40.0],
   })
   psnr, *others = curves.rate_panels(results, [vtm])
-  line = psnr['lines'][-1]
-  assert line['label'] == 'vtm (published, kodak)'
-  assert (line['x'], line['y']) == ([0.1, 0.5], [26.0, 32.0])
-  assert line['kind'] == 'published'
+  line = psnr.lines[-1]
+  assert line.label == 'vtm (published, kodak)'
+  assert (line.x, line.y) == ([0.1, 0.5], [26.0, 32.0])
+  assert line.kind == 'published'
   for panel in others:
-    assert all('vtm' not in line['label'] for line in panel['lines'])
+    assert all('vtm' not in line.label for line in panel.lines)
 
 
 def test_the_plane_joins_decoders_of_equal_bits(results):
   lpips, kid = curves.plane_panels(results)
-  assert (lpips['x_label'], lpips['y_label']) == ('PSNR ↑, dB', 'LPIPS ↓')
-  joined = [line for line in lpips['lines'] if line['label'] == 'equal bits']
-  assert [(line['x'], line['y']) for line in joined] == [
+  assert (lpips.x_label, lpips.y_label) == ('PSNR ↑, dB', 'LPIPS ↓')
+  joined = [line for line in lpips.lines if line.label == 'equal bits']
+  assert [(line.x, line.y) for line in joined] == [
     ([27.0, 28.0], [0.2, 0.3]), ([30.0, 31.0], [0.1, 0.2]),
   ]
-  assert kid['lines'][0]['y'] == [2.0, 1.0]
+  assert kid.lines[0].y == [2.0, 1.0]
   results['gdc:mse+0.15'] = results['gdc:mse']
-  control = curves.plane_panels(results)[0]['lines']
-  assert [line for line in control if line['label'] == 'equal bits'] == joined
+  control = curves.plane_panels(results)[0].lines
+  assert [line for line in control if line.label == 'equal bits'] == joined
   del results['gdc:flow'], results['gdc:mse+0.15']
   assert curves.plane_panels(results) == []
 

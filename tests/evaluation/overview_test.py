@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gdc.codec import codec as codec_lib
-from gdc.evaluation import legend, overview, published, records, workers
+from gdc.evaluation import exhibits, overview, published, records, workers
 from gdc.evaluation import study as study_lib
 
 
@@ -41,7 +41,7 @@ def made(tiny_bundle, tmp_path_factory):
   )
   overview.write(
     study, results, command='gdc eval photos --out x', title='A <title>',
-    note='CC0', references=[reference], num_pictures=2, crop=48,
+    note='CC0', references=[reference], num_images=2, crop=48,
   )
   return out, results, study
 
@@ -89,7 +89,7 @@ def test_a_results_file_is_read_as_a_published_one(made):
 
 def test_exhibits_are_of_the_measured_files(made):
   out, results, study = made
-  first, second = overview.exhibits(study, results, 2, 48)
+  first, second = exhibits.make(study, results, 2, 48)
   assert (first.name, second.name) == ('a', 'd')
   assert first.box[2] - first.box[0] == 48
   assert [version.codec for version in first.versions] == [
@@ -102,7 +102,8 @@ def test_exhibits_are_of_the_measured_files(made):
   )
   data = study.codec.compress(image, 2.0, lossless='never')
   mse = first.versions[1]
-  assert mse.num_bytes == len(data)
+  assert mse.facts['bytes'] == f'{len(data):,}'
+  assert mse.facts['bpp'] == f'{8 * len(data) / (64 * 128):.3f}'
   np.testing.assert_array_equal(
     mse.image,
     study.codec.decompress(data, 'mse')[top:bottom, left:right],
@@ -111,11 +112,14 @@ def test_exhibits_are_of_the_measured_files(made):
     row for row in results['gdc:mse']['images']
     if (row['name'], row['quality']) == ('a', 2.0)
   )
-  assert mse.measures['LPIPS ↓'] == row['lpips'] and mse.rate == 'gdc quality 2'
+  assert mse.facts['PSNR ↑'] == f'{row["psnr"]:.2f} dB'
+  assert mse.facts['LPIPS ↓'] == f'{row["lpips"]:.4f}'
+  assert mse.rate == 'gdc quality 2'
   # JPEG can not be as small as gdc is here, and that is said.
   jpeg = first.versions[-1]
-  assert jpeg.num_bytes > len(data)
-  assert f'{jpeg.num_bytes / len(data):.2f} x the bytes' in jpeg.note
+  size = int(jpeg.facts['bytes'].replace(',', ''))
+  assert size > len(data)
+  assert f'{size / len(data):.2f} x the bytes' in jpeg.note
 
 
 def test_the_page_holds_everything(made):
@@ -124,7 +128,7 @@ def test_the_page_holds_everything(made):
   for words in (
     'A &lt;title&gt;', 'gdc eval photos --out x', 'CC0', 'BD-rate against jpeg',
     'At equal bytes', 'gdc:mse+0.2', 'autoencoder',
-    'data-left="gdc:flow@1" data-right="jpeg"', 'higher is better',
+    'data-left="gdc:flow@1" data-right="jpeg"', 'Higher is better',
     'white noise of 0.2 times', 'value="curve-5" checked',
   ):
     assert words in page, words
@@ -153,17 +157,17 @@ def test_the_page_opens_on_the_default_decoder_and_the_best_of_the_others():
   results['jpeg=gdc'] = result([0.5], [25.0], 90)
   results['webp=gdc'] = result([0.3], [24.0], 99)
   results['avif=gdc'] = result([0.1], [31.0], 120)  # larger than gdc
-  pair, why = legend.opening(coders, results, 1.0)
+  pair, why = exhibits.opening(coders, results, 1.0)
   assert pair == ('gdc:flow@1', 'webp') and 'lowest LPIPS' in why
   for label in results:
     results[label]['results']['lpips-alex'] = [None]
-  pair, why = legend.opening(coders, results, 1.0)
+  pair, why = exhibits.opening(coders, results, 1.0)
   assert pair == ('gdc:flow@1', 'jpeg') and 'highest PSNR' in why
   del results['jpeg=gdc'], results['webp=gdc']
-  assert legend.opening(coders, results, 1.0)[0] == ('gdc:flow@1', 'avif')
+  assert exhibits.opening(coders, results, 1.0)[0] == ('gdc:flow@1', 'avif')
   del results['avif=gdc'], results['gdc:flow@1']
-  assert legend.opening(coders, results, 1.0)[0] == ('original', 'gdc:flow')
-  assert legend.opening(coders[4:], {}, 1.0) == (('', ''), '')
+  assert exhibits.opening(coders, results, 1.0)[0] == ('original', 'gdc:flow')
+  assert exhibits.opening(coders[4:], {}, 1.0) == (('', ''), '')
 
 
 class _Coder(typing.NamedTuple):

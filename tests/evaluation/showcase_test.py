@@ -1,8 +1,8 @@
-"""The page of one picture through every codec: sizes, captions, details."""
+"""The page of one image through every codec: sizes, captions, details."""
 import numpy as np
 import pytest
-from PIL import Image
 
+from gdc.codec import codec as codec_lib
 from gdc.evaluation import baselines, report, showcase
 from gdc.metrics import distortion, perceptual
 
@@ -35,17 +35,17 @@ def _photo(height=72, width=96):
 
 @pytest.fixture
 def panels(monkeypatch):
-  """What is laid out, (picture, lines) each, in order; LPIPS is quick."""
+  """What is laid out, (image, lines) each, in order; LPIPS is quick."""
   seen = []
   original = report.side_by_side
 
-  def side_by_side(panels, **kwargs):
+  def side_by_side(panels, *args):
     seen.extend(panels)
-    return original(panels, **kwargs)
+    return original(panels, *args)
 
   monkeypatch.setattr(report, 'side_by_side', side_by_side)
   monkeypatch.setattr(
-    perceptual, 'lpips', lambda a, b: float(np.abs(a - 1. * b).mean())
+    perceptual, 'lpips', lambda a, b, **_: float(np.abs(a - 1. * b).mean())
   )
   return seen
 
@@ -76,7 +76,7 @@ def test_panels_and_captions(panels):
     assert lines[2] == f'PSNR {psnr:.2f} dB, LPIPS {lpips:.4f}'
 
 
-def test_pictures_are_shown_as_they_are_with_the_detail_enlarged(panels):
+def test_images_are_shown_as_they_are_with_the_detail_enlarged(panels):
   image = _photo()
   crop = (30, 10, 62, 42)
   showcase.make(FakeCodec(image, 2500), image, crop=crop)
@@ -90,18 +90,21 @@ def test_pictures_are_shown_as_they_are_with_the_detail_enlarged(panels):
   assert 'detail of 32 x 32 at (30, 10), x 16' in panels[0][1]
 
 
-def test_large_pictures_are_scaled_but_measured_at_full_resolution(panels):
-  image = _photo(300, 1024)
-  page = showcase.make(FakeCodec(image, 40_000), image)
+def test_large_images_are_scaled_but_measured_at_full_resolution(
+  panels, monkeypatch
+):
+  monkeypatch.setattr(showcase, 'PANEL', 256)
+  image = _photo(150, 512)
+  page = showcase.make(FakeCodec(image, 10_000), image)
   assert 'shown at 50 %, measured at 100 %' in panels[0][1]
-  assert page.width == 3 * (512 + report.MARGIN) + report.MARGIN
-  picture, lines = panels[-1]
-  assert picture.shape == (150 + report.MARGIN + 512, 512, 3)
+  assert page.width == 3 * (256 + report.MARGIN) + report.MARGIN
+  panel, lines = panels[-1]
+  assert panel.shape == (75 + report.MARGIN + 256, 256, 3)
   assert lines[2].startswith(f'PSNR {distortion.psnr(image, image ^ 5):.2f}')
-  # The detail is cut from the full picture.
+  # The detail is cut from the full image.
   left, top, right, bottom = showcase.busiest(image)
   detail = (image ^ 5)[top:bottom, left:right]
-  np.testing.assert_array_equal(picture[-512::4, ::4], detail)
+  np.testing.assert_array_equal(panel[-256::2, ::2], detail)
 
 
 def test_of_a_large_image_a_window_is_compared(panels, monkeypatch):
@@ -127,8 +130,7 @@ def test_the_window(crop, expected):
   assert showcase.window(1774, 1182, (0, 0, 9, 9)) is None
 
 
-def test_a_target_is_of_the_whole_image(tiny_bundle, monkeypatch):
-  from gdc.codec import codec as codec_lib
+def test_a_target_is_of_the_whole_image(tiny_bundle, panels, monkeypatch):
   monkeypatch.setattr(showcase, 'WINDOW', 48 * 64)
   codec = codec_lib.Codec(
     tiny_bundle, autoencoder_tile=(96, 96), score_tile=(96, 96),
@@ -150,6 +152,8 @@ def test_a_target_is_of_the_whole_image(tiny_bundle, monkeypatch):
   (whole, _, size), (part, quality, _) = qualities
   assert whole == (96, 128) and part == (48, 64)
   assert size <= limit and len(compress(image, quality)) == size
+  with pytest.raises(ValueError, match='target of 9'):
+    showcase.make(codec, image, target_bytes=9)
 
 
 def test_a_codec_that_fails_is_left_out_and_said(panels, monkeypatch):
@@ -166,9 +170,9 @@ def test_a_codec_that_fails_is_left_out_and_said(panels, monkeypatch):
 
 
 def test_a_detail_larger_than_a_panel_is_made_smaller(panels):
-  image = _photo(100, 1024)
-  showcase.make(FakeCodec(image, 20_000), image, crop=(0, 0, 1024, 100))
-  assert panels[0][0].shape == (50 + report.MARGIN + 50, 512, 3)
+  image = _photo(40, 1024)
+  showcase.make(FakeCodec(image, 9000), image, crop=(0, 0, 1024, 40))
+  assert panels[0][0].shape == (20 + report.MARGIN + 20, 512, 3)
 
 
 def test_a_codec_that_cannot_be_so_small_says_so(panels):
@@ -183,7 +187,7 @@ def test_a_codec_that_cannot_be_so_small_says_so(panels):
 
 
 def test_what_is_not_there_is_left_out_and_said(panels, monkeypatch):
-  def absent(*_):
+  def absent(*_, **__):
     raise ImportError
   monkeypatch.setattr(perceptual, 'lpips', absent)
   check = baselines.features.check
@@ -220,26 +224,11 @@ def test_two_rows_of_three():
       assert (row[:, left:left + panel] < 250).any()
 
 
-def test_a_side_too_short_for_lpips_is_said(monkeypatch):
-  seen = []
-  monkeypatch.setattr(showcase, '_page', seen.extend)
+def test_a_side_too_short_for_lpips_is_said(panels):
   image = _photo(20, 40)
   showcase.make(FakeCodec(image, 900), image)
-  assert seen[0][1][2:-1] == ['no LPIPS: a side is below 31 pixels']
-  assert all(lines[2].endswith(' dB') for _, lines in seen[1:])
-
-
-def test_a_real_codec(tiny_bundle):
-  from gdc.codec import codec as codec_lib
-  image = _photo(48, 64)
-  codec = codec_lib.Codec(
-    tiny_bundle, autoencoder_tile=(96, 96), score_tile=(96, 96),
-    score_block=None,
-  )
-  page = showcase.make(codec, image, 2)
-  assert isinstance(page, Image.Image) and page.mode == 'RGB'
-  with pytest.raises(ValueError, match='target of 9'):
-    showcase.make(codec, image, target_bytes=9)
+  assert panels[0][1][2:-1] == ['no LPIPS: a side is below 31 pixels']
+  assert all(lines[2].endswith(' dB') for _, lines in panels[1:])
 
 
 def test_the_busiest_square():
@@ -261,7 +250,7 @@ def test_the_busiest_square():
   assert showcase.busiest(image, 9) == (left, top, left + 9, top + 9)
 
 
-def test_the_busiest_square_of_a_small_picture_is_the_picture():
+def test_the_busiest_square_of_a_small_image_is_the_image():
   assert showcase.busiest(_photo(20, 40)) == (0, 0, 40, 20)
   assert showcase.busiest(np.zeros((1, 1, 3), np.uint8)) == (0, 0, 1, 1)
 
@@ -275,7 +264,7 @@ def test_a_crop_outside_is_refused(crop):
     showcase.make(FakeCodec(image, 2500), image, crop=crop)
 
 
-def test_a_wrong_picture_is_refused():
+def test_a_wrong_image_is_refused():
   image = _photo()[..., :1]
   with pytest.raises(ValueError, match='height, width, 3'):
     showcase.make(FakeCodec(image, 2500), image)

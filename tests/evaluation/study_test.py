@@ -362,7 +362,7 @@ def test_an_image_that_a_codec_cannot_code_is_left_out_and_said(
   assert part['results']['fd-vgg16-256'][0] > 0
   assert overview.notices(found) == [
     'jpeg could not code 2 of 5 images, such as photo1 (RuntimeError: encoder '
-    '-6): its means are of the others.'
+    '-6). Its means are over the others.'
   ]
   limits = {row['name']: row['bytes'] for row in whole['images']}
   assert tables.larger(found, 'jpeg', 1.0) == '' and len(limits) == 5

@@ -1,7 +1,7 @@
 """Tables of results."""
 import pytest
 
-from gdc.evaluation import tables
+from gdc.evaluation import bjontegaard, tables
 from gdc.metrics import rate
 
 
@@ -71,7 +71,7 @@ def test_ms_ssim_is_interpolated_in_decibels(results):
       decibels if label == 'gdc:flow' else values
     )
   row = next(
-    row for row in tables.differences(results, 'jpeg')
+    row for row in bjontegaard.differences(results, 'jpeg')
     if (row['codec'], row['measure']) == ('gdc:mse', 'ms-ssim-rgb')
   )
   found = row['pchip']
@@ -84,9 +84,9 @@ def test_ms_ssim_is_interpolated_in_decibels(results):
 
 def test_bjontegaard_differences(results):
   del results['jpeg=gdc']
-  assert tables.anchor_of(list(results)) == 'jpeg'
-  assert tables.anchor_of(['gdc:mse', 'gdc:flow']) == 'gdc:mse'
-  rows = tables.differences(results, 'jpeg')
+  assert bjontegaard.anchor_of(list(results)) == 'jpeg'
+  assert bjontegaard.anchor_of(['gdc:mse', 'gdc:flow']) == 'gdc:mse'
+  rows = bjontegaard.differences(results, 'jpeg')
   assert [(row['codec'], row['measure']) for row in rows] == [
     (codec, key) for codec in ('gdc:mse', 'gdc:flow')
     for key in ('psnr-rgb', 'kid-256')
@@ -103,11 +103,11 @@ def test_bjontegaard_differences(results):
   # What a curve that turns back has all the same.
   assert rows[2]['pchip']['from_bpp'] == pytest.approx(0.1)
   assert rows[2]['pchip']['bd_quality'] < 3
-  table = tables.bjontegaard(rows, 'jpeg', results['jpeg'])
+  table = bjontegaard.table(rows, 'jpeg', results['jpeg'])
   assert table.header == ['codec', 'PSNR', 'KID/256 x 1000']
   assert table.rows == [
     ['gdc:mse', '-50.0 % (100%)', '–'], ['gdc:flow', '–', '–'],
   ]
-  assert tables.bjontegaard(rows[2:], 'jpeg', results['jpeg']) is None
+  assert bjontegaard.table(rows[2:], 'jpeg', results['jpeg']) is None
   with pytest.raises(ValueError, match="'gif'.*gdc:mse, gdc:flow, jpeg"):
-    tables.differences(results, 'gif')
+    bjontegaard.differences(results, 'gif')

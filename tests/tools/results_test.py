@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tools import blocks, points, results
+from tools import blocks, example, points, results
 
 ROOT = pathlib.Path(__file__).parents[2]
 META = {
@@ -150,15 +150,15 @@ def test_a_sweep_is_laid_out_by_its_configs(folder):
   assert reference == ['autoencoder', '0.2500', '0.1500', '28.00', '31.00']
   assert [row[0] for row in rows] == ['0.25', '1', '4']
   assert rows[2] == ['4', '0.4000', '0.2000', '27.00', '30.00']
-  assert [(p['y_label'], p['title']) for p in block.panels] == [
+  assert [(p.y_label, p.title) for p in block.panels] == [
     (measure, quality) for measure in ('LPIPS', 'PSNR, dB')
     for quality in ('quality 1', 'quality 3')
   ]
-  line, reference = block.panels[1]['lines']
-  assert (line['x'], line['y']) == ([0.25, 1.0, 4.0], [0.0125, 0.05, 0.2])
-  assert (reference['kind'], reference['y']) == ('level', (0.15,))
+  line, reference = block.panels[1].lines
+  assert (line.x, line.y) == ([0.25, 1.0, 4.0], [0.0125, 0.05, 0.2])
+  assert (reference.kind, reference.y) == ('level', (0.15,))
   for words in (
-    'the 2 pictures of `bundled:heldout`, crops of 2 photographs, at 0.200 and '
+    'the 2 images of `bundled:heldout`, crops of 2 photographs, at 0.200 and '
     '0.500 bits per pixel',
     '(48, 96 channels) was trained for 1,000 steps of 8 crops of 96 pixels',
     '`bundled:train`, seed 0; ddpm, 32 steps', 'Linux x86_64, 2 CPU cores',
@@ -173,11 +173,11 @@ def test_steps_are_counted_as_evaluations(folder):
     ['diffusion, ddim', '8'], ['flow, euler', '1'], ['flow, euler', '4'],
     ['flow, heun', '4'],
   ]
-  assert rows[1][4:] == ['-', '31.12']  # an infinite PSNR is null in JSON
-  assert len(made['steps'].panels) == 4  # two measures, two qualities
-  plane = made['plane'].panels[1]['lines']
-  euler = next(line for line in plane if line['label'] == 'flow, euler')
-  assert (euler['x'], euler['notes']) == ([31.125, 34.125], ['1', '4'])
+  assert rows[1][4:] == ['–', '31.12']  # an infinite PSNR is null in JSON
+  assert len(made['steps'].panels) == 4  # two metrics, two qualities
+  plane = made['plane'].panels[1].lines
+  euler = next(line for line in plane if line.label == 'flow, euler')
+  assert (euler.x, euler.notes) == ([31.125, 34.125], ['1', '4'])
   # Each process is said to be trained as it was.
   assert '2,000 steps' in made['steps'].text
   assert '1,000 steps' in made['steps'].text
@@ -203,13 +203,13 @@ def test_an_evaluation_shows_equal_bytes_and_bd_rates(folder):
   ]
   for words in (
     '![plane](../results/cid22_val/plane.svg)', 'Ours', '`gdc eval photos`',
-    '2 pictures', '`lean` (`aaaaaaaa`)', '2026-01-02', 'BD-rate against jpeg',
+    '2 images', '`lean` (`aaaaaaaa`)', '2026-01-02', 'BD-rate against jpeg',
     'not measured here: vtm (published, kodak)',
   ):
     assert words in block.text
 
 
-def test_an_evaluation_of_other_pictures_is_refused(folder):
+def test_an_evaluation_of_other_images_is_refused(folder):
   path = folder / 'cid22_val' / 'jpeg.json'
   curve = json.loads(path.read_text())
   curve['images'][0]['name'] = 'other'
@@ -250,8 +250,8 @@ def test_guidance(folder):
     ['1', 'gradient', 'picture', '1', '0.5', '1', *end],
   ]
   (panel,) = block.panels
-  assert [line['kind'] for line in panel['lines']] == ['curve', 'mark']
-  assert panel['lines'][1]['notes'] == ['1', '0.5']
+  assert [line.kind for line in panel.lines] == ['curve', 'mark']
+  assert panel.lines[1].notes == ['1', '0.5']
 
 
 def test_plain_noise_has_a_table_and_no_figure(folder):
@@ -268,7 +268,7 @@ def test_plain_noise_has_a_table_and_no_figure(folder):
 
 
 @pytest.mark.parametrize('change, words', [
-  ({'steps': 500}, 'do not compare: they differ in steps'),
+  ({'steps': 500}, 'cannot be compared: they differ in steps'),
   ({'data.crop': 128}, 'differ in data.crop'),
   ({'sampling.steps': 8}, 'differ in sampling.steps'),
   ({'diffusion.noise_shift': 4.0}, 'the same point'),
@@ -281,7 +281,7 @@ def test_points_of_unequal_runs_are_refused(folder, change, words):
     blocks.build(folder)
 
 
-def test_points_of_other_bits_or_pictures_are_refused(folder):
+def test_points_of_other_bits_or_images_are_refused(folder):
   path = folder / 'sweeps' / 'steps' / 'other.json'
   good = json.loads(path.read_text())
   other = copy.deepcopy(good)
@@ -292,7 +292,7 @@ def test_points_of_other_bits_or_pictures_are_refused(folder):
   other = copy.deepcopy(good)
   other['diffusion']['images'][0]['name'] = 'c'
   _write(path, other)
-  with pytest.raises(ValueError, match='differ in the pictures'):
+  with pytest.raises(ValueError, match='differ in the images'):
     blocks.build(folder)
 
 
@@ -306,7 +306,7 @@ def test_what_decides_no_figure_may_differ(folder):
 def test_a_file_without_its_config_is_named(folder):
   path = folder / 'sweeps' / 'warp' / '1.json'
   _write(path, {'mse': _curve([1, 2], [1, 2]), 'flow': _curve([1, 2], [1, 2])})
-  with pytest.raises(ValueError, match=r'1\.json has not .*config'):
+  with pytest.raises(ValueError, match=r'1\.json does not hold .*config'):
     blocks.build(folder)
 
 
@@ -347,7 +347,7 @@ def test_drawn_twice_it_is_the_same_and_checks(folder, tmp_path, capsys):
   other = tmp_path / 'figures' / 'plane.svg'
   other.write_bytes(figures['steps.svg'])
   assert _main(folder, page, '--check') == 1
-  assert capsys.readouterr().err.strip() == f'{other}: of other data'
+  assert capsys.readouterr().err.strip() == f'{other}: drawn from other data'
   other.write_bytes(figures['plane.svg'])
 
   # What is written by hand is kept, and what is not measured is said.
@@ -378,6 +378,14 @@ def test_nothing_measured_at_all(tmp_path):
   assert _main(tmp_path / 'none', page, '--check') == 0
 
 
+@pytest.mark.parametrize('tool', [results, example])
+def test_help(tool, capsys, monkeypatch):
+  monkeypatch.setattr('sys.argv', ['tool', '--help'])
+  with pytest.raises(SystemExit, match='0'):
+    tool.main()
+  assert f'usage: python -m {tool.__name__}' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('gone', ['results.md', 'data'])
 def test_what_is_not_there_is_named_and_no_page_is_emptied(
   tmp_path, capsys, gone
@@ -389,7 +397,7 @@ def test_what_is_not_there_is_named_and_no_page_is_emptied(
     data.mkdir()
   with pytest.raises(SystemExit, match='2'):
     _main(data, page)
-  assert f'{tmp_path / gone}: there is no such' in capsys.readouterr().err
+  assert f'{tmp_path / gone} does not exist' in capsys.readouterr().err
   assert gone == 'results.md' or page.read_text() == PAGE
 
 

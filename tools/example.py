@@ -1,16 +1,16 @@
-"""Draws the README's image, and prints the numbers of its caption.
+"""Draws the README's image, docs/example.jpg, and prints its figures.
 
-  python benchmarks/example.py
+  python -m tools.example
 
-A held-out photograph through the bundled model at quality 1: original,
-autoencoder and flow, both from the same bytes, and the most detailed part of
-each, enlarged twice. JPEG's best file that is no larger is measured too, but
-not shown. Writes docs/example.jpg.
+A photograph that was not used in training, at quality 1: the original, and the
+autoencoder and the flow decoding the same file, each above an enlarged detail.
+JPEG's best file that is no larger is measured, but not shown.
 """
 import argparse
 import pathlib
 
 import numpy as np
+from PIL import Image
 
 from gdc.codec import loading
 from gdc.data import sources
@@ -25,7 +25,8 @@ DETAIL = 200  # pixels
 
 def main():
   argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    prog='python -m tools.example', description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter
   ).parse_args()
   codec = loading.load('lean')
   files = sources.build('bundled:heldout')
@@ -42,9 +43,11 @@ def main():
   })
   for _, lines in (*shown[1:], beside):
     print(', '.join(lines))
-  page = report.side_by_side(
-    shown, crop=showcase.busiest(image, DETAIL), resampling='lanczos'
-  )
+  crop, smooth = showcase.busiest(image, DETAIL), Image.Resampling.LANCZOS
+  page = report.side_by_side([
+    (report.with_detail(decoded, crop, 2, resampling=smooth), lines)
+    for decoded, lines in shown
+  ])
   records.write(OUT, baselines.encode('jpeg', np.asarray(page), 92))
 
 

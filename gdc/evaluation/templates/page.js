@@ -1,352 +1,12 @@
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{{script_hash}}'; base-uri 'none'; form-action 'none'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{{title}}</title>
-<link rel="icon" href="data:,">
-<style>
-:root {
-  color-scheme: light dark;
-  --paper: #fff; --ink: #1b1b1f; --quiet: #62626b; --rule: #e3e3e8;
-  --card: #f6f6f8; --accent: #2a56c6; --backdrop: #e9e9ec;
-}
-@media screen and (prefers-color-scheme: dark) {
-  :root {
-    --paper: #141417; --ink: #e9e9ec; --quiet: #a2a2ac; --rule: #2f2f35;
-    --card: #1e1e22; --accent: #93b2ff; --backdrop: #0a0a0c;
-  }
-}
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
-body {
-  margin: 0; background: var(--paper); color: var(--ink);
-  font: 1rem/1.6 system-ui, -apple-system, 'Segoe UI', Roboto,
-    'Helvetica Neue', 'Noto Sans', 'Liberation Sans', Arial, sans-serif;
-}
-main {
-  max-width: 70rem; margin: 0 auto;
-  padding: clamp(2rem, 6vw, 5rem) clamp(1rem, 4vw, 2.5rem);
-}
-h1, h2, h3, p, figure, dl, dd { margin: 0; }
-h1, h2, h3 { text-wrap: balance; overflow-wrap: anywhere; }
-h1 {
-  font-size: clamp(1.75rem, 1.3rem + 2vw, 2.6rem); line-height: 1.15;
-  font-weight: 650; letter-spacing: -.022em;
-}
-h2 {
-  font-size: 1.25rem; line-height: 1.3; font-weight: 650;
-  letter-spacing: -.012em;
-}
-h3 { font-size: 1rem; font-weight: 600; line-height: 1.4; }
-section { margin-top: clamp(3rem, 6vw, 4.5rem); }
-.summary { margin-top: 1.25rem; max-width: 42rem; font-size: 1.0625rem; }
-.summary p + p { margin-top: .8em; }
-.note { color: var(--quiet); font-size: .9rem; max-width: 44rem; }
-h2 + .note { margin-top: .25rem; }
-:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-
-/* Tables and charts. */
-.table { margin-top: 1rem; overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9375rem; min-width: 100%; }
-th, td { padding: .5rem .9rem; text-align: left; vertical-align: baseline; }
-th:first-child, td:first-child { padding-left: 0; }
-th:last-child, td:last-child { padding-right: 0; }
-th {
-  color: var(--quiet); font-size: .8125rem; font-weight: 500;
-  border-bottom: 1px solid var(--quiet); vertical-align: bottom;
-}
-td { border-bottom: 1px solid var(--rule); }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
-td.number { white-space: nowrap; }
-.charts { margin-top: 1.25rem; }
-.panels {
-  display: grid; gap: 2.5rem 2rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr));
-}
-.charts .wide { grid-column: 1 / -1; }
-.legend {
-  margin: 0 0 2rem; padding: .6rem .9rem; border: 1px solid var(--rule);
-  border-radius: 8px; font-size: .875rem; min-width: 0;
-}
-.legend legend { padding: 0 .3rem; font-weight: 600; }
-.legend .entries {
-  display: flex; flex-wrap: wrap; gap: .1rem 1.25rem; margin-top: .4rem;
-  max-height: 15rem; overflow-y: auto;
-}
-.legend label {
-  display: flex; align-items: center; gap: .45rem; padding: .15rem 0;
-  min-width: 0; overflow-wrap: anywhere; cursor: pointer;
-}
-.legend svg { flex: none; background: #fff; border-radius: 2px; }
-.legend input { flex: none; width: 1.1rem; height: 1.1rem; margin: 0; }
-@media (min-width: 64rem) {
-  .charts:has(> .legend) {
-    display: grid; grid-template-columns: 17rem minmax(0, 1fr); gap: 2rem;
-    align-items: start;
-  }
-  .legend { position: sticky; top: 1rem; }
-  .legend .entries { max-height: calc(100vh - 10rem); }
-  .legend label { width: 100%; }
-}
-.charts .card {
-  margin-top: .75rem; padding: .75rem; overflow-x: auto;
-  background: #fff; border: 1px solid var(--rule); border-radius: 8px;
-}
-.charts img {
-  display: block; width: 100%; max-width: 34rem; height: auto; margin: 0 auto;
-}
-.charts .wide img { max-width: none; min-width: 34rem; }
-
-/* Pictures, laid out. */
-summary { cursor: pointer; overflow-wrap: anywhere; }
-summary h2 { display: inline; }
-.exhibit { margin-top: 2rem; }
-.exhibit summary { font-weight: 600; }
-.size { color: var(--quiet); font-weight: 400; font-size: .9rem; }
-.all { display: none; }
-.versions {
-  display: grid; gap: 1.5rem 1.25rem; margin-top: 1rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(45%, 15rem), 1fr));
-}
-.versions img { display: block; width: 100%; height: auto; }
-figcaption, .captions { overflow-wrap: anywhere; }
-.versions figcaption { margin-top: .5rem; }
-figcaption b, .captions b { font-weight: 600; }
-.facts { display: flex; flex-wrap: wrap; gap: .15rem 1.1rem; }
-dt { color: var(--quiet); font-size: .75rem; line-height: 1.5; }
-.facts dd {
-  font-size: .9rem; line-height: 1.4; font-variant-numeric: tabular-nums;
-  white-space: nowrap;
-}
-
-/* Pictures, compared. */
-.viewer { margin-top: 1.25rem; }
-.viewer[hidden], [hidden] { display: none; }
-.chooser {
-  display: flex; gap: .6rem; overflow-x: auto; padding: 3px;
-  margin: 0 -3px 1rem; scrollbar-width: thin;
-}
-.chooser button {
-  flex: none; width: 5.5rem; padding: 0; border: 0; background: none;
-  color: var(--quiet); font-size: .75rem; text-align: left;
-}
-.chooser img {
-  display: block; width: 100%; aspect-ratio: 4 / 3; object-fit: cover;
-  border-radius: 5px; opacity: .7;
-}
-.chooser span {
-  display: block; overflow: hidden; text-overflow: ellipsis;
-  white-space: nowrap; padding-top: .2rem;
-}
-.chooser [aria-pressed=true] { color: var(--ink); }
-.chooser [aria-pressed=true] img {
-  opacity: 1; box-shadow: 0 0 0 2px var(--accent);
-}
-.chooser button:hover img { opacity: 1; }
-.rates {
-  display: flex; flex-wrap: wrap; gap: .4rem; align-items: center;
-  margin-bottom: .75rem; font-size: .875rem;
-}
-.rates button {
-  padding: .3rem .7rem; border: 1px solid var(--rule); border-radius: 7px;
-  background: var(--card); font-size: .875rem;
-}
-.rates [aria-pressed=true] {
-  background: var(--ink); color: var(--paper); border-color: var(--ink);
-}
-button, select { font: inherit; color: inherit; cursor: pointer; }
-.controls {
-  display: grid; grid-template-columns: 1fr auto 1fr; gap: .6rem 1rem;
-  align-items: center; margin-bottom: .6rem;
-}
-.controls select {
-  width: 100%; max-width: 18rem; height: 2.25rem; padding: 0 .5rem;
-  background: var(--card); border: 1px solid var(--rule); border-radius: 7px;
-  font-weight: 600; font-size: .9375rem; text-overflow: ellipsis;
-}
-.controls #right { justify-self: end; }
-.tools { display: flex; gap: .75rem; }
-.tools button {
-  min-width: 2.5rem; height: 2.25rem; padding: 0 .5rem; font-size: .875rem;
-  border: 1px solid var(--rule); background: var(--card);
-  font-variant-numeric: tabular-nums;
-}
-.tools > button, .zoom button:first-child, .zoom [hidden] + button {
-  border-top-left-radius: 7px; border-bottom-left-radius: 7px;
-}
-.tools > button, .zoom button:last-child {
-  border-top-right-radius: 7px; border-bottom-right-radius: 7px;
-}
-.zoom { display: flex; }
-.zoom button + button { margin-left: -1px; }
-.tools button:hover { border-color: var(--quiet); position: relative; }
-.zoom [aria-pressed=true] {
-  background: var(--ink); color: var(--paper); border-color: var(--ink);
-  position: relative;
-}
-.stage {
-  position: relative; overflow: hidden; background: var(--backdrop);
-  border-radius: 8px; cursor: ew-resize; touch-action: pan-y;
-  user-select: none; -webkit-user-select: none; -webkit-touch-callout: none;
-}
-.stage.pans { cursor: grab; touch-action: none; }
-.stage.panning, .stage.panning .divider { cursor: grabbing; }
-.side { position: absolute; inset: 0; pointer-events: none; }
-.side img {
-  position: absolute; max-width: none;
-  image-rendering: pixelated;
-}
-.side img.reduced { image-rendering: auto; }
-.side span {
-  position: absolute; top: calc(var(--above) + .6rem); max-width: 45%;
-  padding: .1rem .5rem;
-  overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
-  border-radius: 5px; background: rgb(18 18 20 / .72); color: #fff;
-  font-size: .8125rem;
-}
-#left-side span { left: calc(var(--from) + .6rem); }
-#right-side span { right: calc(100% - var(--to) + .6rem); }
-.divider {
-  position: absolute; left: -14px; width: 28px; cursor: ew-resize;
-  touch-action: none; outline: none;
-}
-.divider::before {
-  content: ''; position: absolute; inset: 0 13px; background: #fff;
-  box-shadow: 0 0 0 1px rgb(0 0 0 / .35);
-}
-.divider::after {
-  content: '\2039\00a0\203a'; position: absolute; left: -4px; top: 50%;
-  width: 36px; height: 36px; margin-top: -18px; border-radius: 50%;
-  background: #fff; color: #333; box-shadow: 0 1px 5px rgb(0 0 0 / .45);
-  font: 600 1.125rem/32px system-ui, sans-serif; text-align: center;
-}
-.divider:focus-visible::after { outline: 3px solid var(--accent); }
-@media (pointer: coarse) { .divider { left: -22px; width: 44px; }
-  .divider::before { inset: 0 21px; } .divider::after { left: 4px; } }
-.captions {
-  display: grid; grid-template-columns: 1fr 1fr; gap: 0 1.5rem;
-  margin-top: .8rem;
-}
-#right-caption { text-align: right; }
-#right-caption .facts { justify-content: flex-end; }
-#right-caption .note { margin-left: auto; }
-.keys { margin-top: 1rem; color: var(--quiet); font-size: .875rem; }
-.keys p { max-width: 44rem; margin-top: .4rem; }
-kbd {
-  font: inherit; font-size: .75rem; padding: .05rem .35rem;
-  border: 1px solid var(--rule); border-radius: 4px; background: var(--card);
-}
-@media (max-width: 44rem) {
-  th, td { padding: .5rem; }
-  .controls { grid-template-columns: 1fr 1fr; gap: .6rem; }
-  .controls select { max-width: none; }
-  .tools { grid-row: 2; grid-column: 1 / -1; justify-content: center; }
-  .captions { gap: 0 1rem; }
-  .captions .facts {
-    display: grid; grid-template-columns: auto auto; justify-content: start;
-  }
-  #right-caption .facts { justify-content: end; }
-}
-
-.details {
-  display: grid; grid-template-columns: minmax(6rem, max-content) 1fr;
-  gap: .4rem 1.5rem; margin-top: 1rem; font-size: .9rem;
-}
-.details dt { font-size: inherit; line-height: inherit; }
-.details dd { overflow-wrap: anywhere; white-space: pre-wrap; }
-@media (max-width: 32rem) {
-  .details { display: block; }
-  .details dd { margin-bottom: .6rem; }
-}
-
-@media screen {
-  .compares .exhibit:not(.current) { display: none; }
-  .compares .all { display: inline; }
-  .compares .exhibit { margin-top: .75rem; }
-  .compares .exhibit summary {
-    font-weight: 400; font-size: .875rem; color: var(--quiet);
-  }
-  .compares .size { font-size: inherit; }
-}
-@media print {
-  .legend input { display: none; }
-  :root { color-scheme: light; }
-  main { padding: 0; max-width: none; }
-  .viewer { display: none; }
-  figure, tr, .details dd { break-inside: avoid; }
-  h2, h3, summary { break-after: avoid; }
-  .table, .card { overflow: visible !important; }
-  .charts .wide img { min-width: 0; }
-  .charts:has(> .legend) { display: block; }
-  .panels { grid-template-columns: 1fr 1fr; }
-  .versions { grid-template-columns: 1fr 1fr 1fr; gap: 1rem; }
-}
-</style>
-</head>
-<body>
-<main>
-<header>
-<h1>{{title}}</h1>
-<div class="summary">
-{{summary}}
-</div>
-</header>
-<section id="pictures" {{opening}} {{no_exhibits}}>
-<h2>Images</h2>
-{{exhibits_note}}
-<div class="viewer" hidden>
-  <div class="chooser" role="group" aria-label="Image"></div>
-  <div class="rates" role="group" aria-label="Rate"></div>
-  <div class="controls">
-    <select id="left" aria-label="Left version"></select>
-    <div class="tools">
-      <button type="button" id="flip" aria-label="Swap the sides" title="Swap the sides (F)">&#8644;</button>
-      <div class="zoom" role="group" aria-label="Zoom"></div>
-    </div>
-    <select id="right" aria-label="Right version"></select>
-  </div>
-  <div class="stage">
-    <div class="side" id="right-side"></div>
-    <div class="side" id="left-side"></div>
-    <div class="divider" role="slider" tabindex="0" aria-label="Divider between left and right" aria-orientation="horizontal" aria-valuemin="0" aria-valuemax="100"></div>
-  </div>
-  <div class="captions">
-    <div id="left-caption"></div>
-    <div id="right-caption"></div>
-  </div>
-  <details class="keys">
-  <summary>Keys and gestures</summary>
-  <p><kbd>&larr;</kbd> <kbd>&rarr;</kbd> move the divider, <kbd>F</kbd> swaps
-  the sides, <kbd>1</kbd> to <kbd>9</kbd> choose the right version and with
-  <kbd>Shift</kbd> the left, <kbd>N</kbd> <kbd>P</kbd> the next and previous
-  picture. <kbd>+</kbd> <kbd>&minus;</kbd> zoom and <kbd>0</kbd> shows all of
-  it; so do a double click or tap, a pinch, and <kbd>Ctrl</kbd> with the
-  wheel. A picture that is larger than its frame is dragged, or moved by
-  <kbd>Shift</kbd> and the arrow keys. The address of this page follows what
-  is shown: it can be sent.</p>
-  </details>
-</div>
-{{exhibits}}
-</section>
-{{names}}
-{{first_table}}
-{{charts}}
-{{other_tables}}
-{{details}}
-</main>
-<script>
 'use strict';
 (() => {
-const LEVELS = [1, 2, 4, 8];  // CSS pixels per pixel of the picture
-const SLACK = 4;  // CSS pixels that a tap may move
+const LEVELS = [1, 2, 4, 8];  // CSS pixels per pixel of the image
+const SLACK = 4;  // CSS pixels that a finger may move during a tap
 const DOUBLE_TAP = 350;  // milliseconds
 
 const find = (selector) => document.querySelector(selector);
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
-const section = find('#pictures');
+const section = find('#images');
 const viewer = find('.viewer');
 const stage = find('.stage');
 const divider = find('.divider');
@@ -358,7 +18,7 @@ const exhibits = [...document.querySelectorAll('.exhibit')].map((element) => {
     rate: figure.dataset.rate,
     image: figure.querySelector('img'),
     caption: figure.querySelector('figcaption'),
-    shown: {},  // side -> its own <img>, kept so that a swap does not flicker
+    shown: {},  // side -> its own <img>, kept to swap without flicker
   }));
   const {width, height} = versions[0].image.attributes;
   const rates = [...new Set(versions.map((v) => v.rate).filter(Boolean))];
@@ -370,7 +30,7 @@ const exhibits = [...document.querySelectorAll('.exhibit')].map((element) => {
 
 // --- Curves ----------------------------------------------------------------
 
-// Each chart is an image: what is hidden in it is said in its own style sheet.
+// Each chart is an image, so its own style sheet has to hide curves.
 const charts = [...document.querySelectorAll('.charts img')].map((image) => ({
   image, svg: atob(image.src.split('base64,')[1])
     .replace(/<style>[^<]*<\/style>(?=<\/svg>)/, ''),
@@ -392,15 +52,14 @@ if (boxes.some((box) => box.checked !== box.defaultChecked)) redraw();
 
 if (!exhibits.length) return;
 
-// What is shown. zoom null is the largest that shows the whole crop; x, y is
-// the point of the crop in the stage's middle; split is a fraction of the
-// width in which the picture is seen.
+// What is shown. zoom null fits the whole crop; x, y is the point of the crop
+// in the middle of the stage; split is a fraction of the visible width.
 const view = {
   exhibit: exhibits[0], rate: exhibits[0].rates[0], left: 0, right: 1,
   zoom: null, x: 0, y: 0, split: .5,
 };
-const room = {width: 0, height: 0};  // the stage, CSS pixels
-let shown = {};  // where the picture lies in it
+const frame = {width: 0, height: 0};  // the stage, CSS pixels
+let shown = {};  // position of the image on the stage
 
 const element = (tag, properties, ...children) => {
   const made = Object.assign(document.createElement(tag), properties);
@@ -476,17 +135,17 @@ function choose(side, index) {
 function measure() {
   const {width, height} = view.exhibit;
   const most = Math.max(240, window.innerHeight);
-  room.width = viewer.clientWidth;
+  frame.width = viewer.clientWidth;
   view.fit = LEVELS.findLast(
-    (s) => s * width <= room.width && s * height <= most
-  ) ?? Math.min(room.width / width, most / height);
+    (s) => s * width <= frame.width && s * height <= most
+  ) ?? Math.min(frame.width / width, most / height);
   view.stops = view.fit < 1 ? [view.fit, ...LEVELS] : LEVELS;
-  room.height = Math.round(view.fit * height);
-  stage.style.height = `${room.height}px`;
+  frame.height = Math.round(view.fit * height);
+  stage.style.height = `${frame.height}px`;
 }
 
-// Moves the stage by a fraction of a pixel on to whole ones: elsewhere the
-// browser blends both versions along its edge.
+// Moves the stage to whole pixels: between them, the browser blends both
+// versions along the edge.
 function settle() {
   Object.assign(stage.style, {left: 0, top: 0});
   const box = stage.getBoundingClientRect();
@@ -506,19 +165,19 @@ function draw() {
   const {exhibit} = view;
   const scale = view.zoom ?? view.fit;
   const [width, height] = [scale * exhibit.width, scale * exhibit.height];
-  const x = place(scale, exhibit.width, room.width, view.x);
-  const y = place(scale, exhibit.height, room.height, view.y);
-  // Back from where it came to lie: beyond an edge there is nothing to see.
-  view.x = (room.width / 2 - x) / scale;
-  view.y = (room.height / 2 - y) / scale;
+  const x = place(scale, exhibit.width, frame.width, view.x);
+  const y = place(scale, exhibit.height, frame.height, view.y);
+  // place() may have moved it, to show nothing beyond the edges.
+  view.x = (frame.width / 2 - x) / scale;
+  view.y = (frame.height / 2 - y) / scale;
   const [left, top] = [Math.round(x), Math.round(y)];
-  const [from, to] = [Math.max(left, 0), Math.min(left + width, room.width)];
+  const [from, to] = [Math.max(left, 0), Math.min(left + width, frame.width)];
   const above = Math.max(top, 0);
-  const below = Math.min(top + height, room.height);
+  const below = Math.min(top + height, frame.height);
   const split = Math.round(from + view.split * (to - from));
   shown = {
     scale, x, y, from, to, split,
-    pans: width > room.width + 1 || height > room.height + 1,
+    pans: width > frame.width + 1 || height > frame.height + 1,
   };
 
   stage.classList.toggle('pans', shown.pans);
@@ -548,7 +207,7 @@ function draw() {
     }
   }
   find('#left-side').style.clipPath =
-    `inset(0 ${room.width - split}px 0 0)`;
+    `inset(0 ${frame.width - split}px 0 0)`;
   Object.assign(divider.style, {
     top: `${above}px`, height: `${below - above}px`,
     transform: `translateX(${split}px)`,
@@ -568,10 +227,10 @@ function draw() {
   }
 }
 
-function zoomTo(scale, x = room.width / 2, y = room.height / 2) {
+function zoomTo(scale, x = frame.width / 2, y = frame.height / 2) {
   scale = clamp(scale, view.stops[0], LEVELS.at(-1));
-  view.x = (x - shown.x) / shown.scale + (room.width / 2 - x) / scale;
-  view.y = (y - shown.y) / shown.scale + (room.height / 2 - y) / scale;
+  view.x = (x - shown.x) / shown.scale + (frame.width / 2 - x) / scale;
+  view.y = (y - shown.y) / shown.scale + (frame.height / 2 - y) / scale;
   view.zoom = scale === view.fit ? null : scale;
   draw();
 }
@@ -596,7 +255,7 @@ function splitAt(x) {
 // --- The address -----------------------------------------------------------
 
 let kept = 0;
-function keep() {  // once it rests: browsers limit how often an address changes
+function keep() {  // delayed: browsers limit how often an address may change
   clearTimeout(kept);
   kept = setTimeout(write, 150);
 }
@@ -630,7 +289,7 @@ function restore() {
 // --- Pointers --------------------------------------------------------------
 
 const pointers = new Map();
-let gesture = null;  // 'split', 'pan', 'pinch', or 'tap' before it is clear
+let gesture = null;  // 'split', 'pan', 'pinch', or 'tap' while undecided
 let grab = {};
 let lastTap = {time: -Infinity};
 
@@ -693,7 +352,7 @@ stage.addEventListener('pointermove', (event) => {
 
 function release(event) {
   if (!pointers.delete(event.pointerId)) return;
-  if (gesture === 'pinch') {  // settles where pixels are whole
+  if (gesture === 'pinch') {  // snap to the nearest level
     const near = (s) => Math.abs(Math.log(s / shown.scale));
     const stop = view.stops.reduce((a, b) => near(b) < near(a) ? b : a);
     zoomTo(stop, grab.x, grab.y);
@@ -719,7 +378,7 @@ function tap({x, y}) {
   else zoomTo(view.fit);
 }
 
-// Two fingers are ours even where one scrolls the page.
+// One finger scrolls the page, two are for the image.
 stage.addEventListener('touchstart', (event) => {
   if (event.touches.length > 1) event.preventDefault();
 }, {passive: false});
@@ -751,7 +410,7 @@ const PANS = {
   ArrowLeft: [64, 0], ArrowRight: [-64, 0], ArrowUp: [0, 64],
   ArrowDown: [0, -64],
 };
-// On the page they scroll; on the divider they are a slider's.
+// They scroll the page unless the divider has the focus.
 const SLIDER_ONLY = ['ArrowDown', 'ArrowUp', 'Home', 'End'];
 
 document.addEventListener('keydown', (event) => {
@@ -780,7 +439,7 @@ for (const side of sides) {
     choose(side, +box.value);
     draw();
     keep();
-    // Or the next letter would look for an option.
+    // Or else the next key press would select an option.
     if (byPointer) divider.focus({preventScroll: true, focusVisible: false});
   });
 }
@@ -829,7 +488,7 @@ viewer.hidden = false;
 open(false);
 const linked = restore();
 new ResizeObserver(() => {
-  if (viewer.clientWidth !== room.width) {
+  if (viewer.clientWidth !== frame.width) {
     measure();
     draw();
   }
@@ -838,6 +497,3 @@ new ResizeObserver(() => {
 const [visit] = performance.getEntriesByType('navigation');
 if (linked && visit?.type === 'navigate') section.scrollIntoView();
 })();
-</script>
-</body>
-</html>
