@@ -2,28 +2,23 @@
 
   python benchmarks/codec_speed.py --peer-python PATH [--json OUT]
 
-PATH is the Python of an environment of its own, for torch is no dependency of
-gdc: `pip install compressai` there. Without it gdc is timed alone.
+PATH is the Python of a separate environment with compressai, as torch is not a
+dependency of gdc. Without it gdc is timed alone.
 
-What is timed, on both sides: compress, from uint8 pixels in memory to the bytes
-of a file in memory, with the conversion to floats, the transform and the
-entropy coder; and decompress, from those bytes to uint8 pixels. gdc compresses
-with lossless='never', and, for information, as it does by default: checked by
-decoding, and with a look at what a lossless file would take. gdc with its
-weights in the box at --quality and the decoder mse; for information also flow
-with one and four steps, which the peer has no like of. The peer is
-bmshj2018_factorized(quality=5, pretrained=False) with net.update(force=True),
-in torch's inference mode with a thread on every core. Its weights are random,
-because nothing is downloaded: its files mean nothing and their sizes are not
-those of a trained model. Its coder codes a symbol for every latent whatever its
-value, so that random weights are taken to be enough for its times; that is
-assumed here, not measured.
+Timed on both sides: compress, from uint8 pixels in memory to the bytes of a
+file in memory, and decompress, from those bytes to uint8 pixels. gdc uses its
+bundled weights at --quality, lossless='never' and decoder mse; for information
+also the default lossless='auto', which checks the file by decoding it, and flow
+with one and four steps. The peer is bmshj2018_factorized(quality=5,
+pretrained=False) with net.update(force=True), in torch's inference mode with a
+thread on every core. Its weights are random, as nothing is downloaded: its file
+sizes mean nothing. Its coder codes a symbol for every latent whatever its
+value; that its times are those of trained weights is assumed, not measured.
 
-The pictures are 768 x 512: held-out photographs of the box (512 x 512)
-continued to the right by their mirror image. Both sides take turns, picture by
-picture, in one run: gdc, peer, gdc, peer. The peer is one process that stays,
-reads commands from a pipe and reports its own times. Medians over pictures and
-rounds, after one round that is not counted.
+The images are 768 x 512: bundled held-out photographs (512 x 512) extended to
+the right by their mirror image. Both sides take turns, image by image. The peer
+is one process that reads commands from a pipe and reports its own times.
+Medians over images and rounds, after one uncounted round.
 """
 import argparse
 import json
@@ -44,16 +39,15 @@ SERVE = '--serve-peer'
 
 
 def parser() -> argparse.ArgumentParser:
-  """Of the command line above."""
   made = argparse.ArgumentParser(
-    description='Times gdc against CompressAI on the same pictures.'
+    description='Times gdc against CompressAI on the same images.'
   )
   made.add_argument(
     '--peer-python', metavar='PATH',
     help='a Python that has compressai; without it gdc is timed alone',
   )
   made.add_argument('--quality', type=float, default=3.0, help='of gdc')
-  made.add_argument('--pictures', type=int, default=4, help='default 4')
+  made.add_argument('--images', type=int, default=4, help='default 4')
   made.add_argument('--rounds', type=int, default=5, help='default 5')
   made.add_argument('--json', metavar='OUT', type=pathlib.Path)
   made.add_argument(SERVE, action='store_true', help=argparse.SUPPRESS)
@@ -66,11 +60,11 @@ def parser() -> argparse.ArgumentParser:
 def serve():
   """Answers commands, a line of JSON each, until the pipe is closed.
 
-  {"compress": PATH} or {"decompress": PATH} of a .npy of pixels; the bytes of
-  the last compress of a path are kept for its decompress.
+  Commands are {"compress": PATH} or {"decompress": PATH}, PATH being a .npy of
+  pixels; decompress takes the bytes of that path's last compress.
   """
   answers = os.fdopen(os.dup(1), 'w')
-  os.dup2(2, 1)  # what libraries print is no answer
+  os.dup2(2, 1)  # keeps what libraries print out of the answers
   import compressai
   import torch
   from compressai import zoo
@@ -81,7 +75,7 @@ def serve():
   net.update(force=True)
 
   def compress(image: np.ndarray) -> bytes:
-    # As torchvision's ToTensor does it.
+    # As torchvision's ToTensor does.
     x = torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
     x = x.float() / 255
     out = net.compress(x)
@@ -129,7 +123,7 @@ class Peer:
     self.about = self._answer()
 
   def ask(self, what: str, path) -> dict:
-    """Seconds and bytes of one command."""
+    """Returns the seconds and bytes of one command."""
     print(json.dumps({what: str(path)}), file=self._process.stdin, flush=True)
     return self._answer()
 
@@ -150,13 +144,13 @@ class Peer:
 # --- This side --------------------------------------------------------------
 
 
-def pictures(count: int) -> list[np.ndarray]:
-  """uint8 [512, 768, 3] each, see the module's docstring."""
+def test_images(count: int) -> list[np.ndarray]:
+  """Returns images, uint8 [512, 768, 3], see the module's docstring."""
   from gdc.data import sources
   images = sources.bundled('heldout')
   if not 1 <= count <= len(images):
     raise SystemExit(
-      f'--pictures must be from 1 to {len(images)}, not {count}.'
+      f'--images must be from 1 to {len(images)}, not {count}.'
     )
   return [
     np.pad(
@@ -167,7 +161,7 @@ def pictures(count: int) -> list[np.ndarray]:
 
 
 def cpu_name() -> str:
-  """As the system calls it."""
+  """Returns the CPU's name, as the system calls it."""
   info = pathlib.Path('/proc/cpuinfo')
   if info.exists():
     for line in info.read_text().splitlines():
@@ -177,7 +171,7 @@ def cpu_name() -> str:
 
 
 def measure(arguments) -> dict:
-  """Seconds, all of them, by side and by what was done."""
+  """Returns all seconds, by side and by operation."""
   import flax
   import jax
 
@@ -195,7 +189,7 @@ def measure(arguments) -> dict:
 
   with tempfile.TemporaryDirectory() as folder:
     images = {}
-    for i, image in enumerate(pictures(arguments.pictures)):
+    for i, image in enumerate(test_images(arguments.images)):
       path = pathlib.Path(folder) / f'{i}.npy'
       np.save(path, image)
       images[path] = image
@@ -232,7 +226,7 @@ def measure(arguments) -> dict:
     'flax': flax.__version__,
     'numpy': np.__version__,
     'quality': arguments.quality,
-    'pictures': arguments.pictures,
+    'pictures': arguments.images,
     'rounds': arguments.rounds,
   }
   if peer:

@@ -2,8 +2,8 @@
 
   python benchmarks/depthwise.py
 
-Prints milliseconds (the least of ten) and ratios, forward alone and with
-gradients. On an accelerator the figures differ; run it there.
+Prints milliseconds (the least of ten) and ratios, for the forward pass and for
+gradients. Run it on the accelerator in question.
 """
 import functools
 import time
@@ -15,7 +15,7 @@ from gdc.models import layers
 
 
 def grouped(x, kernel):
-  """The same correlation as XLA's grouped convolution."""
+  """Computes the same correlation as XLA's grouped convolution."""
   return jax.lax.conv_general_dilated(
     x, kernel[:, :, None], (1, 1), 'SAME',
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
@@ -24,12 +24,12 @@ def grouped(x, kernel):
 
 
 def shifted(x, kernel):
-  """The same sum with automatic gradients."""
+  """Computes the same sum with automatic gradients."""
   return layers.depthwise.fun(x, kernel)
 
 
 def milliseconds(function, *arguments) -> float:
-  """The least time of ten calls, after one that compiles."""
+  """Returns the least time of ten calls, after one that compiles."""
   jax.block_until_ready(function(*arguments))
   times = []
   for _ in range(10):

@@ -1,11 +1,11 @@
-"""Draws the README's picture, and prints what its caption says.
+"""Draws the README's image, and prints the numbers of its caption.
 
   python benchmarks/example.py
 
-A photograph that no training saw, through the model in the box at quality 1:
-original, autoencoder and flow, both from the same bytes, and the part with the
-strongest detail of each, twice as large. JPEG's best file that is no larger is
-measured beside them, and not shown. Writes docs/example.jpg.
+A held-out photograph through the bundled model at quality 1: original,
+autoencoder and flow, both from the same bytes, and the most detailed part of
+each, enlarged twice. JPEG's best file that is no larger is measured too, but
+not shown. Writes docs/example.jpg.
 """
 import argparse
 import pathlib

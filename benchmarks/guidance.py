@@ -402,7 +402,7 @@ def main():
   if arguments.pictures < 1:
     raise SystemExit(f'--pictures must be 1 or more, not {arguments.pictures}.')
   codec = gdc.load('lean')
-  images = [image for _, image in sources.box_images('heldout')]
+  images = [image for _, image in sources.bundled_images('heldout')]
   images = images[:arguments.pictures]
   start = time.perf_counter()
   # Accelerators would otherwise multiply in less than float32.

@@ -1,12 +1,12 @@
-"""Whether a score decoder leaves a pattern with the period of its patches.
+"""Tests whether a score decoder leaves a pattern that repeats with its patches.
 
   python benchmarks/patch_pattern.py MODEL [MODEL ...] [--folder FOLDER]
 
-Looks at what a decoder adds to the autoencoder's image on smooth blocks of 32
-x 32 pixels (a standard deviation of brightness below --smooth). Of its energy,
-the table gives the share that repeats with the patches: the mean at each of
-the patch's phases less the mean of all. White noise has (1 - 1/16) / 64, 1.5 %;
-a pattern has more.
+Considers what a decoder adds to the autoencoder's image on smooth blocks of 32
+x 32 pixels (standard deviation of brightness below --smooth). The table gives
+the share of its energy that repeats with the patches: the mean at each phase of
+the patch less the overall mean. White noise has (1 - 1/16) / 64, 1.5 %; a
+pattern has more.
 """
 import argparse
 import pathlib
@@ -21,7 +21,7 @@ BLOCK = 32
 
 
 def blocks(image: np.ndarray) -> np.ndarray:
-  """[height, width, ...] -> [n, BLOCK, BLOCK, ...], the rest cut off."""
+  """Cuts [height, width, ...] into [n, BLOCK, BLOCK, ...]."""
   rows, columns = (n // BLOCK for n in image.shape[:2])
   cut = image[:rows * BLOCK, :columns * BLOCK]
   cut = cut.reshape(rows, BLOCK, columns, BLOCK, *image.shape[2:])
@@ -29,7 +29,7 @@ def blocks(image: np.ndarray) -> np.ndarray:
 
 
 def energies(added: np.ndarray, patch: int) -> tuple[float, float]:
-  """Energies of [n, BLOCK, BLOCK, 3]: what repeats with patches, and all."""
+  """Returns the energies of [n, BLOCK, BLOCK, 3]: periodic, and total."""
   n, count = len(added), BLOCK // patch
   added = added - added.mean((1, 2), keepdims=True)
   phases = added.reshape(n, count, patch, count, patch, 3).mean((1, 3))
@@ -39,7 +39,7 @@ def energies(added: np.ndarray, patch: int) -> tuple[float, float]:
 def measure(
   codec, images, quality: float, decoder: str, smooth: float
 ) -> dict:
-  """A row of the table."""
+  """Returns a row of the table."""
   patch = codec.bundle.decoders[decoder][0]['patch']
   found, energy, total = 0, 0.0, 0.0
   for image in images:
@@ -71,13 +71,13 @@ def main():
   parser.add_argument('models', nargs='+', metavar='MODEL')
   parser.add_argument(
     '--folder', type=pathlib.Path,
-    help='of images; default: the held-out photographs of the package',
+    help='of images; default: the bundled held-out photographs',
   )
   parser.add_argument('--decoder', default='one_step')
   parser.add_argument('--smooth', type=float, default=6.0, help='of 255')
   arguments = parser.parse_args()
   if arguments.folder is None:
-    images = [image for _, image in sources.box_images('heldout')]
+    images = [image for _, image in sources.bundled_images('heldout')]
   else:
     images = [
       image_files.read_rgb(path)[0] for path in sources.below(arguments.folder)

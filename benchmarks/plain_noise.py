@@ -1,13 +1,13 @@
-"""What LPIPS says of plain noise: a baseline for every score decoder.
+"""Measures LPIPS of plain noise, a baseline for every score decoder.
 
   python benchmarks/plain_noise.py
 
-Adds white noise to the autoencoder's picture, as a multiple of its expected
-error at that quality, and measures it like the decoders beside it: means over
-the held-out pictures of the box of PSNR in dB and of LPIPS with AlexNet, which
-results are reported in, and with VGG16, on whose features the one-step decoder
-was trained. A decoder that lowers LPIPS by no more than noise of the same PSNR
-has not been shown to make detail. Writes results/plain_noise.json.
+Adds white noise to the autoencoder's image, as a multiple of its expected error
+at that quality, and measures it like the decoders: means over the bundled
+held-out images of PSNR in dB and of LPIPS with AlexNet, which results report,
+and with VGG16, on whose features the one-step decoder was trained. A decoder
+that lowers LPIPS by no more than noise of the same PSNR has not been shown to
+add detail. Writes results/plain_noise.json.
 """
 import argparse
 import pathlib
@@ -34,7 +34,7 @@ def main():
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   ).parse_args()
   codec = loading.load('lean')
-  images = list(sources.box_images('heldout'))
+  images = list(sources.bundled_images('heldout'))
   coders = codecs.build(list(CODECS), codec, QUALITIES)
   curves = sweep.evaluate(coders, images, ('psnr', 'lpips', 'lpips-vgg'))
   rows = [

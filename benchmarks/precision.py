@@ -1,13 +1,13 @@
-"""What it costs that a bundle stores rounded weights.
+"""Measures what the rounded weights of a bundle cost.
 
   python benchmarks/precision.py WORKDIR
 
-Takes the averaged weights of a run's newest checkpoint, in float32, and the
-same as its bundle stores them: float16 for an autoencoder, 8 bits for a score
-decoder. Prints and writes, as means over the held-out pictures of the box, from
-real files, by quality: bits per pixel, PSNR in dB and LPIPS (AlexNet) of both.
-Writes results/precision/STAGE.json. Run from the repository's root, where the
-run's config finds the autoencoder that it was trained on.
+Compares the averaged weights of a run's newest checkpoint, in float32, with
+those its bundle stores: float16 for an autoencoder, 8 bits for a score decoder.
+Prints bits per pixel, PSNR in dB and LPIPS (AlexNet) by quality, as means over
+the bundled held-out images, from real files, and writes
+results/precision/STAGE.json. Run it from the repository's root, where the run's
+config finds its autoencoder.
 """
 import argparse
 import dataclasses
@@ -22,7 +22,7 @@ from gdc.training import experiment, export, resume
 
 OUT = pathlib.Path(__file__).parents[1] / 'results' / 'precision'
 QUALITIES = (1.0, 3.0, 5.0)
-# Stage -> what decodes with it.
+# Codec label of each stage.
 LABELS = {
   'autoencoder': 'gdc:mse', 'flow': 'gdc:flow', 'diffusion': 'gdc:diffusion',
   'one_step': 'gdc:one_step',
@@ -30,7 +30,7 @@ LABELS = {
 
 
 def bundles(config, workdir):
-  """As stored, and with the trained part's weights as they were trained."""
+  """Returns the bundle as stored, and with the weights as they were trained."""
   stage, params, _ = experiment.restore(config, workdir)
   stored = export.bundle_of(stage, params, config.name)
   if config.stage == 'autoencoder':
@@ -52,7 +52,7 @@ def main():
     config = ml_collections.ConfigDict(resume.read(workdir))
   except ValueError as error:
     parser.error(str(error))
-  images = list(sources.box_images('heldout'))
+  images = list(sources.bundled_images('heldout'))
   label = LABELS[config.stage]
   rows = []
   made = bundles(config, workdir)

@@ -1,14 +1,14 @@
-"""Times whole processes: what a user waits for beside the work itself.
+"""Times whole processes: what a user waits for besides the work itself.
 
   python benchmarks/startup.py
 
-`gdc compress` of a 768 x 512 picture, from starting the interpreter to the file
-on disk, with XLA's compiled programs kept on disk by runs before, against
-`python -c 'import jax'`; and `gdc --help`, against `python -c pass`. The
-commands take turns; medians.
+`gdc compress` of a 768 x 512 image, from starting the interpreter to the file
+on disk, with compiled programs kept by earlier runs, against `python -c 'import
+jax'`; and `gdc --help`, against `python -c pass`. The commands take turns;
+medians.
 
-The picture is a held-out photograph of the box (512 x 512) continued to the
-right by its mirror image. The folder of compiled programs is of this run.
+The image is a bundled held-out photograph (512 x 512) extended to the right by
+its mirror image. Compiled programs are kept in a folder of this run.
 """
 import argparse
 import os
@@ -24,7 +24,6 @@ WARM_UP = 2  # rounds; the first compiles, the second reads what it kept
 
 
 def parser() -> argparse.ArgumentParser:
-  """Of the command line above."""
   made = argparse.ArgumentParser(
     description='Times whole processes of the command gdc.'
   )
@@ -32,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
   return made
 
 
-def make_picture(path):
-  """Writes the picture as PNG."""
+def make_image(path):
+  """Writes the image as PNG."""
   import numpy as np
   from PIL import Image
 
@@ -45,7 +44,7 @@ def make_picture(path):
 
 
 def seconds(command: list[str], environment) -> float:
-  """The wall time of a process, to its end."""
+  """Returns the wall time of a process."""
   start = time.perf_counter()
   subprocess.run(
     [sys.executable, *command], cwd=ROOT, env=environment, check=True,
@@ -60,7 +59,7 @@ def main():
     raise SystemExit(f'--rounds must be 1 or more, not {arguments.rounds}.')
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
-    make_picture(folder / 'in.png')
+    make_image(folder / 'in.png')
     environment = {**os.environ, 'XDG_CACHE_HOME': str(folder / 'cache')}
     for name in ('GDC_CACHE_DIR', 'JAX_COMPILATION_CACHE_DIR'):
       environment.pop(name, None)

@@ -7,8 +7,10 @@
 Importing this package is cheap: jax is imported when a codec is loaded.
 """
 __version__ = '0.1.0'
-__all__ = ['DEFAULT_MODEL', 'codec', 'load']
+__all__ = ['DEFAULT_MODEL', 'SUFFIX', 'codec', 'load']
+
 DEFAULT_MODEL = 'lean'
+SUFFIX = '.gdc'  # of compressed files
 
 
 def __getattr__(name: str):

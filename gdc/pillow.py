@@ -1,53 +1,39 @@
-"""Door 3: a plugin for Pillow, so that its users need no other name.
+"""Pillow plugin: Image.open and Image.save for .gdc files.
 
   import gdc.pillow
   from PIL import Image
 
   Image.open('photo.png').save('photo.gdc', quality=3)
-  image = Image.open('photo.gdc')  # the file is checked, nothing is decoded
-  image.decoder = 'mse'            # settings, before the pixels are asked for
+  image = Image.open('photo.gdc')  # checks the file, decodes nothing yet
+  image.decoder = 'mse'            # settings, before the pixels are needed
   image.show()
 
-Importing it registers format GDC, ending .gdc, type image/x-gdc, and costs no
-jax: that is imported where pixels are first coded or decoded. A model is loaded
-once for each name or path and stays loaded.
+Importing it registers format GDC without importing jax. A model is loaded once
+for each name or path.
 
-Opening gives the size, the mode (L, LA, RGB or RGBA, as it was saved) and in
-`info`: bpp, lossless (whether the image is kept losslessly), else quality and
-model_digest (8 hex digits), and, if there is one, icc_profile.
+Opening gives the size, the mode (L, LA, RGB or RGBA) and in `info`: bpp;
+lossless; if it is not lossless, quality and model_digest (8 hex digits);
+icc_profile if there is one.
 
-Saving over a file that is there loses it where the options are refused, such as
-a quality of 75 or a target that can not be met: Pillow empties the file before
-any plugin is asked. Save under another name and rename.
+Saving takes modes L, LA, RGB and RGBA, and 1, P, PA and RGBX, which become one
+of them without loss. Others raise OSError, as does save_all of several frames.
+Transparency is kept, an EXIF orientation is not: apply
+ImageOps.exif_transpose first. Options are those of Codec.compress (quality or
+target_bytes, target_bpp, min_psnr; lossless; seed) and
 
-Saving takes modes L, LA, RGB and RGBA as they are, and 1, P, PA and RGBX, which
-become one of them without loss; others raise OSError, as everywhere in Pillow,
-and so does save_all of several frames.
-Transparency is kept; an EXIF orientation is not, so apply
-ImageOps.exif_transpose first. The options:
+  model          a bundled model or a bundle folder; default GdcImageFile.model
+  icc_profile    default the image's own, unless it is sRGB; None leaves it out
 
-  quality        1 (smallest) to 6 (best), continuous; default 3
-  target_bytes, target_bpp, min_psnr   one of them in place of quality, not
-                 beside it
-  lossless       'auto' (default), 'never' or 'always': whether to keep the
-                 image losslessly; auto where that is smaller, or the network
-                 fails
-  seed           of a score decoder's noise, written into the file
-  model          a name in the box or a bundle folder; default that of
-                 GdcImageFile
-  icc_profile    default the image's own, from its info, if it is not sRGB,
-                 which is what a file without one is; None leaves it out
+Pillow empties an existing file before it calls a plugin, so saving over one
+loses it if an option is refused: save under another name and rename.
 
-A profile must be of the colours that are saved: RGB, or GRAY for L and LA. One
-from info that is not (Pillow keeps a profile when it converts an image) is left
-out with a warning; one that is given as icc_profile is a ValueError. A file
-that holds such a profile opens without it, with a warning.
+A profile of other colours than those saved (RGB, or GRAY for L and LA) is left
+out with a warning if it comes from info, where Pillow keeps it on conversion,
+and is a ValueError as icc_profile. A file with such a profile opens without it.
 
-What is wrong with a file is said by GdcError, when it is opened if its bytes
-are damaged, when it is loaded if it is of another model. What does not start as
-a gdc file is none of this plugin's, and Pillow raises UnidentifiedImageError.
+Errors in a file are GdcError: on opening if its bytes are damaged, on loading
+if it is of another model.
 """
-import math
 import warnings
 
 import numpy as np
@@ -56,10 +42,11 @@ from PIL import Image, ImageFile
 import gdc
 from gdc import icc as icc_lib
 from gdc.codec import bitstream, forks, lossless
+from gdc.models import receptive_field
 
 FORMAT = 'GDC'
 
-# Modes that are saved, and as which colours; transparency adds an A.
+# Mode of the colours that each mode is saved as; transparency adds an A.
 _COLOURS = {
   'L': 'L', 'LA': 'L', '1': 'L', 'RGB': 'RGB', 'RGBA': 'RGB', 'RGBX': 'RGB',
   'P': 'RGB', 'PA': 'RGB',
@@ -72,17 +59,14 @@ _ADVICE = {
 _CODEC_OPTIONS = (
   'quality', 'target_bytes', 'target_bpp', 'min_psnr', 'seed', 'lossless',
 )
-
-
-# Threads may ask for the pixels of one image at once.
-_lock = forks.lock()
+_lock = forks.lock()  # threads may load one image at once
 
 
 class GdcError(bitstream.BitstreamError, OSError):
   """A damaged file, or one of another model.
 
-  A BitstreamError, as everywhere in gdc, and an OSError, which is what Pillow's
-  own plugins raise and what its users catch.
+  It is a BitstreamError, as everywhere in gdc, and an OSError, as Pillow's own
+  plugins raise.
   """
 
 
@@ -90,18 +74,16 @@ class GdcImageFile(ImageFile.ImageFile):
   """What Image.open returns for a gdc file.
 
   The settings are read when the pixels are first needed (load, show, convert,
-  numpy.asarray, ...); afterwards they change nothing, like those of draft().
-  Set on a picture they are its own; set on this class, everyone's default.
+  numpy.asarray, ...) and change nothing afterwards. Set on the class, they are
+  the default of all images. They are those of Codec.decompress.
 
   Attributes:
-    model: a name in the box or a bundle folder; also the default for saving.
+    model: a bundled model or a bundle folder; also the default for saving.
     decoder: 'mse', 'one_step', 'flow' or 'diffusion'; None: the model's
-      default, see Codec.decompress.
+      default.
     steps: sampling steps of a score decoder; None: the model's own.
     seed: of a score decoder's noise, 0 to 2^32 - 1; None: the file's.
-    realism: 0 (the picture of mse) to 1 (the score decoder's); None: 1.
-
-  With mse, steps and realism above 0 are refused.
+    realism: 0 (the image of mse) to 1 (the score decoder's); None: 1.
   """
 
   format = FORMAT
@@ -115,7 +97,7 @@ class GdcImageFile(ImageFile.ImageFile):
 
   def _open(self):
     data = self.fp.read()
-    # Pillow looks at the size only after this, and alpha is inflated here.
+    # Alpha is inflated here, before Pillow checks the size.
     most = bitstream.MAX_PIXELS
     if Image.MAX_IMAGE_PIXELS is not None:
       most = min(most, 2 * Image.MAX_IMAGE_PIXELS)
@@ -123,8 +105,9 @@ class GdcImageFile(ImageFile.ImageFile):
       header, _, _ = bitstream.unpack(data, most)
     except bitstream.BitstreamError as e:
       raise GdcError(str(e)) from e
-    # What is decoded has sides of whole latents: of a row, sixteen rows.
-    whole = math.prod(-(-n // 16) * 16 for n in (header.width, header.height))
+    # Decoded sides are multiples of the stride: one row takes sixteen.
+    rows, columns = header.grid
+    whole = rows * columns * receptive_field.STRIDE**2
     if whole > 2 * most:
       raise GdcError(
         f'too large: {header.width} x {header.height} pixels take the latents '
@@ -132,28 +115,24 @@ class GdcImageFile(ImageFile.ImageFile):
       )
     self._data = data
     self._size = header.width, header.height
-    self._mode = 'L' if header.grey else 'RGB'
-    if header.alpha is not None:
-      self._mode += 'A'
+    self._mode = header.mode
     self.info['bpp'] = 8 * len(data) / (header.width * header.height)
     self.info['lossless'] = header.lossless
     if not header.lossless:
       self.info['quality'] = bitstream.index_to_quality(header.quality_index)
       self.info['model_digest'] = header.digest.hex()
-    problem = header.icc and icc_lib.problem(
-      header.icc, icc_lib.space(len(self._mode))
-    )
+    problem = header.icc and icc_lib.problem(header.icc, header.mode)
     if problem:
       _warn(problem)
     elif header.icc:
       self.info['icc_profile'] = header.icc
 
   def load(self):
-    """Decodes the file, the first time.
+    """Decodes the file when first called.
 
     Raises:
       GdcError: the file is of another model, or cannot be decoded.
-      ValueError: a setting that is out of range or that the model lacks.
+      ValueError: a setting is out of range, or the model lacks the decoder.
     """
     with _lock:
       if self._im is None:
@@ -161,9 +140,8 @@ class GdcImageFile(ImageFile.ImageFile):
           pixels = self._pixels()
         except bitstream.BitstreamError as e:
           raise GdcError(str(e)) from e
-        # Complete before another thread finds it.
-        made = Image.frombytes(self.mode, self.size, pixels.tobytes())
-        self.im = made.im
+        # Complete before another thread can see it.
+        self.im = Image.frombytes(self.mode, self.size, pixels.tobytes()).im
         self.readonly = 0
         del self._data
         if self._exclusive_fp and self.fp:
@@ -219,19 +197,15 @@ def _save_all(image, fp, filename):
 
 
 def _own_profile(image, mode: str) -> bytes:
-  """The ICC profile of an image that is saved in a mode, b'' if it is sRGB."""
-  from gdc.data import profiles
-  icc = icc_lib.trim(image.info.get('icc_profile') or b'')
+  """Returns an image's ICC profile, for saving in a mode; b'' if sRGB."""
+  icc = icc_lib.trim(image.info.get('icc_profile'))
   if not icc:
     return b''
   try:
-    if icc_lib.problem(icc, 'RGB') is None and profiles.is_srgb(icc):
-      return b''  # a grey image's samples are sRGB then, too
-    if mode[0] == 'L':
-      profiles.grey_to_srgb(icc)  # can be read
-    else:
-      profiles.to_srgb(icc, 'RGB')
-  except profiles.ProfileError as e:
+    if icc_lib.problem(icc, 'RGB') is None and icc_lib.is_srgb(icc):
+      return b''  # also of an image that was converted to grey
+    icc_lib.to_srgb(icc, mode.removesuffix('A'))  # raises if unusable
+  except icc_lib.ProfileError as e:
     _warn(e)
     return b''
   return icc
@@ -252,5 +226,5 @@ def _codec(model: str):
 Image.register_open(FORMAT, GdcImageFile, _accept)
 Image.register_save(FORMAT, _save)
 Image.register_save_all(FORMAT, _save_all)
-Image.register_extension(FORMAT, '.gdc')
+Image.register_extension(FORMAT, gdc.SUFFIX)
 Image.register_mime(FORMAT, 'image/x-gdc')

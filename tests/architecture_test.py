@@ -85,7 +85,9 @@ MAY_IMPORT = {
     'gdc.decoders', 'gdc.models', 'gdc.atomic', 'gdc.icc', 'gdc.paths',
     'gdc.progress',
   ],
-  'gdc.data': ['gdc.atomic', 'gdc.icc', 'gdc.paths', 'gdc.progress'],
+  'gdc.data': [
+    'gdc.codec.bitstream', 'gdc.icc', 'gdc.paths', 'gdc.progress',
+  ],
   'gdc.training': [
     'gdc.codec', 'gdc.decoders', 'gdc.models', 'gdc.metrics', 'gdc.data',
     'gdc.atomic', 'gdc.paths', 'gdc.progress',
@@ -104,7 +106,7 @@ MAY_IMPORT = {
     'gdc.paths',
   ],
   'gdc.__main__': ['gdc.cli', 'gdc.atomic'],
-  'gdc.pillow': ['gdc.codec', 'gdc.data', 'gdc.icc'],
+  'gdc.pillow': ['gdc.codec', 'gdc.icc', 'gdc.models.receptive_field'],
 }
 
 

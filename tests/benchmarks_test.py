@@ -22,7 +22,7 @@ def _load(name):
 
 
 @pytest.mark.parametrize('name', [
-  'codec_speed', 'example', 'guidance', 'large_pictures', 'peer_measures',
+  'codec_speed', 'example', 'guidance', 'large_images', 'peer_measures',
   'patch_pattern', 'plain_noise', 'precision', 'startup', 'training_speed',
 ])
 def test_help(name):
@@ -34,7 +34,7 @@ def test_help(name):
 
 
 def test_sizes():
-  parser = _load('large_pictures').parser()
+  parser = _load('large_images').parser()
   assert parser.parse_args([]).sizes == [1, 10, 100]
   assert parser.parse_args(['--sizes', '0.5,2']).sizes == [0.5, 2]
   for wrong in ('0', '1,', '300', 'big'):
@@ -90,14 +90,14 @@ def test_what_is_preloaded_must_be_there():
     parser.parse_args(['--preload', 'none.so'])
 
 
-def test_pictures_to_time():
-  [image] = _load('codec_speed').pictures(1)
+def test_images_to_time():
+  [image] = _load('codec_speed').test_images(1)
   assert image.shape == (512, 768, 3) and image.dtype == np.uint8
   np.testing.assert_array_equal(image[:, 512:], image[:, 511:255:-1])
 
 
-def test_large_pictures_are_filled():
-  image = _load('large_pictures').picture(2100, 1100)
+def test_large_images_are_filled():
+  image = _load('large_images').test_image(2100, 1100)
   assert image.shape == (1100, 2100, 3) and image.dtype == np.uint8
   for top in (0, 1024):  # every cell has a photograph
     for left in (0, 1024, 2048):
@@ -109,9 +109,9 @@ def test_a_process_is_measured_by_itself():
   """Not by what this process holds, which its children begin with."""
   code = (
     'import sys; sys.path.insert(0, sys.argv[1])\n'
-    'import large_pictures\n'
-    'small = large_pictures.run(["-c", "pass"])[1]\n'
-    'big = large_pictures.run(["-c", "x = b\'a\' * (100 << 20)"])[1]\n'
+    'import large_images\n'
+    'small = large_images.run(["-c", "pass"])[1]\n'
+    'big = large_images.run(["-c", "x = b\'a\' * (100 << 20)"])[1]\n'
     'print(small, big)'
   )
   done = subprocess.run(

@@ -162,7 +162,7 @@ def test_results_are_of_real_files(flow_run, autoencoder_run):
   codec = gdc.load(str(workdir / 'bundle'))
   first = gdc.load(str(autoencoder_run[0] / 'bundle'))
   assert codec.decoders == ('mse', 'flow')
-  name, image = next(sources.box_images('heldout'))
+  name, image = next(sources.bundled_images('heldout'))
   data = first.compress(image, lossless='never')
   assert codec.decompress(data, 'flow', steps=1).shape == image.shape
 

@@ -21,7 +21,7 @@ from gdc.codec import codec as codec_lib
 pytestmark = pytest.mark.usefixtures('by_the_network')
 
 MODES = ['L', 'LA', 'RGB', 'RGBA']
-# Of the pictures' size: a whole tile is computed for the smallest picture.
+# Of the images' size: a whole tile is computed for the smallest image.
 TILES = {
   'autoencoder_tile': (96, 96), 'score_tile': (96, 96), 'score_block': None,
 }
@@ -45,7 +45,7 @@ def codec(model):
   return pillow._codec(str(model))
 
 
-def _picture(mode, size=(34, 21)):
+def _image(mode, size=(34, 21)):
   width, height = size
   shape = (height, width, len(mode)) if len(mode) > 1 else (height, width)
   pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
@@ -67,7 +67,7 @@ def _open(data):
 
 @pytest.mark.parametrize('mode', MODES)
 def test_there_and_back(mode, codec, tmp_path):
-  image = _picture(mode)
+  image = _image(mode)
   path = tmp_path / 'a.gdc'
   image.save(path, quality=2.5)
   pixels = np.asarray(image).reshape(21, 34, -1)
@@ -94,7 +94,7 @@ def test_there_and_back(mode, codec, tmp_path):
   {'decoder': 'diffusion', 'steps': 2}, {'realism': 0.25}, {'seed': 9},
 ], ids=str)
 def test_settings(settings, codec, monkeypatch):
-  data = _save(_picture('RGB'))
+  data = _save(_image('RGB'))
   expected = codec.decompress(data, **{'decoder': 'flow', **settings})
   assert (expected != codec.decompress(data)).any()
   image = _open(data)
@@ -111,7 +111,7 @@ def test_settings(settings, codec, monkeypatch):
 
 
 def test_pillow_works_on_it(codec):
-  data = _save(_picture('RGB'))
+  data = _save(_image('RGB'))
   decoded = Image.fromarray(codec.decompress(data))
 
   def same(found, expected):
@@ -135,7 +135,7 @@ def test_pillow_works_on_it(codec):
 
 
 def test_threads_may_ask_for_the_pixels_of_one_image(codec):
-  image = _open(_save(_picture('RGB')))
+  image = _open(_save(_image('RGB')))
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
     found = list(pool.map(lambda _: np.asarray(image), range(8)))
   for pixels in found:
@@ -149,7 +149,7 @@ def test_an_image_without_pixels_is_refused(tmp_path):
 
 def test_saved_over_itself(codec, tmp_path):
   path = tmp_path / 'a.gdc'
-  _picture('RGB').save(path)
+  _image('RGB').save(path)
   decoded = codec.decompress(path.read_bytes())
   image = Image.open(path)
   image.save(path)
@@ -160,16 +160,16 @@ def test_saved_over_itself(codec, tmp_path):
 
 
 def _with_transparency(mode, transparency):
-  image = _picture('RGB').quantize(8) if mode == 'P' else _picture(mode)
+  image = _image('RGB').quantize(8) if mode == 'P' else _image(mode)
   image.info['transparency'] = transparency
   return image
 
 
 @pytest.mark.parametrize('image,mode', [
-  (_picture('L').convert('1'), 'L'),
-  (_picture('RGB').quantize(8), 'RGB'),
-  (_picture('RGB').convert('RGBX'), 'RGB'),
-  (_picture('LA').convert('PA'), 'RGBA'),
+  (_image('L').convert('1'), 'L'),
+  (_image('RGB').quantize(8), 'RGB'),
+  (_image('RGB').convert('RGBX'), 'RGB'),
+  (_image('LA').convert('PA'), 'RGBA'),
   (_with_transparency('P', 2), 'RGBA'),
   (_with_transparency('P', bytes(range(8))), 'RGBA'),
   (_with_transparency('L', 128), 'LA'),
@@ -193,7 +193,7 @@ def test_other_modes_are_refused(mode, tmp_path):
 
 
 def test_several_frames_are_refused(tmp_path):
-  path, image = tmp_path / 'a.gdc', _picture('RGB')
+  path, image = tmp_path / 'a.gdc', _image('RGB')
   with pytest.raises(OSError, match='holds one image, not 3 frames'):
     image.save(path, save_all=True, append_images=[image, image])
   assert not path.exists()
@@ -237,12 +237,12 @@ def fake(monkeypatch):
   {'min_psnr': 30.0},
 ], ids=str)
 def test_options_reach_the_codec(options, fake):
-  assert _save(_picture('RGB'), **options, optimize=True) == b'bytes'
+  assert _save(_image('RGB'), **options, optimize=True) == b'bytes'
   assert fake.asked == [{**options, 'icc': b''}]
 
 
 def test_a_model_is_loaded_once(fake, model):
-  image = _picture('RGB')
+  image = _image('RGB')
   for name in ('a', 'b', 'a', pathlib.Path('a')):
     _save(image, model=name)
   _save(image)
@@ -257,7 +257,7 @@ def test_the_default_decoder_is_that_of_the_codec(codec, fake):
 
 def test_quality_out_of_range(tmp_path):
   with pytest.raises(ValueError, match='from 1 to 6, not 75'):
-    _picture('RGB').save(tmp_path / 'a.gdc', quality=75)
+    _image('RGB').save(tmp_path / 'a.gdc', quality=75)
   assert not (tmp_path / 'a.gdc').exists()
 
 
@@ -274,7 +274,7 @@ def test_a_row_is_as_large_as_what_it_takes_to_decode_it(codec, monkeypatch):
 
 
 def test_a_setting_out_of_range_can_be_put_right(codec):
-  image = _open(_save(_picture('RGB')))
+  image = _open(_save(_image('RGB')))
   image.steps = 0
   with pytest.raises(ValueError, match='steps'):
     image.load()
@@ -286,7 +286,7 @@ def test_a_setting_out_of_range_can_be_put_right(codec):
 
 
 def test_profiles_travel(rgb_profile):
-  image = _picture('RGB')
+  image = _image('RGB')
   plain = _save(image)
   assert 'icc_profile' not in _open(plain).info
   image.info['icc_profile'] = rgb_profile
@@ -305,11 +305,11 @@ def test_profiles_travel(rgb_profile):
 
 def test_srgb_is_not_written(recwarn):
   srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
-  for image in (_picture('RGB'), _picture('L')):
+  for image in (_image('RGB'), _image('L')):
     plain = _save(image)
     image.info['icc_profile'] = srgb
     assert _save(image) == plain
-  assert _open(_save(_picture('RGB'), icc_profile=srgb)).info['icc_profile']
+  assert _open(_save(_image('RGB'), icc_profile=srgb)).info['icc_profile']
   assert not recwarn.list
 
 
@@ -325,7 +325,7 @@ def test_a_profile_of_other_colours_is_not_saved(
     'RGB': rgb_profile, 'cut': rgb_profile[:-9],
     'link': rgb_profile[:12] + b'link' + rgb_profile[16:],
   }.get(source) or rgb_profile.replace(b'RGB ', source.encode())
-  image = _picture('RGB').convert(mode)
+  image = _image('RGB').convert(mode)
   plain = _save(image)
   with pytest.raises(ValueError, match='icc does not fit the image: it is'):
     _save(image, icc_profile=icc)
@@ -344,7 +344,7 @@ def test_a_profile_of_other_colours_is_not_saved(
 # --- Bad files --------------------------------------------------------------
 
 
-@pytest.mark.parametrize('data', [b'', b'GD', b'not a picture, long enough'])
+@pytest.mark.parametrize('data', [b'', b'GD', b'not an image, long enough'])
 def test_other_files_are_not_identified(data):
   with pytest.raises(UnidentifiedImageError):
     _open(data)
@@ -352,7 +352,7 @@ def test_other_files_are_not_identified(data):
 
 @pytest.mark.parametrize('error', [gdc.codec.BitstreamError, OSError])
 def test_damaged_files_are_refused_when_opened(error, tmp_path):
-  data = bytearray(_save(_picture('RGB')))
+  data = bytearray(_save(_image('RGB')))
   path = tmp_path / 'a.gdc'
   path.write_bytes(data[:-1])
   with pytest.raises(error, match='damaged or cut off'):
@@ -372,7 +372,7 @@ def test_a_file_of_another_model(model, tmp_path):
   other = bundle.save(
     bundle.make('other', original.autoencoder_spec, params), tmp_path / 'other'
   )
-  image = _open(_save(_picture('RGB'), model=other))
+  image = _open(_save(_image('RGB'), model=other))
   for error in (gdc.codec.BitstreamError, OSError):
     with pytest.raises(error, match='was made with model'):
       image.load()
@@ -386,12 +386,12 @@ def test_a_file_of_another_model(model, tmp_path):
 
 def test_files_are_closed(tmp_path):
   path = tmp_path / 'a.gdc'
-  _picture('RGB').save(path)
+  _image('RGB').save(path)
   image = Image.open(path)
   file = image.fp
   image.load()
   assert file.closed and not hasattr(image, '_data')
-  # Pillow would copy a picture of megabytes before it is written to.
+  # Pillow would copy an image of megabytes before it is written to.
   assert not image.readonly
   with Image.open(path) as image:
     file = image.fp
@@ -407,7 +407,7 @@ def test_files_are_closed(tmp_path):
 
 def test_importing_and_opening_need_no_jax(tmp_path):
   path = tmp_path / 'a.gdc'
-  _picture('RGBA').save(path)
+  _image('RGBA').save(path)
   code = (
     'import sys, gdc.pillow\n'
     'from PIL import Image\n'

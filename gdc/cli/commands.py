@@ -15,7 +15,6 @@ from gdc.cli import files
 from gdc.data import formats
 
 CliError = files.CliError
-_SUFFIX = '.gdc'
 
 
 def compress(arguments, report) -> int:
@@ -23,12 +22,12 @@ def compress(arguments, report) -> int:
   from gdc.codec import bitstream
   from gdc.data import image_files
   for name in arguments.inputs:
-    if name.lower().endswith(_SUFFIX) and not os.path.isdir(name):
+    if name.lower().endswith(gdc.SUFFIX) and not os.path.isdir(name):
       raise CliError(f'{name} is compressed already.')
-  plan = _plan(arguments, formats.READ, _SUFFIX)
+  plan = _plan(arguments, formats.READ, gdc.SUFFIX)
   for job in plan.jobs:
     if job.target and job.target.suffix.lower() in formats.READ:
-      raise CliError(f'{job.target}: the output needs the suffix {_SUFFIX}.')
+      raise CliError(f'{job.target}: the output needs the suffix {gdc.SUFFIX}.')
   report.begin(plan)
   codec = _load(arguments.model, score_decoders=False) if plan.jobs else None
   if codec and arguments.quality is not None:
@@ -77,7 +76,7 @@ def decompress(arguments, report) -> int:
   from gdc.codec import bitstream
   from gdc.data import image_files
   default = f'.{arguments.format or "png"}'
-  plan = _plan(arguments, [_SUFFIX], default)
+  plan = _plan(arguments, [gdc.SUFFIX], default)
   for job in plan.jobs:
     _check_format(job, arguments.format)
   report.begin(plan)
@@ -126,7 +125,7 @@ def decompress(arguments, report) -> int:
 def info(arguments, report) -> int:
   """Prints what .gdc files hold."""
   from gdc.codec import bitstream, lossless
-  plan = files.find(arguments.inputs, [_SUFFIX])
+  plan = files.find(arguments.inputs, [gdc.SUFFIX])
   report.begin(plan)
   codec = _load(arguments.model, score_decoders=False) if plan.jobs else None
 

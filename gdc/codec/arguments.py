@@ -1,7 +1,7 @@
-"""Arguments of a codec: what is meant is taken, all else named in an error.
+"""Checks and converts the arguments of a codec.
 
-Every error is a ValueError of one sentence: what was given, and what would be
-right.
+Arrays and numbers of other libraries are accepted where nothing is lost. Every
+error is a ValueError that names the value and the right form in one sentence.
 """
 import numbers
 import os
@@ -10,25 +10,30 @@ import jax
 import numpy as np
 
 from gdc import decoders
-from gdc.codec import samples
+from gdc import icc as icc_lib
+from gdc.codec import bitstream
+from gdc.models import receptive_field
 
 DEFAULT_QUALITY = 3.0
+LOSSLESS = ('auto', 'never', 'always')
 _EXPECTED = (
   'An image is a numpy array of uint8 [height, width, 1 to 4 channels]'
 )
 
 
+# --- Images -----------------------------------------------------------------
+
+
 def as_image(given) -> np.ndarray:
-  """The numpy array of an image.
+  """Returns an image as a numpy array, uint8 [height, width, 1 to 4 channels].
 
   Args:
-    given: a numpy array, or what gives one without loss: arrays of jax, a
-      tensor of torch on a CPU, whatever has __array__; uint8 [height, width, 1
-      to 4 channels]. Images of Pillow are refused: their samples need not be
+    given: such an array, or anything with __array__: arrays of jax, tensors of
+      torch on a CPU. Pillow images are refused: their samples need not be
       colours.
 
   Raises:
-    ValueError: it is no such array.
+    ValueError: it is not such an array, or too large.
   """
   if any(c.__module__.startswith('PIL.') for c in type(given).__mro__):
     raise ValueError(
@@ -37,13 +42,12 @@ def as_image(given) -> np.ndarray:
       "gdc.pillow and use image.save('NAME.gdc')."
     )
   if not hasattr(given, '__array__'):
-    hints = {
-      str: 'read the file first', bytes: 'decode the file first',
-      list: 'give numpy.asarray(image, numpy.uint8)',
-      tuple: 'give numpy.asarray(image, numpy.uint8)',
-    }
-    hint = next((v for k, v in hints.items() if isinstance(given, k)), '')
-    raise ValueError(f'{_EXPECTED}, not {_name(given)}{hint and ": "}{hint}.')
+    hint = {
+      str: ': read the file first', bytes: ': decode the file first',
+      list: ': give numpy.asarray(image, numpy.uint8)',
+      tuple: ': give numpy.asarray(image, numpy.uint8)',
+    }.get(type(given), '')
+    raise ValueError(f'{_EXPECTED}, not {_name(given)}{hint}.')
   if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
     raise ValueError(
       f'{_EXPECTED}, not a masked array with '
@@ -51,50 +55,113 @@ def as_image(given) -> np.ndarray:
     )
   try:
     array = np.asarray(given)
-  except Exception as e:  # as each library has it
+  except Exception as e:  # errors differ between libraries
     raise ValueError(
       f'{_EXPECTED}, and {_name(given)} does not become one: {e}'
     ) from e
-  hints = _hints(array)
-  if hints is not None:
+  if array.dtype != np.uint8 or array.ndim != 3 or (
+    not 1 <= array.shape[2] <= 4
+  ):
+    hint = _hint(array)
     raise ValueError(
       f'{_EXPECTED}, not {_name(given)} of {array.dtype} '
-      f'{list(array.shape)}{hints and ": give "}{hints}.'
+      f'{list(array.shape)}{hint and ": give "}{hint}.'
     )
-  samples.check(array)
+  _check_size(*array.shape[:2])
   return array
 
 
-def _hints(array: np.ndarray) -> str | None:
-  """How to make an image of an array; None where it is one."""
-  found, wrong = [], False
-  if array.dtype != np.uint8:
-    wrong = True
-    if array.dtype.kind == 'f':
-      found.append(
-        '(255 * image).round().astype(numpy.uint8) if its values are 0 to 1'
-      )
-    elif array.dtype.kind == 'b':
-      found.append('255 * image.astype(numpy.uint8)')
-    elif array.dtype.kind == 'u' and array.dtype.itemsize == 2:
-      found.append('(image // 257).astype(numpy.uint8) if it has 16 bits')
-    elif array.dtype.kind in 'iu':
-      found.append('image.astype(numpy.uint8) if its values are 0 to 255')
-  if array.ndim != 3 or not 1 <= array.shape[2] <= 4:
-    wrong = True
-    if array.ndim == 2:
-      found.append('image[:, :, None] if it is grey')
-    elif array.ndim == 4:
-      found.append('one image at a time')
-    elif array.ndim == 3 and array.shape[0] in (1, 3, 4) and (
-      min(array.shape[1:]) > 4
-    ):
-      found.append('numpy.moveaxis(image, 0, -1) if its channels come first')
-  return ' and '.join(found) if wrong else None
+def _hint(array: np.ndarray) -> str:
+  """Says how to make an image of an array."""
+  found, kind = [], array.dtype.kind
+  if kind == 'f':
+    found.append(
+      '(255 * image).round().astype(numpy.uint8) if its values are 0 to 1'
+    )
+  elif kind == 'b':
+    found.append('255 * image.astype(numpy.uint8)')
+  elif kind == 'u' and array.dtype.itemsize == 2:
+    found.append('(image // 257).astype(numpy.uint8) if it has 16 bits')
+  elif kind in 'iu' and array.dtype != np.uint8:
+    found.append('image.astype(numpy.uint8) if its values are 0 to 255')
+  if array.ndim == 2:
+    found.append('image[:, :, None] if it is grey')
+  elif array.ndim == 4:
+    found.append('one image at a time')
+  elif array.ndim == 3 and array.shape[0] in (1, 3, 4) and (
+    min(array.shape[1:]) > 4
+  ):
+    found.append('numpy.moveaxis(image, 0, -1) if its channels come first')
+  return ' and '.join(found)
+
+
+def _check_size(height: int, width: int):
+  """Raises ValueError unless a file can hold an image of this size."""
+  if not height or not width:
+    raise ValueError(
+      f'An image needs at least one pixel, not {width} x {height}.'
+    )
+  if height * width > bitstream.MAX_PIXELS:
+    raise ValueError(
+      f'An image has at most {bitstream.MAX_PIXELS} pixels, not '
+      f'{width} x {height}.'
+    )
+  rows, columns = bitstream.grid(height, width)
+  if rows * columns > bitstream.MAX_POSITIONS:
+    raise ValueError(
+      f'An image of {width} x {height} is too thin; its sides count as '
+      f'multiples of {receptive_field.STRIDE}.'
+    )
+
+
+def to_channels(rgb: np.ndarray, header: bitstream.Header) -> np.ndarray:
+  """Turns decoded colours into the channels that were compressed.
+
+  Args:
+    rgb: uint8 [height, width, 3].
+    header: of the file; grey becomes the mean of the colours, and alpha is
+      added.
+
+  Returns:
+    uint8 [height, width, 1 to 4].
+  """
+  planes = [rgb]
+  if header.grey:
+    total = rgb.sum(axis=2, dtype=np.uint16, keepdims=True)
+    planes = [((total + 1) // 3).astype(np.uint8)]
+  if header.alpha is not None:
+    plane = np.frombuffer(header.alpha, np.uint8)
+    planes.append(plane.reshape(header.height, header.width, 1))
+  if len(planes) == 1:
+    return np.ascontiguousarray(planes[0])
+  return np.concatenate(planes, axis=2)
+
+
+def as_icc(given, image: np.ndarray) -> bytes:
+  """Returns a profile to be stored with an image; b'' for None.
+
+  Raises:
+    ValueError: it is not a profile of the image's samples.
+  """
+  if given is None:
+    return b''
+  if not isinstance(given, bytes | bytearray | memoryview):
+    raise ValueError(
+      f'icc must be the bytes of an ICC profile, or None, not '
+      f'{type(given).__name__}.'
+    )
+  icc = bytes(given)
+  problem = icc and icc_lib.problem(icc, bitstream.MODES[image.shape[2] - 1])
+  if problem:
+    raise ValueError(f'icc does not fit the image: {problem}.')
+  return icc
+
+
+# --- Files ------------------------------------------------------------------
 
 
 def as_bytes(given):
-  """The bytes of a file: bytes, bytearray, memoryview or the like.
+  """Returns the bytes of a file: bytes, bytearray, memoryview or the like.
 
   Raises:
     ValueError: it is none of them.
@@ -117,41 +184,56 @@ def as_bytes(given):
   )
 
 
-def as_rate(quality, target_bytes, target_bpp, min_psnr) -> tuple:
-  """The four as numbers or None; quality is DEFAULT_QUALITY if all are None.
+# --- Options ----------------------------------------------------------------
+
+
+def as_target(**targets) -> tuple[str, float]:
+  """Returns the (name, number) of the one target given.
+
+  Args:
+    **targets: quality, target_bytes, target_bpp and min_psnr; all None stands
+      for DEFAULT_QUALITY.
 
   Raises:
-    ValueError: several are given, or a target that makes no sense.
+    ValueError: several are given, or a target is not above 0.
   """
   given = {
-    name: number(name, value) for name, value in (
-      ('quality', quality), ('target_bytes', target_bytes),
-      ('target_bpp', target_bpp), ('min_psnr', min_psnr),
-    ) if value is not None
-  }
+    name: number(name, value) for name, value in targets.items()
+    if value is not None
+  } or {'quality': DEFAULT_QUALITY}
   if len(given) > 1:
     raise ValueError(
       f'Only one of {" and ".join(given)} can be met: leave out all but one.'
     )
-  for name, value in given.items():
-    if name != 'quality' and not 0 < value < float('inf'):
-      raise ValueError(f'{name} must be above 0, not {value}.')
-  given = given or {'quality': DEFAULT_QUALITY}
-  return tuple(map(
-    given.get, ('quality', 'target_bytes', 'target_bpp', 'min_psnr')
-  ))
+  [(name, value)] = given.items()
+  if name != 'quality' and not 0 < value < float('inf'):
+    raise ValueError(f'{name} must be above 0, not {value}.')
+  return name, value
+
+
+def check_lossless(lossless, quality):
+  """Raises ValueError unless `lossless` is one of LOSSLESS and fits quality."""
+  if not isinstance(lossless, str) or lossless not in LOSSLESS:
+    raise ValueError(
+      f'lossless must be one of {", ".join(LOSSLESS)}, not {lossless!r}.'
+    )
+  if lossless == 'always' and quality is not None:
+    raise ValueError(
+      f"quality has no meaning with lossless='always': leave out {quality}, "
+      "or take lossless='auto'."
+    )
 
 
 def as_seed(given) -> int | None:
-  """A seed of the score decoders' noise; None stays."""
-  return None if given is None else _whole('seed', given, 2**32 - 1, '2^32 - 1')
+  """Returns a seed of the score decoders' noise; None stays."""
+  return None if given is None else _whole('seed', given, 0, 2**32 - 1)
 
 
 def check_sampling(decoder: str, steps, seed, realism):
   """Checks a decoder's settings; each is None where it is not given.
 
   Raises:
-    ValueError: a value out of range, or one that the decoder has no use for.
+    ValueError: a value is out of range, or of no use to the decoder.
   """
   as_seed(seed)
   if realism is not None and not 0 <= number('realism', realism) <= 1:
@@ -164,24 +246,23 @@ def check_sampling(decoder: str, steps, seed, realism):
           'out, or take another decoder.'
         )
   elif steps is not None:
-    most = decoders.max_steps(decoder)
-    _whole(f'steps of {decoder}', steps, most, most, 1)
+    _whole(f'steps of {decoder}', steps, 1, decoders.max_steps(decoder))
 
 
 def number(name: str, given) -> float:
-  """A number of Python's, numpy's, jax's or torch's; bool is none."""
+  """Returns a number of Python, numpy, jax or torch; bool is refused."""
   value = _item(given)
   if isinstance(value, bool) or not isinstance(value, numbers.Real):
     raise ValueError(f'{name} must be a number, not {_name(given)}.')
   if isinstance(value, int) and abs(value) < 2**62:
     return value
   try:
-    return float(value)  # also of a fraction
+    return float(value)
   except OverflowError as e:
     raise ValueError(f'{name} is too large: more than a float holds.') from e
 
 
-def _whole(name: str, given, most: int, most_in_words, least: int = 0) -> int:
+def _whole(name: str, given, least: int, most: int) -> int:
   value = _item(given)
   if (
     isinstance(value, bool) or not isinstance(value, numbers.Integral)
@@ -189,26 +270,25 @@ def _whole(name: str, given, most: int, most_in_words, least: int = 0) -> int:
   ):
     shown = value if isinstance(value, numbers.Real) else _name(given)
     allowed = f'{most}' if least == most else (
-      f'a whole number from {least} to {most_in_words}'
+      f'a whole number from {least} to {most}'
     )
     raise ValueError(f'{name} must be {allowed}, not {shown}.')
   return int(value)
 
 
 def _item(given):
-  """The number of Python's in a scalar of a library's; others as they are."""
+  """Returns the Python number in a scalar of a library; others unchanged."""
   if getattr(given, 'ndim', None) == 0 and hasattr(given, 'item'):
     return given.item()
   return given
 
 
 def _name(given) -> str:
-  """A value's type, with an article; short values themselves."""
+  """Describes a value: its type, with an article, or a short value itself."""
   if given is None or isinstance(given, bool | np.bool_):
     return str(given)
   if isinstance(given, str | os.PathLike):
-    text = repr(os.fspath(given))
-    return f'the {type(given).__name__} {text[:60]}'
+    return f'the {type(given).__name__} {os.fspath(given)!r:.60}'
   if isinstance(given, jax.Array):
     return 'a jax.Array'
   kind = type(given)

@@ -1,17 +1,16 @@
-"""The container of a compressed picture: header, payload, checksum.
+"""The container of a compressed image: header, payload, checksum.
 
-The layout, byte by byte, is in docs/bitstream.md. This module knows sizes,
-versions and checks; what the payload means is range_coder's business.
+docs/bitstream.md has the layout, byte by byte. This module knows fields, limits
+and checks; range_coder and lossless know the two kinds of payload.
 
 Two invariants. Whatever the bytes, `unpack` returns or raises BitstreamError,
 in time and memory linear in their number. And the container adds at most
-OVERHEAD bytes to the payload at any size of up to MAX_PIXELS, besides what an
-ICC profile and an alpha plane take. A file with the lossless flag has
-another payload (lossless.py), and names neither quality nor model.
+OVERHEAD bytes to the payload at any size up to MAX_PIXELS, besides an ICC
+profile and an alpha plane.
 
-The checksum has a second use: the score decoders draw noise, and the CRC of a
-file is their default seed, so that the same file always gives the same picture
-without spending a byte on it. A file may name another default seed.
+The score decoders draw noise, and the CRC of a file is their default seed: the
+same file always gives the same image, at no cost in bytes. A file may store
+another default seed.
 """
 
 import dataclasses
@@ -19,9 +18,11 @@ import math
 import struct
 import zlib
 
+from gdc.models import receptive_field
+
 MAGIC = b'GDC'
 VERSION = 1
-# The bits of the flags byte; all others are unknown to this version.
+# Bits of the flags byte; version 1 leaves all others at zero.
 SEED_FLAG = 1
 ICC_FLAG = 2
 GREY_FLAG = 4
@@ -29,56 +30,76 @@ ALPHA_FLAG = 8
 LOSSLESS_FLAG = 16
 KNOWN_FLAGS = SEED_FLAG | ICC_FLAG | GREY_FLAG | ALPHA_FLAG | LOSSLESS_FLAG
 DIGEST_BYTES = 4
-# Inflated: what a few kilobytes of a file can ask for at most.
-MAX_ICC_BYTES = 2**22
-# A side is written in one to four groups of seven bits.
-MAX_SIDE = 2**28 - 1
+MAX_ICC_BYTES = 2**22  # inflated
+MAX_SIDE = 2**28 - 1  # one to four groups of seven bits
 MAX_PIXELS = 2**28
 OVERHEAD = 24
 # Index i stands for quality 1 + i / QUALITY_STEPS.
 QUALITY_STEPS = 16
+# Pillow's modes of images of 1 to 4 channels.
+MODES = ('L', 'LA', 'RGB', 'RGBA')
+# Limit of latent positions. Sides count as multiples of the stride: a very thin
+# image takes far more than its pixels.
+MAX_POSITIONS = 2 * MAX_PIXELS // receptive_field.STRIDE**2
 
 _CRC_BYTES = 4
-_SEED_BYTES = 4
 _MAX_VARINT_BYTES = 4
-# An alpha plane of MAX_PIXELS that does not deflate is longer than MAX_SIDE.
+# An alpha plane of MAX_PIXELS may deflate to more than MAX_SIDE bytes.
 MAX_LENGTH_BYTES = 5
 # Magic, version, flags, two sides of one byte, checksum.
 _MIN_BYTES = len(MAGIC) + 1 + 1 + 2 + _CRC_BYTES
 
 
 class BitstreamError(ValueError):
-  """These bytes are not a picture that this program can decode."""
+  """The bytes are not a file that this program can decode."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-  """What a file says before its payload."""
+  """What a file says before its payload.
 
-  width: int  # in pixels, 1 to MAX_SIDE
-  height: int  # in pixels, 1 to MAX_SIDE
-  # 0 to 255, see QUALITY_STEPS; None where the image is kept losslessly.
+  Attributes:
+    width: in pixels, 1 to MAX_SIDE.
+    height: in pixels, 1 to MAX_SIDE.
+    quality_index: 0 to 255, see QUALITY_STEPS; None in a lossless file.
+    digest: first DIGEST_BYTES bytes of the model's digest; b'' in a lossless
+      file.
+    seed: default seed of the score decoders, 0 to 2**32 - 1; None: the CRC.
+    icc: profile of the colours, inflated; b'': sRGB.
+    grey: whether the decoded image is grey.
+    alpha: width * height bytes in raster order, 255 opaque; None without alpha;
+      b'' in a lossless file, whose payload holds it.
+    lossless: whether the payload is the image itself.
+  """
+
+  width: int
+  height: int
   quality_index: int | None
-  # The first DIGEST_BYTES bytes of the model's digest; b'' where losslessly.
   digest: bytes
-  # The default seed of the score decoders, 0 to 2**32 - 1; None: the CRC.
   seed: int | None = None
-  # The profile of the picture's colour samples, inflated; b'': sRGB.
   icc: bytes = dataclasses.field(default=b'', repr=False)
-  grey: bool = False  # the decoded picture is grey
-  # width * height bytes in raster order, 255 opaque; None: no alpha; b'' in a
-  # lossless file with alpha, which is in the payload.
+  grey: bool = False
   alpha: bytes | None = dataclasses.field(default=None, repr=False)
-  lossless: bool = False  # the payload is the image itself
+  lossless: bool = False
 
   @property
   def channels(self) -> int:
-    """Of the decoded image: 1 to 4."""
+    """Number of channels of the decoded image, 1 to 4."""
     return (1 if self.grey else 3) + (self.alpha is not None)
 
   @property
+  def mode(self) -> str:
+    """Pillow's mode of the decoded image."""
+    return MODES[self.channels - 1]
+
+  @property
+  def grid(self) -> tuple[int, int]:
+    """Rows and columns of the latents."""
+    return grid(self.height, self.width)
+
+  @property
   def flags(self) -> int:
-    """The flags byte: which of the optional fields there are."""
+    """The flags byte: which optional fields are present."""
     return (
       SEED_FLAG * (self.seed is not None)
       | ICC_FLAG * bool(self.icc)
@@ -89,7 +110,7 @@ class Header:
 
 
 def pack(header: Header, payload: bytes) -> bytes:
-  """Returns the bytes of a file; ValueError where a field cannot be written."""
+  """Returns the bytes of a file; ValueError if a field is out of range."""
   for name, side in (('width', header.width), ('height', header.height)):
     if not 1 <= side <= MAX_SIDE:
       raise ValueError(f'{name} must be 1 to {MAX_SIDE}, not {side}')
@@ -120,9 +141,7 @@ def pack(header: Header, payload: bytes) -> bytes:
       f'pixels, not {len(header.alpha)}'
     )
   parts = [
-    MAGIC,
-    bytes([VERSION, header.flags]),
-    varint(header.width),
+    MAGIC, bytes([VERSION, header.flags]), varint(header.width),
     varint(header.height),
   ]
   if not header.lossless:
@@ -132,10 +151,8 @@ def pack(header: Header, payload: bytes) -> bytes:
   if header.icc:
     parts += _deflate(header.icc)
   if has_plane:
-    import numpy as np  # not at the top: `gdc --help` need not wait for it
-    plane = np.frombuffer(header.alpha, np.uint8)
-    plane = plane.reshape(header.height, header.width)
-    # Modulo 256, as uint8 is.
+    import numpy as np  # late: `import gdc` and `gdc --help` need none
+    plane = np.frombuffer(header.alpha, np.uint8).reshape(-1, header.width)
     difference = np.diff(plane, axis=0, prepend=np.uint8(0))
     parts += _deflate(difference.tobytes())
   body = b''.join([*parts, bytes(payload)])
@@ -147,16 +164,18 @@ def unpack(
 ) -> tuple[Header, bytes, int]:
   """Reads a file: its header, its payload and its checksum.
 
-  The order of the checks is the order in which their messages help: first
-  whether this is our kind of file at all, then whether this program is new
-  enough, then whether the bytes arrived whole. Only then are fields believed.
+  Checks run in the order in which their messages help: whether this is a gdc
+  file, then its version, then its checksum. Only then are fields trusted.
 
   Args:
     data: the whole file.
-    max_pixels: a larger picture is refused before anything is allocated.
+    max_pixels: a larger image is refused before anything is allocated.
 
   Returns:
     (header, payload, crc); crc is the default seed of the score decoders.
+
+  Raises:
+    BitstreamError: the file is damaged or too large.
   """
   data = bytes(data)
   if not data:
@@ -183,62 +202,56 @@ def unpack(
       f'damaged or cut off: the checksum of the {len(data)} bytes is '
       f'{actual:08x}, the file says {crc:08x}'
     )
-
-  position = len(MAGIC) + 1
-  flags = body[position]
+  reader = Reader(body, len(MAGIC) + 1)
+  (flags,) = reader.take(1, 'flags')
   if flags & ~KNOWN_FLAGS:
     raise BitstreamError(
       f'unknown flags {flags & ~KNOWN_FLAGS:#04x}: a newer program wrote it'
     )
-  width, position = read_varint(body, position + 1, 'width')
-  height, position = read_varint(body, position, 'height')
-  if width * height > max_pixels:
+  width, height = reader.varint('width'), reader.varint('height')
+  pixels = width * height
+  if pixels > max_pixels:
     raise BitstreamError(
       f'too large: {width} x {height} pixels are more than the limit of '
       f'{max_pixels}'
     )
   lossless = bool(flags & LOSSLESS_FLAG)
-  index, digest = None, b''
+  index, digest, seed, icc, alpha = None, b'', None, b'', None
   if not lossless:
-    fixed, position = read_bytes(body, position, 1 + DIGEST_BYTES, 'header')
-    index, digest = fixed[0], fixed[1:]
-  seed, icc, alpha = None, b'', None
+    index, *digest = reader.take(1 + DIGEST_BYTES, 'header')
   if flags & SEED_FLAG:
-    field, position = read_bytes(body, position, _SEED_BYTES, 'seed')
-    (seed,) = struct.unpack('<I', field)
+    (seed,) = struct.unpack('<I', reader.take(4, 'seed'))
   if flags & ICC_FLAG:
-    icc, position = _read_deflated(body, position, MAX_ICC_BYTES, 'ICC profile')
+    icc = reader.deflated('ICC profile', MAX_ICC_BYTES)
     if not icc:
       raise BitstreamError('malformed: its ICC profile is empty')
   if flags & ALPHA_FLAG and lossless:
     alpha = b''
   elif flags & ALPHA_FLAG:
-    pixels = width * height
-    field, position = _read_deflated(body, position, pixels, 'alpha plane')
-    if len(field) < pixels:
+    alpha = reader.deflated('alpha plane', pixels)
+    if len(alpha) < pixels:
       raise BitstreamError(
-        f'malformed: its alpha plane has {len(field)} bytes for {width} x '
+        f'malformed: its alpha plane has {len(alpha)} bytes for {width} x '
         f'{height} pixels'
       )
     import numpy as np
-    plane = np.frombuffer(field, np.uint8).reshape(height, width)
+    plane = np.frombuffer(alpha, np.uint8).reshape(height, width)
     alpha = np.add.accumulate(plane, axis=0, dtype=np.uint8).tobytes()
   header = Header(
-    width=width,
-    height=height,
-    quality_index=index,
-    digest=digest,
-    seed=seed,
-    icc=icc,
-    grey=bool(flags & GREY_FLAG),
-    alpha=alpha,
-    lossless=lossless,
+    width, height, index, bytes(digest), seed, icc, bool(flags & GREY_FLAG),
+    alpha, lossless,
   )
-  return header, body[position:], crc
+  return header, reader.rest(), crc
+
+
+def grid(height: int, width: int) -> tuple[int, int]:
+  """Returns the rows and columns of an image's latents."""
+  stride = receptive_field.STRIDE
+  return -(-height // stride), -(-width // stride)
 
 
 def quality_to_index(quality: float, num_qualities: int) -> int:
-  """The index whose quality is nearest; ValueError outside the range."""
+  """Returns the nearest quality index; ValueError outside the range."""
   highest = index_to_quality(num_qualities - 1)
   if not (math.isfinite(quality) and 1 <= quality <= highest):
     raise ValueError(f'quality must be from 1 to {highest:g}, not {quality}')
@@ -246,12 +259,12 @@ def quality_to_index(quality: float, num_qualities: int) -> int:
 
 
 def index_to_quality(index: int) -> float:
-  """The quality that an index stands for, exact in binary."""
+  """Returns the quality that an index stands for, exact in binary."""
   return 1 + index / QUALITY_STEPS
 
 
 def varint(value: int) -> bytes:
-  """Seven bits a byte, the lowest first; the high bit says that more follow."""
+  """Encodes a number in groups of seven bits, lowest first, as LEB128."""
   groups = []
   while value >= 128:
     groups.append(value & 127 | 128)
@@ -259,72 +272,74 @@ def varint(value: int) -> bytes:
   return bytes(groups + [value])
 
 
-def read_varint(
-  data: bytes, position: int, name: str, max_bytes: int = _MAX_VARINT_BYTES
-) -> tuple[int, int]:
-  """Reads a number from 1 up: (value, position after it)."""
-  value = 0
-  for k, byte in enumerate(data[position : position + max_bytes]):
-    value |= (byte & 127) << 7 * k
-    if byte < 128:
-      # One number, one spelling: a last group of zero is only zero itself.
-      if byte == 0:
-        raise BitstreamError(
-          f'malformed: its {name} is ' + ('padded' if k else '0')
-        )
-      return value, position + k + 1
-  raise BitstreamError(
-    f'malformed: its {name} does not end within {max_bytes} bytes'
-  )
+class Reader:
+  """Reads the fields of a file one after another; BitstreamError if damaged."""
 
+  def __init__(self, data: bytes, position: int = 0):
+    self._data = data
+    self._position = position
 
-def read_bytes(
-  data: bytes, position: int, length: int, name: str
-) -> tuple[bytes, int]:
-  """Reads a field of known length: (field, position after it)."""
-  end = position + length
-  if end > len(data):
+  def take(self, length: int, name: str) -> bytes:
+    """Reads a field of known length."""
+    left = len(self._data) - self._position
+    if length > left:
+      raise BitstreamError(
+        f'malformed: it ends within the {name}: {length} bytes are due, '
+        f'{left} are left'
+      )
+    self._position += length
+    return self._data[self._position - length : self._position]
+
+  def rest(self) -> bytes:
+    """Reads all that is left."""
+    return self.take(len(self._data) - self._position, 'rest')
+
+  def varint(self, name: str, max_bytes: int = _MAX_VARINT_BYTES) -> int:
+    """Reads a number of at least 1."""
+    value = 0
+    end = self._position + max_bytes
+    for k, byte in enumerate(self._data[self._position : end]):
+      value |= (byte & 127) << 7 * k
+      if byte < 128:
+        # One encoding per number: a last group of zero would be padding.
+        if byte == 0:
+          raise BitstreamError(
+            f'malformed: its {name} is ' + ('padded' if k else '0')
+          )
+        self._position += k + 1
+        return value
     raise BitstreamError(
-      f'malformed: it ends within the {name}: {length} bytes are due, '
-      f'{len(data) - position} are left'
+      f'malformed: its {name} does not end within {max_bytes} bytes'
     )
-  return data[position:end], end
+
+  def deflated(self, name: str, max_bytes: int) -> bytes:
+    """Reads what _deflate wrote, inflating at most max_bytes + 1 bytes."""
+    length = self.varint(f'length of the {name}', MAX_LENGTH_BYTES)
+    stream = self.take(length, name)
+    inflater = zlib.decompressobj()
+    try:
+      field = inflater.decompress(stream, max_bytes + 1)
+    except zlib.error as error:
+      raise BitstreamError(
+        f'malformed: its {name} is not a zlib stream ({error})'
+      ) from error
+    if len(field) > max_bytes:
+      raise BitstreamError(
+        f'malformed: its {name} inflates to more than {max_bytes} bytes'
+      )
+    if not inflater.eof:
+      raise BitstreamError(
+        f'malformed: the zlib stream of its {name} is cut off'
+      )
+    if inflater.unused_data:
+      raise BitstreamError(
+        f'malformed: {len(inflater.unused_data)} bytes follow the zlib stream '
+        f'of its {name}'
+      )
+    return field
 
 
 def _deflate(field: bytes) -> list[bytes]:
-  """A field of any length: the length of its zlib stream, and that."""
+  """Returns the length of a field's zlib stream, and the stream."""
   stream = zlib.compress(field, 9)
   return [varint(len(stream)), stream]
-
-
-def _read_deflated(
-  data: bytes, position: int, max_bytes: int, name: str
-) -> tuple[bytes, int]:
-  """The inverse of _deflate: (field, position after it).
-
-  The memory it takes grows with what was inflated, and stops growing with the
-  first byte above max_bytes.
-  """
-  length, position = read_varint(
-    data, position, f'length of the {name}', MAX_LENGTH_BYTES
-  )
-  stream, position = read_bytes(data, position, length, name)
-  inflater = zlib.decompressobj()
-  try:
-    field = inflater.decompress(stream, max_bytes + 1)
-  except zlib.error as error:
-    raise BitstreamError(
-      f'malformed: its {name} is not a zlib stream ({error})'
-    ) from error
-  if len(field) > max_bytes:
-    raise BitstreamError(
-      f'malformed: its {name} inflates to more than {max_bytes} bytes'
-    )
-  if not inflater.eof:
-    raise BitstreamError(f'malformed: the zlib stream of its {name} is cut off')
-  if inflater.unused_data:
-    raise BitstreamError(
-      f'malformed: {len(inflater.unused_data)} bytes follow the zlib stream '
-      f'of its {name}'
-    )
-  return field, position

@@ -1,11 +1,11 @@
-"""The codec: picture -> bytes -> picture.
+"""The codec: image -> bytes -> image.
 
-What is exact: the latents. They are integers, coded with integer tables that
-were frozen at export, so every machine reads the same ones from a file. The
-picture made from them is floating point and need not be the same on another
-kind of machine; by how much it differs has not been measured.
+The latents are exact: integers, coded with integer tables that were frozen at
+export, so every machine reads the same ones from a file. The image made from
+them is floating point and may differ between kinds of machines.
 
-The networks, which see pictures of any size tile by tile, are in networks.py.
+networks.py runs the networks on images of any size, tile by tile; encoder.py
+chooses the quality of a file, or a lossless one.
 """
 import functools
 
@@ -22,13 +22,10 @@ from gdc.codec import (
   prediction,
   range_coder,
   retired,
-  samples,
 )
 from gdc.codec import (
   lossless as lossless_lib,
 )
-
-STRIDE = networks.STRIDE
 
 
 class Codec:
@@ -37,8 +34,9 @@ class Codec:
   Threads may share one, and it can be pickled; see docs/python.md.
 
   Attributes:
-    name: the bundle's.
-    digest: of the autoencoder, 64 hex digits; files carry the first eight.
+    name: name of the bundle.
+    digest: digest of the autoencoder, 64 hex digits; files carry the first
+      eight.
     decoders: names that decompress takes; 'mse' is the autoencoder alone.
     decoder_digests: of each score decoder's weights, 64 hex digits.
   """
@@ -51,7 +49,7 @@ class Codec:
       **tiles: sizes of tiles and blocks, and devices; see networks.Networks.
 
     Raises:
-      RuntimeError: JAX was running when this process was forked.
+      RuntimeError: JAX was already running when this process was forked.
     """
     forks.check()
     self.bundle = model
@@ -64,7 +62,7 @@ class Codec:
     self._origin = None  # set by loading.load
 
   def __reduce__(self):
-    """Pickles a loaded codec as its name or path, another with its weights."""
+    """Pickles a loaded codec as its name or path, others with their weights."""
     make, given = self._origin or (
       functools.partial(Codec, **self._tiles), (self.bundle,)
     )
@@ -86,85 +84,78 @@ class Codec:
     lossless: str = 'auto',
     notices: list[str] | None = None,
   ) -> bytes:
-    """Compresses a picture.
+    """Compresses an image.
+
+    At most one of quality, target_bytes, target_bpp and min_psnr is given.
 
     Args:
-      image: uint8 [height, width, channels], any size from 1x1 up; grey, grey
+      image: uint8 [height, width, channels] of any size from 1x1 up: grey, grey
         and alpha, RGB, or RGB and alpha. Alpha is kept without loss. Arrays of
-        jax, tensors of torch on a CPU and the like are taken, too.
-      quality: 1 (smallest file) to 6 (best picture); rounded to 1/16. None
-        takes 3, unless one of the next three is given. At most one of the four
-        is.
-      target_bytes: the best file that is found of at most so many bytes.
-      target_bpp: the same in bits per pixel of the picture.
-      min_psnr: the smallest file that is found whose picture, of decoder
-        'mse', has at least so many dB over all colour samples.
-      seed: the default seed of the score decoders, 0 to 2^32 - 1, in place of
-        the file's checksum; four more bytes.
-      icc: profile of the colour samples; None or b'' is sRGB. It is stored.
+        jax and tensors of torch on a CPU are accepted too.
+      quality: 1 (smallest file) to 6 (best image), rounded to 1/16; default 3.
+      target_bytes: upper limit of the file; the best file found is returned.
+      target_bpp: the same in bits per pixel.
+      min_psnr: lower limit of the PSNR in dB, by decoder 'mse' over all colour
+        samples; the smallest file found is returned.
+      seed: default seed of the score decoders, 0 to 2^32 - 1, in place of the
+        file's checksum; four more bytes.
+      icc: profile of the colours, stored in the file; None or b'' is sRGB.
       lossless: 'auto' keeps the image losslessly where that takes no more
-        bytes, and where the network does not reach what the quality promises
+        bytes, and where the network misses what the quality promises
         (docs/bitstream.md); 'never'; or 'always', without a quality.
-      notices: a list that takes a sentence about each such choice.
+      notices: a list that receives a sentence about each such choice.
 
     Returns:
       The file, as docs/bitstream.md describes it.
 
     Raises:
       ValueError: wrong type or shape, a value out of range, or a profile that
-        does not fit the samples.
+        does not fit the image.
       RateError: a ValueError; no file that meets the target was found.
     """
     image = arguments.as_image(image)
-    icc = samples.check_icc(icc, image)
-    if not isinstance(lossless, str) or lossless not in encoder.MODES:
-      raise ValueError(
-        f'lossless must be one of {", ".join(encoder.MODES)}, not '
-        f'{lossless!r}.'
-      )
+    icc = arguments.as_icc(icc, image)
+    arguments.check_lossless(lossless, quality)
     if notices is not None and not isinstance(notices, list):
       raise ValueError(
         f'notices must be a list, or None, not {type(notices).__name__}.'
       )
-    if lossless == 'always' and quality is not None:
-      raise ValueError(
-        f"quality has no meaning with lossless='always': leave out {quality}, "
-        "or take lossless='auto'."
-      )
-    quality, target_bytes, target_bpp, min_psnr = arguments.as_rate(
-      quality, target_bytes, target_bpp, min_psnr
+    target, value = arguments.as_target(
+      quality=quality, target_bytes=target_bytes, target_bpp=target_bpp,
+      min_psnr=min_psnr,
     )
     height, width = image.shape[:2]
     header = functools.partial(
       bitstream.Header, width, height, digest=bytes.fromhex(self.digest[:8]),
-      seed=arguments.as_seed(seed), icc=icc,
-      grey=image.shape[2] < 3, alpha=samples.alpha(image),
+      seed=arguments.as_seed(seed), icc=icc, grey=image.shape[2] < 3,
+      alpha=image[:, :, -1].tobytes() if image.shape[2] in (2, 4) else None,
     )
-    if target_bpp is not None:
-      target_bytes = int(min(target_bpp * height * width / 8, 2**62))
-    # What is wrong with a header is said before the networks run.
+    # Fails on a bad header before the networks run.
     bitstream.pack(header(quality_index=0, alpha=None), b'')
-    made = encoder.Encoder(self, image, header, lossless)
-    if lossless != 'always':
-      # A search for a PSNR decodes the image at some seven qualities.
-      progress.plan(
-        analyse=1, pixels=7 if min_psnr is not None else lossless == 'auto'
-      )
-    if target_bytes is not None:
-      data = made.within(target_bytes)
-    elif min_psnr is not None:
-      data = made.above(min_psnr)
+    coder = encoder.Encoder(self, image, header, lossless)
+    if target == 'target_bpp':
+      target = 'target_bytes'
+      value = int(min(value * height * width / 8, 2**62))
+    if lossless == 'always':
+      data = coder.exact(value if target == 'target_bytes' else None)
+    elif target == 'target_bytes':
+      progress.plan(analyse=1, pixels=lossless == 'auto')
+      data = coder.within(value)
+    elif target == 'min_psnr':
+      progress.plan(analyse=1, pixels=7)  # about so many qualities are decoded
+      data = coder.above(value)
     else:
-      data = made.at_quality(
-        bitstream.quality_to_index(quality, self.bundle.tables.num_qualities)
+      progress.plan(analyse=1, pixels=lossless == 'auto')
+      data = coder.at_quality(
+        bitstream.quality_to_index(value, self.bundle.tables.num_qualities)
       )
     if notices is not None:
-      notices += made.notices
+      notices += coder.notices
     return data
 
   @networks.in_turn
   def encode(self, image: np.ndarray, quality: float) -> np.ndarray:
-    """The integer latents of a picture.
+    """Returns the integer latents of an image.
 
     Args:
       image: uint8 [height, width, 1 to 4].
@@ -175,25 +166,26 @@ class Codec:
     """
     quality = arguments.number('quality', quality)
     features = self._networks.analyse(arguments.as_image(image), quality)
-    symbols = self._quantise(features, quality)
+    symbols = self.quantise(features, quality)
     return np.moveaxis(symbols.reshape(-1, *features.shape[:2]), 0, -1)
 
-  def _quantise(self, features, quality) -> np.ndarray:
-    """Features [rows, columns, channels] -> int32 [channels, positions]."""
+  def quantise(self, features: np.ndarray, quality: float) -> np.ndarray:
+    """Rounds features [rows, columns, channels] to int32 [channels, positions].
+    """
     gain = np.exp(self._at_quality('log_gain', quality))
     rows, columns, channels = features.shape
     symbols = np.empty([channels, rows, columns], np.int32)
     for row in range(rows):
       y = np.rint(features[row] * gain)
-      # Far beyond any table; keeps what a broken model gives within int32.
+      # Far beyond any table: keeps the output of a broken model within int32.
       y = np.clip(np.nan_to_num(y), -2**20, 2**20)
       symbols[:, row] = y.T
     return symbols.reshape(channels, -1)
 
   def _at_quality(self, name: str, quality: float) -> np.ndarray:
-    """A parameter table of the autoencoder at a quality.
+    """Interpolates a parameter table of the autoencoder between qualities.
 
-    As layers.level_weights has it, on the host: that one imports flax.
+    It equals layers.level_weights without importing flax.
     """
     table = self.bundle.autoencoder_params[name]
     levels = np.arange(1, len(table) + 1, dtype=np.float32)
@@ -201,10 +193,10 @@ class Codec:
     return weights @ table
 
   def rmse(self, quality: float) -> float:
-    """The error of 'mse' to expect at a quality: root mean square, in [-1, 1].
+    """Returns the expected RMSE of 'mse' at a quality, of images in [-1, 1].
 
-    The model's own estimate over its training pictures. The score decoders'
-    noise is tied to it.
+    It is the model's estimate over its training images, and scales the noise of
+    the score decoders.
     """
     return float(np.exp(self._at_quality('log_rmse', quality)))
 
@@ -231,8 +223,8 @@ class Codec:
         with several steps, one_step is passed over.
       steps: sampling steps of a score decoder; None takes the model's own.
       seed: of a score decoder's noise; None takes the file's, so that a file
-        always gives the same picture, on the same machine and software.
-      realism: from 0, the picture of 'mse', to 1, that of the score decoder;
+        always gives the same image, on the same machine and software.
+      realism: from 0, the image of 'mse', to 1, that of the score decoder;
         between them decoders.base.mix. None is 1.
 
     'mse' refuses steps and realism above 0, and has no use for a seed.
@@ -255,19 +247,21 @@ class Codec:
     quality = bitstream.index_to_quality(header.quality_index)
     if decoder == 'mse' or realism == 0:
       progress.plan(pixels=1)
-      picture = self._networks.synthesise(latents, quality, np.uint8)
+      image = self._networks.synthesise(latents, quality, np.uint8)
     else:
       progress.plan(synthesise=1, **{decoder: steps})
       x_hat = self._networks.synthesise(latents, quality, np.float32)
       del latents
-      picture = self._networks.sample(
+      image = self._networks.sample(
         decoder, x_hat, quality, self.rmse(quality), steps,
         own_seed if seed is None else seed, realism,
       )
-    return samples.finish(picture[:header.height, :header.width], header)
+    return arguments.to_channels(
+      image[:header.height, :header.width], header
+    )
 
   def resolve(self, decoder: str | None = None, steps: int | None = None):
-    """The bundle's decoder that `decompress` takes, and its number of steps.
+    """Returns the decoder that `decompress` uses, and its number of steps.
 
     Args:
       decoder: one of `decoders`, or None for the default.
@@ -290,7 +284,7 @@ class Codec:
     Returns:
       latents: int32 [ceil(height / 16), ceil(width / 16), channels].
       header: bitstream.Header.
-      seed: of the score decoders, unless another is asked for.
+      seed: default seed of the score decoders.
 
     Raises:
       BitstreamError: see decompress.
@@ -300,7 +294,7 @@ class Codec:
     return self._latents(header, payload), header, seed
 
   def _latents(self, header: bitstream.Header, payload: bytes) -> np.ndarray:
-    """The latents of an unpacked file; see read."""
+    """Decodes the latents of an unpacked file; see read."""
     if header.lossless:
       raise bitstream.BitstreamError(
         'This file is kept losslessly: it has no latents, only its image.'
@@ -312,25 +306,22 @@ class Codec:
         f'model {self.name!r} is {expected}'
         + retired.where(header.digest.hex())
       )
-    rows, columns = samples.grid_size(header)
-    if rows * columns > samples.MAX_POSITIONS:
+    rows, columns = header.grid
+    if rows * columns > bitstream.MAX_POSITIONS:
       raise bitstream.BitstreamError(
-        f'too large: {header.width} x {header.height} pixels take the latents '
-        f'of {columns * STRIDE} x {rows * STRIDE}'
+        f'too large: {header.width} x {header.height} pixels take '
+        f'{columns} x {rows} latents'
       )
     symbols = range_coder.decode(
-      payload,
-      self.bundle.tables,
-      header.quality_index,
-      rows * columns,
+      payload, self.bundle.tables, header.quality_index, rows * columns
     )
     symbols = prediction.from_differences(
       symbols, rows, self.bundle.predicted_channels
     )
-    return samples.grid(symbols, header)
+    return np.moveaxis(symbols.reshape(-1, rows, columns), 0, -1)
 
   def ideal_bits(self, data: bytes) -> float:
-    """The length of a file's latents under the tables, without a container.
+    """Returns the ideal code length of a file's latents, without a container.
 
     Raises:
       BitstreamError: see decompress.
@@ -355,10 +346,10 @@ class Codec:
 
 
 class _Forked(Codec):
-  """A codec that was sent to a forked child: each use is forks.check's error.
+  """A codec unpickled in a forked child: every use raises forks.check's error.
 
-  Raised while it is unpickled, that would end the worker of a pool, which waits
-  for its answer for ever.
+  Raised while unpickling, the error would end the worker of a pool, which then
+  hangs.
   """
 
   def __init__(self):
@@ -370,7 +361,7 @@ class _Forked(Codec):
 
 
 def _unpickled(make, *given) -> Codec:
-  """Makes a codec from a pickle."""
+  """Unpickles a codec."""
   try:
     forks.check()
   except RuntimeError:

@@ -1,8 +1,8 @@
-"""Forked processes: JAX hangs in a child that is forked while it is running.
+"""Detects forked processes in which JAX would hang.
 
-A child has the parent's JAX without its threads, and waits for them for ever.
-`check` raises an error there instead. A child that was forked before JAX was
-started has nothing to wait for, and works. No jax is imported here.
+A child that is forked while JAX is running has the parent's JAX without its
+threads, and would wait for them forever; `check` raises an error instead. A
+child that was forked before JAX started works. This module imports no jax.
 """
 import os
 import sys
@@ -10,7 +10,7 @@ import threading
 
 
 def check():
-  """Raises RuntimeError where JAX would hang: it was running before a fork."""
+  """Raises RuntimeError if JAX was running before this process was forked."""
   if _forked_from_jax:
     raise RuntimeError(
       'This process was forked after its parent had started JAX, which would '
@@ -21,10 +21,10 @@ def check():
 
 
 def lock():
-  """A reentrant lock that is free in a forked child, whoever held it."""
-  made = threading.RLock()
-  _after_fork(made._at_fork_reinit)
-  return made
+  """Returns a reentrant lock that is free in a forked child."""
+  fresh = threading.RLock()
+  _after_fork(fresh._at_fork_reinit)
+  return fresh
 
 
 def _jax_is_running() -> bool:
@@ -32,8 +32,8 @@ def _jax_is_running() -> bool:
   bridge = sys.modules.get('jax._src.xla_bridge')
   if bridge is None:
     return False
-  # Without these names, a version of jax to come counts as running: an error
-  # too many is better than a process that hangs.
+  # A future jax without these names counts as running: a needless error is
+  # better than a hang.
   starting = getattr(bridge, '_backend_lock', None)
   return bool(getattr(bridge, '_backends', True)) or (
     starting is not None and starting.locked()
@@ -41,7 +41,7 @@ def _jax_is_running() -> bool:
 
 
 def _is_alone() -> bool:
-  """Whether this process has no thread but one, as after a fork."""
+  """Whether this process has a single thread, as after a fork."""
   try:
     return len(os.listdir('/proc/self/task')) == 1
   except OSError:
@@ -58,6 +58,6 @@ def _after_fork(function):
     os.register_at_fork(after_in_child=function)
 
 
-# A running JAX has threads. Without them, this module is imported by a child.
+# A running JAX has threads; without them this process is a forked child.
 _forked_from_jax = _jax_is_running() and _is_alone()
 _after_fork(_note_fork)

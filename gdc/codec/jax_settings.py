@@ -1,14 +1,13 @@
-"""The settings of JAX that gdc computes with, whatever its caller chose.
+"""JAX's default settings, which gdc computes with whatever its caller chose.
 
-Callers may forbid implicit transfers, rank promotion, NaNs or compilation, and
-choose other types, precisions, devices and random numbers. Results must not
-depend on it.
+Callers may forbid implicit transfers, rank promotion or NaNs, and choose other
+types, precisions, devices and random numbers. Results must not depend on it.
 """
 import contextlib
 
 import jax
 
-# Context managers of jax by name, and JAX's own defaults.
+# Context managers of jax, and the defaults.
 _DEFAULTS = {
   'array_garbage_collection_guard': 'allow',
   'check_tracer_leaks': False,
@@ -30,7 +29,7 @@ _DEFAULTS = {
   'threefry_partitionable': True,
   'transfer_guard': 'allow',
 }
-# Those that look for errors; whoever trains may want them.
+# Settings that look for errors, which training may want.
 _DEBUGGING = (
   'check_tracer_leaks', 'debug_infs', 'debug_key_reuse', 'debug_nans',
   'disable_jit', 'enable_checks', 'no_execution', 'no_tracing',
@@ -39,10 +38,10 @@ _DEBUGGING = (
 
 @contextlib.contextmanager
 def defaults(debugging: bool = False):
-  """A context in which this thread has JAX's default settings and no mesh.
+  """A context with JAX's default settings and no mesh, for this thread.
 
   Args:
-    debugging: leave settings that look for errors as they are.
+    debugging: whether to leave settings that look for errors unchanged.
 
   Raises:
     RuntimeError: JAX is tracing a function in this thread.

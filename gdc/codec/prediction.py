@@ -1,13 +1,13 @@
-"""What is coded in place of latents that change slowly from place to place.
+"""Differences from a prediction, coded for latents that vary slowly in space.
 
-A factorized prior knows a channel's distribution, not its neighbourhood. Of the
-few channels in which a latent is much like those beside it, the means of their
-blocks, the difference from a prediction is coded: the median edge detector of
-LOCO-I (Weinberger et al. 2000, https://doi.org/10.1109/83.855427, section
-III-A), the median of left, above, and left + above - corner, zeros around.
+A factorized prior knows a channel's distribution, not its neighbourhood. In the
+few channels that resemble their neighbours, the difference from a prediction is
+coded: the median edge detector of LOCO-I (Weinberger et al. 2000,
+https://doi.org/10.1109/83.855427, section III-A), the median of left, above,
+and left + above - corner, with zeros beyond the borders.
 
-All of it is exact: the predictions as integers, the differences modulo 2^32.
-models/prediction.py is what training sees of it.
+Predictions are exact integers, differences are modulo 2^32. Training uses
+models/prediction.py.
 """
 from collections.abc import Sequence
 
@@ -21,8 +21,8 @@ def to_differences(
 
   Args:
     symbols: int32 [channels, positions], row by row.
-    rows: of positions.
-    channels: which, each once.
+    rows: number of rows of positions.
+    channels: the channels to replace, each once.
 
   Returns:
     symbols.
@@ -37,10 +37,10 @@ def to_differences(
 def from_differences(
   symbols: np.ndarray, rows: int, channels: Sequence[int]
 ) -> np.ndarray:
-  """The inverse of to_differences, in place, for any int32.
+  """Inverts to_differences, in place, for any int32.
 
-  A symbol needs those to its left and above, so it goes by diagonals: as many
-  steps as rows and columns together, few but for very thin pictures.
+  A symbol needs those to its left and above, so diagonals are computed one
+  after another: rows + columns - 1 steps.
   """
   if not channels:
     return symbols
@@ -53,7 +53,7 @@ def from_differences(
   for diagonal in range(rows + columns - 1):
     top = max(0, diagonal - columns + 1)
     length = min(rows - 1, diagonal) - top + 1
-    # One down and one to the left is `columns` further on.
+    # One down and one left is `columns` further on.
     first = (top + 1) * width + diagonal - top + 1
     here, left, above, corner = (
       flat[:, start:start + (length - 1) * columns + 1:columns]

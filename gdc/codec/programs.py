@@ -1,13 +1,13 @@
 """Compiled programs, kept on disk between runs of the commands.
 
-A command that compresses one small picture would otherwise spend its time on
-importing network code, tracing and compiling it. A program that was compiled
-once is stored, and the next run loads it without any of the three.
+A command that compresses one small image would otherwise spend its time on
+importing, tracing and compiling networks. A stored program needs none of the
+three.
 
-A stored program is only used by the same versions of gdc (its source, byte for
-byte), jax and Python, on the same kind of processor, with the same settings;
-anything else, and a file that is damaged, is compiled afresh. Reading a file
-can run code, so a folder that others can write to is not used.
+A stored program is only used by the same gdc (source, byte for byte), jax and
+Python, on the same kind of processor, with the same settings; otherwise, or if
+its file is damaged, it is compiled again. Reading a file can run code, so a
+folder that others can write to is not used.
 """
 import contextlib
 import functools
@@ -30,45 +30,43 @@ from gdc import atomic, progress
 from gdc.codec import jax_settings
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
-# What goes into a program: the source of these rooms.
-_ROOMS = ('codec', 'decoders', 'models')
+_SOURCES = ('codec', 'decoders', 'models')  # packages that shape a program
 _DIGEST_BYTES = 32
-_MOST_PROGRAMS = 64  # that are kept, of some 300 KB each
-_MOST_OF_JAX = 512  # of those that jax keeps, some for each size of pictures
-_DEFAULT = 'default'
-# Where programs are kept: None keeps none, _DEFAULT is not decided yet.
-_folder: pathlib.Path | str | None = _DEFAULT
+_MOST_PROGRAMS = 64  # kept, of some 300 KB each
+_MOST_OF_JAX = 512  # kept by jax, some for each image size
+_UNDECIDED = 'undecided'
+_folder: pathlib.Path | str | None = _UNDECIDED  # None keeps nothing
 _in_use = weakref.WeakValueDictionary()  # programs of this process, by key
 _building = threading.RLock()
 
 
 def keep(folder=None):
-  """Keeps programs in a folder from now on; jax keeps its own in it, too.
+  """Keeps programs, and those of jax itself, in a folder from now on.
+
+  Without a call, programs are kept in the default folder, and none of jax.
 
   Args:
     folder: None takes GDC_CACHE_DIR if that is set, else `gdc` in the user's
       cache (XDG_CACHE_HOME or ~/.cache); an empty GDC_CACHE_DIR keeps none.
-      Without a call, programs are kept there, but none of jax.
   """
-  global _folder
   if folder is None:
     folder = _default_folder()
-  _folder = pathlib.Path(folder) / 'programs' if folder else None
-  jax_folder = os.environ.get('JAX_COMPILATION_CACHE_DIR', '')
-  if jax_folder.startswith('~'):  # which jax takes for a folder of that name
-    jax.config.update(
-      'jax_compilation_cache_dir', os.path.expanduser(jax_folder)
-    )
-  if not folder or jax_folder:
+  _set_folder(folder)
+  if not folder or os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     return
   own = pathlib.Path(folder) / 'xla'
   with contextlib.suppress(OSError):  # then jax keeps nothing
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if _is_ours(own, 0o002):  # jax makes it as it makes all folders
+    if _is_ours(own, 0o002):  # jax may have made it group-writable
       own.chmod(0o700)
     if _is_ours(own):
       jax.config.update('jax_compilation_cache_dir', str(own))
       _prune(own, _MOST_OF_JAX)
+
+
+def _set_folder(folder: str):
+  global _folder
+  _folder = pathlib.Path(folder) / 'programs' if folder else None
 
 
 def _default_folder() -> str:
@@ -77,26 +75,23 @@ def _default_folder() -> str:
     cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
     folder = os.path.join(cache, 'gdc')
   folder = os.path.expanduser(folder)
-  # A user without a home keeps none.
-  return '' if folder.startswith('~') else folder
+  return '' if folder.startswith('~') else folder  # the user has no home
 
 
 def build(name: str, make, arguments, record, devices=None) -> Callable:
-  """A compiled program: one in use, the stored one, or compiled and stored.
+  """Returns a compiled program: in use already, stored, or compiled now.
 
   Threads wait for each other, so that each program is compiled once.
 
   Args:
-    name: of the program, for people.
-    make: () -> the function to compile, a new object each time, of one output
-      array; only called when it has to be compiled.
-    arguments: of the function; pytrees of arrays or ShapeDtypeStructs. Their
-      shardings, where they have one, are the program's.
-    record: whatever else decides on the program, for json.
-    devices: of these shardings, in order; None is the first of this process.
-
-  Returns:
-    A function of such arguments.
+    name: name of the program in file names and progress.
+    make: () -> the function to compile, a new object each time, with one array
+      as output; only called when it has to be compiled.
+    arguments: pytrees of arrays or ShapeDtypeStructs like the function's
+      arguments, with the program's shardings if any.
+    record: whatever else identifies the program, for json.
+    devices: devices of these shardings, in order; None is the first of this
+      process.
   """
   shapes = jax.tree.map(
     lambda a: jax.ShapeDtypeStruct(
@@ -119,10 +114,8 @@ def build(name: str, make, arguments, record, devices=None) -> Callable:
 
 
 def _build(name, make, shapes, trees, devices, key):
-  global _folder
-  if _folder == _DEFAULT:
-    folder = _default_folder()
-    _folder = pathlib.Path(folder) / 'programs' if folder else None
+  if _folder == _UNDECIDED:
+    _set_folder(_default_folder())
   if _folder is None:
     with progress.compiling(name):
       return _compile(make, shapes)
@@ -140,7 +133,7 @@ def _build(name, make, shapes, trees, devices, key):
 
 
 class _Stored:
-  """A program from the folder; compiled afresh if it does not run here."""
+  """A program from the folder; compiled again if it does not run here."""
 
   def __init__(self, run, compile_again):
     self._run, self._compile_again = run, compile_again
@@ -164,15 +157,14 @@ def _compile(make, shapes):
 
 @contextlib.contextmanager
 def _without_jax_cache():
-  """Keeps jax's own cache of compiled programs out of it.
+  """Turns off jax's own cache of compiled programs.
 
-  On CPU, a program that came out of that cache can be run, but what is
-  serialized from it lacks its code.
+  On CPU, a program from that cache runs, but serializes without its code.
   """
   name = 'jax_enable_compilation_cache'
   before = getattr(jax.config, name)
   jax.config.update(name, False)
-  compilation_cache.reset_cache()  # it has looked at the setting already
+  compilation_cache.reset_cache()  # it reads the setting once
   try:
     yield
   finally:
@@ -188,17 +180,17 @@ def _read(path: pathlib.Path, trees, devices):
     digest, payload = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
     if hashlib.sha256(payload).digest() != digest:
       return None
-    with contextlib.suppress(OSError):  # of a cache that is only to be read
-      os.utime(path)  # what is used is kept
+    with contextlib.suppress(OSError):  # the cache may be read-only
+      os.utime(path)  # keeps it from being pruned
     return serialize_executable.deserialize_and_load(
       payload, *trees, execution_devices=devices
     )
-  except Exception:  # whatever is wrong with it: it can be made again
+  except Exception:  # whatever is wrong, it can be compiled again
     return None
 
 
 def _write(path: pathlib.Path, program):
-  """Stores a program; one that cannot be stored is no error."""
+  """Stores a program, if that is possible."""
   with contextlib.suppress(Exception):
     payload, _, _ = serialize_executable.serialize(program)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -210,10 +202,7 @@ def _write(path: pathlib.Path, program):
 
 
 def _prune(folder: pathlib.Path, most: int):
-  """Removes the oldest files: other versions leave theirs behind.
-
-  Other processes may do the same.
-  """
+  """Removes the oldest files, as other processes may do meanwhile."""
   found = []
   for path in folder.iterdir():
     with contextlib.suppress(OSError):
@@ -225,11 +214,11 @@ def _prune(folder: pathlib.Path, most: int):
 
 
 def _is_ours(folder: pathlib.Path, others: int = 0o022) -> bool:
-  """Whether nobody else can put files there: reading them runs their code.
+  """Whether a folder is safe: nobody else can put files, that is code, there.
 
   Args:
-    folder: that is looked at.
-    others: the bits of its mode that would let others.
+    folder: the folder.
+    others: bits of its mode that let others write.
   """
   if not hasattr(os, 'getuid'):
     return True
@@ -239,7 +228,7 @@ def _is_ours(folder: pathlib.Path, others: int = 0o022) -> bool:
 
 @functools.cache
 def _machine() -> list[str]:
-  """What a compiled program depends on: our source, versions, hardware."""
+  """Returns the source, versions and hardware that a program depends on."""
   device = jax.devices()[0]
   return [
     _source(_PACKAGE), sys.version,
@@ -250,7 +239,7 @@ def _machine() -> list[str]:
 
 
 def _settings() -> list[str]:
-  """jax's settings that decide what is compiled, beside jax_settings."""
+  """Returns jax's settings that shape a program, besides jax_settings."""
   names = (
     'jax_default_dtype_bits', 'jax_disable_most_optimizations',
     'jax_optimization_level', 'jax_exec_time_optimization_effort',
@@ -261,16 +250,16 @@ def _settings() -> list[str]:
 
 
 def _source(package: pathlib.Path) -> str:
-  """Digest of the code that goes into programs."""
+  """Returns the digest of the code that shapes programs."""
   digest = hashlib.sha256()
-  for room in _ROOMS:
-    for path in sorted((package / room).glob('*.py')):
+  for folder in _SOURCES:
+    for path in sorted((package / folder).glob('*.py')):
       digest.update(path.name.encode() + path.read_bytes())
   return digest.hexdigest()
 
 
 def _processor() -> str:
-  """The processor's name and what it can do, as far as the system says."""
+  """Returns the processor's name and features, as far as they are known."""
   try:
     with open('/proc/cpuinfo') as f:
       lines = f.read().split('\n\n')[0].splitlines()

@@ -1,13 +1,13 @@
-"""Symbols and tables <-> the payload of a file.
+"""Range coder: symbols and tables <-> the payload of a file.
 
 Range coding (Martin, "Range encoding", 1979) with constriction's queue coder
 (Bamler, "Understanding entropy coding with asymmetric numeral systems",
-arXiv:2201.01741, describes the library). The order and every bit are specified
-in docs/bitstream.md, which is enough to write another decoder.
+arXiv:2201.01741, describes the library). docs/bitstream.md specifies every bit
+and is enough to write another decoder.
 
-Invariant: the same tables and symbols give the same bytes on every machine,
-and decode(encode(symbols)) is symbols for every int32. For that, no float that
-the coder sees is ever rounded: see _model.
+Invariant: the same tables and symbols give the same bytes on every machine, and
+decode(encode(symbols)) is symbols for every int32. The floats that the coder
+sees are therefore never rounded, see _model.
 """
 
 import constriction
@@ -16,13 +16,13 @@ import numpy as np
 from gdc.codec import bitstream
 from gdc.codec import tables as tables_lib
 
-# Escapes are written one bit at a time: rare, and free of further tables.
+# Escapes are rare: one bit at a time needs no further tables.
 _BIT = constriction.stream.model.Uniform(2)
 # constriction's own fixed-point precision.
 _CODER_PRECISION = 24
 _WORD_BYTES = 4
-# By how much a payload may be shorter than its positions call for. The encoder
-# stays within half of it, so that rounding never refuses an honest file.
+# A payload may be this much shorter than its positions require. The encoder
+# stays within half of it, so rounding never rejects a valid file.
 _SLACK_BITS = 64
 
 
@@ -42,9 +42,8 @@ def encode(
     if distance.size:
       _encode_escapes(encoder, above, distance)
   digits = _shortest_digits(encoder)
-  # A lucky code value ends early, in zeros that need not be stored. A payload
-  # keeps enough of them to account for its positions: that is how `decode` can
-  # tell an absurd size from luck.
+  # A code value that ends in zeros could be stored in fewer bytes. Enough are
+  # kept to account for the positions, so that `decode` can refuse absurd sizes.
   bits = symbols.shape[1] * tables.minimum_bits(quality_index)
   least = max(0, int((bits - _SLACK_BITS / 2) // 8))
   return _to_little_endian(digits.ljust(least, b'\0'))
@@ -58,8 +57,8 @@ def decode(
 ) -> np.ndarray:
   """Returns the symbols of a payload, int32 [channels, positions].
 
-  Of bytes that no encoder wrote it makes some symbols, or BitstreamError; never
-  more work than num_positions calls for, nor more than the payload could hold.
+  Bytes that no encoder wrote give some symbols or a BitstreamError. Work is
+  bounded by num_positions, and by what the payload could hold.
   """
   payload = bytes(payload)
   if num_positions < 0:
@@ -89,7 +88,7 @@ def decode(
         )
       symbols[channel] = values
   except AssertionError as error:
-    # What constriction raises where the code value lies in no interval.
+    # constriction raises this for a code value in no interval.
     raise bitstream.BitstreamError(
       'damaged payload: no symbols of this model have its code'
     ) from error
@@ -97,14 +96,12 @@ def decode(
 
 
 def _model(counts: np.ndarray) -> constriction.stream.model.Categorical:
-  """The model whose probabilities are exactly counts / 2**16.
+  """Returns the model whose probabilities are exactly counts / 2**16.
 
-  constriction gives each of n symbols one of its 2**24 units and deals the
-  other 2**24 - n out in proportion. Handed counts / 2**16, it therefore bends
-  every interval by up to n units, through rounded products. Handed what each
-  symbol lacks to its exact share beside that one unit, it has nothing to
-  round: the weights are integers with sum 2**24 - n, their scale is exactly 1,
-  and every interval is exactly 256 * count units, in float32 and in float64.
+  constriction gives each of n symbols one of its 2**24 units and distributes
+  the other 2**24 - n in proportion to the weights. Weights of 256 * count - 1
+  sum to exactly 2**24 - n: their scale is 1, nothing is rounded, and every
+  interval is exactly 256 * count units, in float32 and in float64.
   """
   share = 2 ** (_CODER_PRECISION - tables_lib.PRECISION)
   return constriction.stream.model.Categorical(
@@ -113,10 +110,10 @@ def _model(counts: np.ndarray) -> constriction.stream.model.Categorical:
 
 
 def _encode_escapes(encoder, above: np.ndarray, distance: np.ndarray) -> None:
-  """Writes sides, unary prefixes, suffixes of one channel, plane by plane.
+  """Writes sides, unary prefixes and suffixes of one channel, plane by plane.
 
-  Exp-Golomb of order 0 of the distance; planes instead of one symbol after the
-  other, so that any number of escapes takes at most 63 calls.
+  This is the Exp-Golomb code of order 0 of the distance. In bit planes, any
+  number of escapes takes at most 63 calls.
   """
 
   def put(bits):
@@ -137,7 +134,7 @@ def _encode_escapes(encoder, above: np.ndarray, distance: np.ndarray) -> None:
 def _decode_escapes(
   decoder, num_escapes: int, smallest: int, largest: int
 ) -> np.ndarray:
-  """The inverse of _encode_escapes: symbols, int64 [num_escapes]."""
+  """Inverts _encode_escapes: returns symbols, int64 [num_escapes]."""
 
   def get(num_bits):
     return decoder.decode(_BIT, int(num_bits))
@@ -163,20 +160,20 @@ def _decode_escapes(
 
 
 def _shortest_digits(encoder) -> bytes:
-  """The shortest code value of what was encoded, in base 256.
+  """Returns the shortest code value of the encoded symbols, in base 256.
 
-  Any number in the encoder's last interval decodes to the same symbols;
-  constriction ends on whole words, at times one too many. Seen as one big
-  integer, the interval is [low, low + size), and the multiple of the largest
-  power of 256 within it has the most zeros to leave out.
+  Any number in the encoder's last interval [low, low + size) decodes to the
+  same symbols, and constriction ends on whole words, at times one too many. The
+  multiple of the largest power of 256 in the interval has the most zeros to
+  omit.
   """
   words = encoder.get_compressed()
   num_shifted, (lower, size) = encoder.pos()
   digits = words.astype('>u4').tobytes()
   num_bytes = _WORD_BYTES * (num_shifted + 2)
   digits = digits.ljust(num_bytes, b'\0')
-  # The code value that constriction chose lies in the interval, and `lower` is
-  # the interval's lower end up to carries into the words already shifted out.
+  # constriction's code value lies in the interval; `lower` is the lower end up
+  # to carries into the words already shifted out.
   value = int.from_bytes(digits, 'big')
   low = value - (value - lower) % 2**64
   for zeros in range(8, -1, -1):
@@ -187,9 +184,9 @@ def _shortest_digits(encoder) -> bytes:
 
 
 def _to_little_endian(digits: bytes) -> bytes:
-  """Digits, most significant first, as little-endian words.
+  """Turns digits, most significant first, into little-endian words.
 
-  A last word of fewer than four digits lacks its low-order, zero bytes.
+  A last word of fewer than four digits omits its low-order zero bytes.
   """
   lacking = -len(digits) % _WORD_BYTES
   whole = len(digits) - len(digits) % _WORD_BYTES
@@ -199,7 +196,7 @@ def _to_little_endian(digits: bytes) -> bytes:
 
 
 def _to_words(payload: bytes) -> np.ndarray:
-  """The inverse of _to_little_endian: uint32 in the machine's own order."""
+  """Inverts _to_little_endian: returns uint32 in native order."""
   lacking = -len(payload) % _WORD_BYTES
   whole = len(payload) - len(payload) % _WORD_BYTES
   data = payload[:whole] + bytes(lacking) + payload[whole:]

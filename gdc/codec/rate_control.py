@@ -1,14 +1,13 @@
-"""From what a user wants to the quality that gives it: bisection.
+"""Finds the quality that meets a target, by bisection.
 
-Every probe is coded in earnest, or decoded, so what is promised is kept.
-Bisection is right where size and PSNR rise with quality, as photographs' do;
-where the probes say otherwise, all levels are tried. The
-encoder's network is not run for each: all qualities are tried on the same
-features, with other gains. Features that were made for one
-quality serve another a little less well, so the quality is guessed first: on
-ten photographs, rate + lambda * distortion was at most 1.0 % worse where the
-guess was one level off (docs/training.md, "Trials"). Where it was further off,
-the network is run again.
+Every probe is a real file or a decoded image, so targets are met exactly.
+Bisection assumes that size and PSNR rise with quality, as they do for
+photographs; where the probes are out of order, all levels are tried.
+
+The network is not run for each probe: all qualities are quantised from the same
+features, with other gains. Features analysed at one quality are slightly
+suboptimal at another (docs/training.md, "Trials"), so the quality is guessed
+first, and the network runs again where the guess was more than a level off.
 """
 import itertools
 from collections.abc import Callable, Sequence
@@ -16,18 +15,18 @@ from typing import TypeVar
 
 import numpy as np
 
-NEAR = 16  # indices of quality, one level: features serve so far
-# By how much a probe may be out of order: steps of 1/16 may be, by chance.
+NEAR = 16  # quality indices, one level: how far features serve
+# Tolerated disorder of probes, which steps of 1/16 may show by chance.
 SIZE_TOLERANCE = 16
 PSNR_TOLERANCE = 0.1
 Features = TypeVar('Features')
 
 
 class RateError(ValueError):
-  """No quality of the model gives what was asked for.
+  """No quality of the model meets the target.
 
   Attributes:
-    least: bytes of the smallest file that was made, if a target is in bytes.
+    least: bytes of the smallest file, for a target in bytes.
   """
 
   def __init__(self, message: str, least: int = 0):
@@ -39,17 +38,17 @@ def search(
   analyse: Callable[[int], Features], find: Callable[[Features], int],
   guess: int, end: int,
 ) -> tuple[Features, int]:
-  """The quality index that meets a target, and features that were made near it.
+  """Returns (features, quality index): the index meets a target.
 
   Args:
     analyse: quality index -> features made for it.
-    find: features -> quality index; raises RateError where none meets it.
-    guess: where to begin.
-    end: the index at which the target is easiest to meet: it is not refused
-      before features made for that one were tried.
+    find: features -> quality index; raises RateError if none meets the target.
+    guess: the index to begin at.
+    end: the index that meets the target most easily: its features are tried
+      before the target is refused.
 
   Raises:
-    RateError: as `find` does.
+    RateError: see find.
   """
   features = analyse(guess)
   try:
@@ -64,17 +63,17 @@ def search(
   again = analyse(found)
   try:
     return again, find(again)
-  except RateError:  # met by what was made for the guess alone
+  except RateError:  # only the features of the guess meet it
     return features, found
 
 
 def guess_index(tables, target_bits: float, num_positions: int) -> int:
-  """The quality index at which a typical picture takes so many bits.
+  """Returns the quality index at which a typical image takes target_bits.
 
   Args:
-    tables: of the model; their entropy is the rate of its training pictures.
+    tables: of the model; their entropy is the rate of its training images.
     target_bits: of the payload.
-    num_positions: latent positions of the picture.
+    num_positions: latent positions of the image.
   """
   bits = np.array([
     tables.entropy_bits(i) for i in range(tables.num_qualities)
@@ -84,10 +83,10 @@ def guess_index(tables, target_bits: float, num_positions: int) -> int:
 
 
 def guess_index_of_psnr(rmse: Sequence[float], psnr: float) -> int:
-  """The quality index at which a typical picture has this PSNR.
+  """Returns the quality index at which a typical image has a PSNR.
 
   Args:
-    rmse: the expected error at each index, pictures in [-1, 1].
+    rmse: expected error at each index, of images in [-1, 1].
     psnr: in dB.
   """
   typical = 20 * np.log10(2 / np.asarray(rmse))  # a peak of 2
@@ -95,17 +94,14 @@ def guess_index_of_psnr(rmse: Sequence[float], psnr: float) -> int:
 
 
 def levels(num_qualities: int) -> list[int]:
-  """Indices that are tried where sizes or errors are out of order."""
+  """Returns the indices to try where probes are out of order."""
   return [*range(0, num_qualities - 1, NEAR), num_qualities - 1]
 
 
 def largest_within(
   size: Callable[[int], int], num_qualities: int, target_bytes: int
 ) -> int:
-  """The highest quality index that is found with at most target_bytes.
-
-  By bisection; where sizes turn out not to rise with quality, all levels are
-  tried, too.
+  """Returns the highest quality index found with at most target_bytes.
 
   Args:
     size: quality index -> bytes of the file.
@@ -115,21 +111,16 @@ def largest_within(
   Raises:
     RateError: every file that was made is larger.
   """
-  size = _Known(size)
-  if size(0) <= target_bytes:
-    low, high = 0, num_qualities
-    while high - low > 1:
-      middle = (low + high) // 2
-      if size(middle) <= target_bytes:
-        low = middle
-      else:
-        high = middle
-    if size.are_ordered(SIZE_TOLERANCE):
-      return low
-  size.measure(levels(num_qualities))
-  within = [i for i, n in size.known.items() if n <= target_bytes]
+  sizes = _Probes(size)
+  if sizes[0] <= target_bytes:
+    found = _first(lambda i: sizes[i] > target_bytes, 0, num_qualities) - 1
+    if sizes.are_ordered(SIZE_TOLERANCE):
+      return found
+  for i in levels(num_qualities):
+    sizes[i]
+  within = [i for i, n in sizes.items() if n <= target_bytes]
   if not within:
-    least = min(size.known.values())
+    least = min(sizes.values())
     raise RateError(
       f'The smallest file that the network made of this image has {least} '
       f'bytes, more than the target of {target_bytes}.', least,
@@ -141,61 +132,57 @@ def smallest_above(
   psnr: Callable[[int], float], size: Callable[[int], int],
   num_qualities: int, min_psnr: float,
 ) -> int:
-  """The quality index that is found of the smallest file with min_psnr.
-
-  By bisection for the least index; where errors turn out not to fall with
-  quality, all levels are tried, too, and the smallest file is taken.
+  """Returns the quality index of the smallest file found with min_psnr.
 
   Args:
-    psnr: quality index -> dB of the picture decoded at it.
-    size: quality index -> bytes of the file; asked for where order fails.
+    psnr: quality index -> dB of the image decoded at it.
+    size: quality index -> bytes of the file; only used for probes out of order.
     num_qualities: of the model.
     min_psnr: in dB.
 
   Raises:
-    RateError: every picture that was decoded has less.
+    RateError: every image that was decoded has less.
   """
-  psnr = _Known(psnr)
-  if psnr(num_qualities - 1) >= min_psnr:
-    low, high = -1, num_qualities - 1
-    while high - low > 1:
-      middle = (low + high) // 2
-      if psnr(middle) >= min_psnr:
-        high = middle
-      else:
-        low = middle
-    if psnr.are_ordered(PSNR_TOLERANCE):
-      return high
-  psnr.measure(levels(num_qualities))
-  above = [i for i, n in psnr.known.items() if n >= min_psnr]
+  psnrs = _Probes(psnr)
+  if psnrs[num_qualities - 1] >= min_psnr:
+    found = _first(lambda i: psnrs[i] >= min_psnr, -1, num_qualities - 1)
+    if psnrs.are_ordered(PSNR_TOLERANCE):
+      return found
+  for i in levels(num_qualities):
+    psnrs[i]
+  above = [i for i, n in psnrs.items() if n >= min_psnr]
   if not above:
-    best = max(psnr.known.values())
     raise RateError(
-      f'The best of {len(psnr.known)} qualities that were tried has '
-      f'{best:.2f} dB, less than the {min_psnr:g} dB that are asked for.'
+      f'The best of {len(psnrs)} qualities that were tried has '
+      f'{max(psnrs.values()):.2f} dB, less than the {min_psnr:g} dB that are '
+      'asked for.'
     )
   return min(above, key=size)
 
 
-class _Known:
-  """A function of quality indices, and its values so far."""
+class _Probes(dict):
+  """Values of a function of quality indices, each computed once."""
 
   def __init__(self, function):
+    super().__init__()
     self._function = function
-    self.known = {}
 
-  def __call__(self, index):
-    if index not in self.known:
-      self.known[index] = self._function(index)
-    return self.known[index]
-
-  def measure(self, indices):
-    for index in indices:
-      self(index)
+  def __missing__(self, index):
+    self[index] = self._function(index)
+    return self[index]
 
   def are_ordered(self, tolerance) -> bool:
-    """Whether values rise with the index, but for so much."""
-    values = [self.known[i] for i in sorted(self.known)]
-    return all(
-      b >= a - tolerance for a, b in itertools.pairwise(values)
-    )
+    """Whether values rise with the index, to within a tolerance."""
+    values = [self[i] for i in sorted(self)]
+    return all(b >= a - tolerance for a, b in itertools.pairwise(values))
+
+
+def _first(passes: Callable[[int], bool], low: int, high: int) -> int:
+  """Bisects for the first index in (low, high] that passes; high if none."""
+  while high - low > 1:
+    middle = (low + high) // 2
+    if passes(middle):
+      high = middle
+    else:
+      low = middle
+  return high

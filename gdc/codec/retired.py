@@ -1,6 +1,6 @@
-"""Models that were in the box, and where they are now.
+"""Retired bundled models, and where to find them.
 
-See docs/model_card.md, Old files.
+See docs/model_card.md, "Old files".
 """
 import json
 import pathlib
@@ -9,10 +9,10 @@ LIST = pathlib.Path(__file__).parents[1] / 'pretrained' / 'retired.json'
 
 
 def where(digest: str) -> str:
-  """The end of an error: how to decode a file of another model.
+  """Returns the end of an error message: how to decode another model's file.
 
   Args:
-    digest: the first eight hex digits of the model's.
+    digest: first eight hex digits of the model's digest.
   """
   found = json.loads(LIST.read_text()).get(digest)
   if found is None:
@@ -22,7 +22,7 @@ def where(digest: str) -> str:
     )
   name, until, commit = (found[key] for key in ('name', 'until', 'commit'))
   return (
-    f'. It was {name!r} in the box until {until}: in a clone of gdc, `git '
-    f'worktree add former {commit}`; then --model former/gdc/pretrained/{name} '
-    'decodes it.'
+    f'. That is {name!r}, which was bundled until {until}: in a clone of gdc, '
+    f'`git worktree add retired {commit}`; then --model '
+    f'retired/gdc/pretrained/{name} decodes it.'
   )

@@ -1,14 +1,11 @@
-"""Tiles on devices: one after the other on one, or one on each of several.
+"""Runs networks on tiles: one after another, or one on each of several devices.
 
-A network is compiled for a tile on one device, and for several devices once
-more: the same computation on a mesh of them, for as many tiles, stacked, the
-stack split along its first axis. Nothing goes from device to device, each makes
-as many turns of a loop over blocks as its own tile fills, and what comes out is
-what one device gives. The picture stays on the host: a device holds a network's
-parameters and one tile.
+A network is compiled for a tile on one device and, if there are several, for a
+stack of tiles split over a mesh of them. Devices exchange nothing, and the
+result is that of one device. The image stays on the host: a device holds a
+network's parameters and one tile.
 
-Where there are several hosts, each process computes pictures of its own on its
-local devices; no program spans two hosts.
+With several hosts, each process computes its own images on its local devices.
 """
 import contextlib
 import threading
@@ -24,22 +21,21 @@ from gdc import progress
 from gdc.codec import forks, jax_settings, programs, tiles
 
 _AXIS = 'tiles'  # of the mesh
-_turns = {}  # device, or 'cpu' for all of them -> the lock of whose turn it is
+_turns = {}  # device id, or 'cpu' for all of them -> lock
 
 
 class Network(NamedTuple):
-  """What runs on a tile.
+  """A network to run on tiles.
 
   Attributes:
-    name: of its programs.
-    part: name of its parameters; networks that have the same share them.
+    name: name of its programs.
+    part: name of its parameters, which networks of the same part share.
     params: its parameters, on the host.
     make: () -> (parameters, own, shared) -> one array, to be traced; a new
       function each time.
-    own: ShapeDtypeStructs of what each tile brings; the last is the tile's
-      extent.
-    shared: ShapeDtypeStructs of what is the same for all tiles.
-    record: whatever else decides on the program, for json.
+    own: ShapeDtypeStructs of each tile's inputs; the last is the tile's extent.
+    shared: ShapeDtypeStructs of the inputs that all tiles share.
+    record: whatever else identifies the program, for json.
   """
 
   name: str
@@ -56,15 +52,17 @@ class Runner:
 
   Attributes:
     platform: 'cpu', 'gpu' or 'tpu'.
-    programs: (network's name, number of tiles) -> what is compiled.
+    programs: (network name, number of tiles) -> compiled program.
   """
 
   def __init__(self, devices: Iterable[jax.Device] | None = None):
-    """Takes devices of one kind; None: those of this process that are of the
-    kind of its first.
+    """Takes devices of one kind.
+
+    Args:
+      devices: None takes those of this process that are of its first's kind.
 
     Raises:
-      ValueError: there are none, one is there twice, or not all are of this
+      ValueError: there are none, one occurs twice, or not all are of this
         process and of one kind.
     """
     if devices is None:
@@ -93,15 +91,14 @@ class Runner:
     """A context for calls of `run`: one thread at a time, default settings.
 
     Threads that use the same devices take turns, so a program is compiled once
-    and memory is that of one call. JAX's settings are those of jax_settings,
-    whatever the caller chose.
+    and memory is that of one call.
 
     Raises:
-      RuntimeError: JAX cannot be used here: it was running before this process
-        was forked, or is tracing a function.
+      RuntimeError: JAX was running before this process was forked, or is
+        tracing a function.
     """
     forks.check()
-    # The CPU's devices share cores and memory.
+    # All CPU devices share cores and memory.
     on_cpu = self.platform == 'cpu'
     names = ['cpu'] if on_cpu else sorted(d.id for d in self._devices)
     with contextlib.ExitStack() as stack:
@@ -116,13 +113,13 @@ class Runner:
   ) -> Iterator[tuple[tiles.Tile, np.ndarray]]:
     """Runs a network on tiles, as many at once as there are devices.
 
-    A single tile is computed on the first device, and costs the others nothing.
+    A single tile is computed on the first device alone.
 
     Args:
-      network: to run; compiled when it is first needed.
-      cover: tiles.
-      own: tile -> numpy arrays as network.own.
-      shared: numpy arrays as network.shared.
+      network: the network; compiled when it is first needed.
+      cover: the tiles.
+      own: tile -> numpy arrays like network.own.
+      shared: numpy arrays like network.shared.
 
     Yields:
       Each tile, in order, and the network's output for it.
@@ -140,7 +137,7 @@ class Runner:
     for first in range(0, len(cover), count):
       group = cover[first:first + count]
       given = [own(tile) for tile in group]
-      # What is left of the devices gets a tile without an extent.
+      # Idle devices get a tile without an extent.
       nothing = (*given[0][:-1], np.zeros_like(given[0][-1]))
       given += [nothing] * (count - len(group))
       stacks = tuple(
@@ -153,20 +150,20 @@ class Runner:
         yield tile, np.asarray(output)[0]
 
   def _stack(self, parts) -> jax.Array:
-    """Arrays of one shape as one, each on its device."""
+    """Stacks arrays of one shape, each on its device."""
     return jax.make_array_from_callback(
       (len(parts), *parts[0].shape), self._sharding(len(parts), _AXIS),
       lambda index: parts[index[0].start][None],
     )
 
   def _sharding(self, count: int, *axes):
-    """Of arrays on the first device, or on all."""
+    """Returns the sharding of arrays on the first device, or on all."""
     if count == 1:
       return SingleDeviceSharding(self._devices[0])
     return NamedSharding(self._mesh, PartitionSpec(*axes))
 
   def _placed(self, network: Network, count: int):
-    """A network's parameters, whole on each of the devices."""
+    """Returns a network's parameters, replicated on the devices."""
     key = network.part, count
     if key not in self._params:
       self._params[key] = jax.device_put(
@@ -175,7 +172,7 @@ class Runner:
     return self._params[key]
 
   def _program(self, network: Network, count: int) -> Callable:
-    """A network, compiled for one tile or for one on each of the devices."""
+    """Returns the program for one tile, or for one on each device."""
     key = network.name, count
     if key in self.programs:
       return self.programs[key]
@@ -207,9 +204,9 @@ class Runner:
 
 
 def _on_each(function, mesh):
-  """Runs what runs on a tile on each device of a mesh, on the device's tile.
+  """Maps a function of one tile over the devices of a mesh.
 
-  `own` and the output have a leading axis of devices. A tile without an extent
+  `own` and the output get a leading axis of devices. A tile without an extent
   is not computed; its output is zeros.
   """
   traced_once = jax.jit(function)
@@ -222,8 +219,8 @@ def _on_each(function, mesh):
       lambda *_: jnp.zeros(like.shape, like.dtype), *arguments,
     )[None]
   split, whole = PartitionSpec(_AXIS), PartitionSpec()
-  # Unchecked, because loops here start from constants, which the check takes
-  # for the same on all devices, and go on with what is a device's own.
+  # Unchecked: loops start from constants, which the check considers replicated,
+  # and continue with values that differ between devices.
   return jax.shard_map(
     on_device, mesh=mesh, in_specs=(whole, split, whole), out_specs=split,
     check_vma=False,
@@ -231,6 +228,6 @@ def _on_each(function, mesh):
 
 
 def _shards(stack: jax.Array) -> list[jax.Array]:
-  """What each device holds of a stack, in the stack's order."""
+  """Returns each device's part of a stack, in the stack's order."""
   shards = sorted(stack.addressable_shards, key=lambda s: s.index[0].start)
   return [shard.data for shard in shards]

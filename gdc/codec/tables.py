@@ -1,17 +1,16 @@
-"""Integer frequency tables: what encoder and decoder agree on.
+"""Integer frequency tables, shared by encoder and decoder.
 
-A learned density is floating point and differs in its last bits from machine
-to machine, which is fatal to an entropy coder: one wrong count and everything
-after it is noise. So the density is evaluated once, when a model is exported,
-and quantised here, on the host and in float64, to integer counts that travel
-with the model (Balle et al., "Integer networks for data compression with
-latent-variable models", ICLR 2019, names the problem).
+A learned density differs in its last bits between machines, which is fatal to
+an entropy coder. It is therefore evaluated once, when a model is exported, and
+quantised in float64 to integer counts that are stored with the model (Balle et
+al., "Integer networks for data compression with latent-variable models", ICLR
+2019, describe the problem).
 
 A row of counts belongs to one quality and one channel. It covers consecutive
-symbols and, last, one escape symbol that stands for every other int32.
+symbols and, last, an escape symbol that stands for every other int32.
 
 Invariant: the counts of a row are integers of at least 1 that sum to exactly
-2**PRECISION. No Tables object exists that breaks it.
+2**PRECISION.
 """
 
 import dataclasses
@@ -22,37 +21,35 @@ import numpy as np
 
 PRECISION = 16
 TOTAL = 2**PRECISION
-# Symbols at the ends of a row go to the escape symbol where they are less
-# likely than this. A count of 1 takes 2**-16 log2(e) bits a symbol from the
-# rest of the row and saves some two bits where it is used, so break-even lies
-# near 2**-16.5. Measured on Laplacian, Gaussian, logistic and Student-t rows,
-# it is within 5e-4 bits of the best power of two up to rows of 650 symbols.
+# Less likely symbols at the ends of a row go to the escape symbol. A count of 1
+# costs the rest of the row 2**-16 log2(e) bits a symbol and saves some two bits
+# where it is used: break-even is near 2**-16.5.
 TRIM_MASS = 2.0**-17
-# Counts of at least 1 would otherwise use a row up.
+# Counts of at least 1 would use up longer rows.
 MAX_LENGTH = 2**15
-# The escape code has a prefix of at most this length: distances are below
-# 2**32, as symbols and ends of rows are int32.
-MAX_ESCAPE_PREFIX = 31
+MAX_ESCAPE_PREFIX = 31  # of a distance between two int32
 
 _INT32 = np.iinfo(np.int32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tables:
-  """The tables of all qualities and channels of one model."""
+  """The tables of all qualities and channels of one model.
 
-  # All rows, one after the other: quality outer, channel inner.
-  counts: np.ndarray  # uint16 [sum of length]
-  # The smallest symbol of each row.
-  first: np.ndarray  # int32 [qualities, channels]
-  # The number of counts in each row, the escape symbol (last) included.
-  length: np.ndarray  # int32 [qualities, channels]
+  Attributes:
+    counts: uint16 [sum of length], all rows: quality outer, channel inner.
+    first: int32 [qualities, channels], the smallest symbol of each row.
+    length: int32 [qualities, channels], the number of counts in each row, the
+      escape symbol (last) included.
+  """
+
+  counts: np.ndarray
+  first: np.ndarray
+  length: np.ndarray
 
   def __post_init__(self):
     for name, dtype, ndim in (
-      ('counts', np.uint16, 1),
-      ('first', np.int32, 2),
-      ('length', np.int32, 2),
+      ('counts', np.uint16, 1), ('first', np.int32, 2), ('length', np.int32, 2),
     ):
       array = np.asarray(getattr(self, name))
       if array.dtype != dtype or array.ndim != ndim:
@@ -65,9 +62,8 @@ class Tables:
       object.__setattr__(self, name, array)
     if self.first.shape != self.length.shape or not self.length.size:
       raise ValueError(
-        'first and length must both be [qualities, channels] '
-        f'and not empty, not {self.first.shape} and '
-        f'{self.length.shape}'
+        'first and length must both be [qualities, channels] and not empty, '
+        f'not {self.first.shape} and {self.length.shape}'
       )
     if self.length.min() < 2 or self.length.max() > MAX_LENGTH + 1:
       raise ValueError(
@@ -81,8 +77,7 @@ class Tables:
       )
     if self.counts.min() < 1:
       raise ValueError(
-        'every count must be at least 1: count '
-        f'{int(self.counts.argmin())} is 0'
+        f'every count must be at least 1: count {self.counts.argmin()} is 0'
       )
     sums = np.add.reduceat(self.counts, self._offsets, dtype=np.int64)
     if (sums != TOTAL).any():
@@ -106,7 +101,7 @@ class Tables:
 
   @functools.cached_property
   def _offsets(self) -> np.ndarray:
-    """Where each row starts in counts: int64 [qualities * channels]."""
+    """Start of each row in counts, int64 [qualities * channels]."""
     ends = np.cumsum(self.length, dtype=np.int64)
     return np.concatenate([[0], ends[:-1]])
 
@@ -127,23 +122,18 @@ class Tables:
   def row(self, quality_index: int, channel: int) -> tuple[int, np.ndarray]:
     """Returns (first symbol, counts as int64 with the escape symbol last)."""
     self.check_quality_index(quality_index)
-    if not 0 <= channel < self.num_channels:
-      raise ValueError(
-        f'channel must be 0 to {self.num_channels - 1}, not {channel}'
-      )
     start = self._offsets[quality_index * self.num_channels + channel]
     counts = self.counts[start : start + self.length[quality_index, channel]]
     return int(self.first[quality_index, channel]), counts.astype(np.int64)
 
   def ideal_bits(self, symbols: np.ndarray, quality_index: int) -> float:
-    """The length of these symbols under these tables, escapes included.
+    """Returns the ideal code length of symbols, escapes included.
+
+    range_coder.encode comes within a few bytes of it.
 
     Args:
       symbols: int32 [channels, positions].
-      quality_index: which tables.
-
-    Returns:
-      Bits; range_coder.encode comes within a few bytes of it.
+      quality_index: selects the tables.
     """
     self.check_symbols(symbols)
     bits = 0.0
@@ -156,26 +146,21 @@ class Tables:
     return float(bits)
 
   def minimum_bits(self, quality_index: int) -> float:
-    """The least bits that one position, all channels, can take.
-
-    A file too short for this cannot hold the size that its header claims.
-    """
+    """Returns the fewest bits that one position can take, over all channels."""
     self.check_quality_index(quality_index)
     return float(self._minimum_bits[quality_index])
 
   def entropy_bits(self, quality_index: int) -> float:
-    """The bits that one position, all channels, takes on average.
+    """Returns the expected bits of one position, over all channels.
 
-    On the average of what the tables were made for; escape codes are left out.
+    Escape codes are not counted.
     """
     self.check_quality_index(quality_index)
     return float(self._entropy_bits[quality_index])
 
   def check_symbols(self, symbols: np.ndarray) -> None:
-    if (
-      symbols.dtype != np.int32
-      or symbols.ndim != 2
-      or (symbols.shape[0] != self.num_channels)
+    if symbols.dtype != np.int32 or symbols.ndim != 2 or (
+      len(symbols) != self.num_channels
     ):
       raise ValueError(
         f'symbols must be int32 [{self.num_channels}, positions], not '
@@ -194,7 +179,7 @@ class Tables:
 
   @classmethod
   def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> 'Tables':
-    """The inverse of to_arrays; ValueError names what is wrong."""
+    """Inverts to_arrays; ValueError names what is wrong."""
     names = {field.name for field in dataclasses.fields(cls)}
     if set(arrays) != names:
       raise ValueError(
@@ -204,31 +189,21 @@ class Tables:
 
 
 def from_pmfs(pmfs: Sequence[np.ndarray], first: Sequence[int]) -> Tables:
-  """Quantises probabilities to the integer tables nearest in code length.
+  """Quantises probabilities to integer counts.
 
   Args:
-    pmfs: one float64 [symbols, channels] for each quality; the number of
-      symbols may differ. What a channel lacks to 1 is the mass outside.
-    first: the symbol of row 0, one for each quality.
+    pmfs: float64 [symbols, channels] for each quality; the number of symbols
+      may differ. The rest of a channel's mass to 1 lies outside.
+    first: the symbol of row 0, for each quality.
 
   Returns:
-    Tables whose rows have the least expected code length among all counts
-    that sum to 2**PRECISION, for the symbols kept (see TRIM_MASS).
+    Tables whose rows have the least expected code length among all counts that
+    sum to 2**PRECISION, for the symbols kept (see TRIM_MASS).
   """
-  if len(pmfs) != len(first) or not pmfs:
-    raise ValueError(
-      'one first symbol is needed for each pmf, and at least '
-      f'one: {len(pmfs)} pmfs, {len(first)} first symbols'
-    )
-  pmfs = [np.asarray(pmf, np.float64) for pmf in pmfs]
   counts, firsts, lengths = [], [], []
   for q, pmf in enumerate(pmfs):
-    if pmf.ndim != 2 or not pmf.size or (pmf.shape[1] != pmfs[0].shape[1]):
-      raise ValueError(
-        f'pmf {q} must be [symbols, channels], as many channels '
-        f'as pmf 0, not {pmf.shape}'
-      )
-    # Written so that NaN fails it too. The slack is for densities in float32.
+    pmf = np.asarray(pmf, np.float64)
+    # NaN fails this too. The slack is for densities in float32.
     if not (pmf.min() >= 0 and pmf.sum(axis=0).max() <= 1 + 1e-3):
       raise ValueError(
         f'pmf {q} must be non-negative and sum to at most 1 in each channel: '
@@ -239,27 +214,19 @@ def from_pmfs(pmfs: Sequence[np.ndarray], first: Sequence[int]) -> Tables:
     kept[np.arange(len(pmf)), pmf.argmax(axis=1)] = True
     begin = kept.argmax(axis=1)
     end = pmf.shape[1] - kept[:, ::-1].argmax(axis=1)
-    if (end - begin).max() > MAX_LENGTH:
-      raise ValueError(
-        f'pmf {q}, channel {(end - begin).argmax()} spreads over '
-        f'{(end - begin).max()} symbols; at most {MAX_LENGTH} fit'
-      )
     k = np.arange(pmf.shape[1])
     inside = (k >= begin[:, None]) & (k < end[:, None])
     mass = np.where(inside, pmf, 0.0)
-    # Tails and outside mass together, never below zero by rounding.
+    # Tails and outside mass, not below zero by rounding.
     escape = np.maximum(1 - mass.sum(axis=1, keepdims=True), 0.0)
     used = np.pad(inside, ((0, 0), (0, 1)), constant_values=True)
     table = _quantize(np.concatenate([mass, escape], axis=1), used)
     counts.append(table[used])
     firsts.append(first[q] + begin)
     lengths.append(end - begin + 1)
-  firsts = np.stack(firsts)
-  if firsts.min() < _INT32.min or firsts.max() > _INT32.max:
-    raise ValueError(f'symbols must be int32: first is {list(first)}')
   return Tables(
     np.concatenate(counts).astype(np.uint16),
-    firsts.astype(np.int32),
+    np.stack(firsts).astype(np.int32),
     np.stack(lengths).astype(np.int32),
   )
 
@@ -267,7 +234,7 @@ def from_pmfs(pmfs: Sequence[np.ndarray], first: Sequence[int]) -> Tables:
 def split_escapes(
   values: np.ndarray, first: int, length: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Splits the symbols of one channel into what is coded.
+  """Splits the symbols of one channel into indices and escapes.
 
   Args:
     values: int32 [positions].
@@ -275,9 +242,9 @@ def split_escapes(
     length: the number of counts of the row.
 
   Returns:
-    index: int64 [positions], into the row's counts; length - 1 is escape.
+    index: int64 [positions], into the row's counts; length - 1 is the escape.
     above: bool [escapes], whether the symbol lies beyond the upper end.
-    distance: int64 [escapes], from the nearest symbol of the row, 1 or more.
+    distance: int64 [escapes], to the nearest symbol of the row, at least 1.
   """
   index = values.astype(np.int64) - first
   escaped = (index < 0) | (index >= length - 1)
@@ -288,27 +255,27 @@ def split_escapes(
 
 
 def escape_prefix(distance: np.ndarray) -> np.ndarray:
-  """floor(log2(distance)), exactly: int64, 0 to MAX_ESCAPE_PREFIX."""
+  """Returns floor(log2(distance)) exactly, int64, 0 to MAX_ESCAPE_PREFIX."""
   return np.frexp(distance.astype(np.float64))[1].astype(np.int64) - 1
 
 
 def escape_bits(distance: np.ndarray) -> np.ndarray:
-  """Side, unary prefix and its end, suffix: what range_coder writes."""
+  """Returns the bits of escapes: side, unary prefix with its end, suffix."""
   prefix = escape_prefix(distance)
   return 1 + np.minimum(prefix + 1, MAX_ESCAPE_PREFIX) + prefix
 
 
 def _quantize(mass: np.ndarray, used: np.ndarray) -> np.ndarray:
-  """Counts with the least expected code length, one row for each channel.
+  """Returns the counts of least expected code length, a row for each channel.
 
   The length, -sum mass log2(count), is separable and convex, so a table is
-  optimal exactly when no single count is better moved from one symbol to
-  another. Rounding with a common divisor comes close (the rule of Webster in
-  apportionment); steepest single moves then finish, and stop at the optimum.
+  optimal exactly when moving one count between two symbols never helps.
+  Rounding with a common divisor comes close (Webster's method of
+  apportionment); steepest single moves then reach the optimum.
 
   Args:
     mass: float64 [channels, symbols], each row with a positive sum.
-    used: bool [channels, symbols], the symbols that get a count.
+    used: bool [channels, symbols], symbols that get a count.
 
   Returns:
     int64 [channels, symbols]: at least 1 where used, 0 elsewhere.
@@ -326,8 +293,8 @@ def _quantize(mass: np.ndarray, used: np.ndarray) -> np.ndarray:
     low, high = np.where(fits, middle, low), np.where(fits, high, middle)
   counts = rounded(low)
 
-  # What count n + 1 saves over count n. One table for gains and losses: a
-  # move and its reverse compare equal to the last bit, so none is undone.
+  # Saving of count n + 1 over count n. A move and its reverse compare equal to
+  # the last bit, so none is undone.
   n = np.arange(1, TOTAL + 1)
   saving = np.concatenate([[0.0], np.log2(1 + 1 / n)])
 

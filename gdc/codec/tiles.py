@@ -1,10 +1,10 @@
-"""Where the tiles of a picture lie, and what is taken from each. No jax.
+"""Layout of tiles on an image, and the outputs taken from each.
 
-A tile is a window of fixed size on a picture. What a network makes of it is
-right except near those of its edges that are not the picture's: within a halo,
-as wide as the network looks. Tiles overlap so that every output lies in one
-tile that has it right. They start within the picture; the last ones may reach
-beyond it, which costs little where tiles are computed in blocks.
+A tile is a window of fixed size. Outputs are valid except within a halo of the
+interior tile edges, as wide as the network's receptive field. Tiles overlap so
+that every output is valid in one of them. They start within the image; the last
+ones may extend beyond it, which costs little where tiles are computed in
+blocks.
 """
 import dataclasses
 import itertools
@@ -23,22 +23,21 @@ class Span(NamedTuple):
 
 
 def spans(length: int, tile: int, halo: int) -> list[Span]:
-  """Tiles along one axis; from 0 to length, each output is taken once.
+  """Lays tiles along one axis, so that each output is taken once.
 
   Args:
-    length: of the axis.
+    length: length of the axis.
     tile: length of a tile, more than 2 * halo if there are several.
-    halo: outputs that are not right at an edge within the picture.
+    halo: number of invalid outputs at an interior edge.
 
   Raises:
-    ValueError: a tile has nothing but halo.
+    ValueError: a tile is all halo.
   """
   if length <= tile:
     return [Span(0, 0, length)]
   if tile <= 2 * halo:
     raise ValueError(
-      f'A tile of {tile} has no room between halos of {halo}; it must be '
-      f'longer than {2 * halo}.'
+      f'A tile of {tile} with halos of {halo} must be longer than {2 * halo}.'
     )
   found, first = [], 0
   while first < length:
@@ -52,13 +51,13 @@ def spans(length: int, tile: int, halo: int) -> list[Span]:
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-  """A tile of a picture; all in pixels.
+  """A tile of an image; all in pixels.
 
   Attributes:
-    rows: of the tile.
-    columns: of the tile.
+    rows: vertical span.
+    columns: horizontal span.
     shape: (height, width) of the tile.
-    extent: int32 (height, width) of its part within the picture.
+    extent: int32 (height, width) of its part within the image.
   """
 
   rows: Span
@@ -72,11 +71,11 @@ class Tile:
     return self.rows.origin, self.columns.origin
 
   def cut(self, array: np.ndarray, stride: int = 1) -> np.ndarray:
-    """The tile's window on an array.
+    """Cuts the tile's window out of an array.
 
     Args:
-      array: [height, width, channels] of the picture, at a stride; where it
-        is shorter than the tile, its last row and column are repeated.
+      array: [height, width, channels] of the image, at a stride; its last row
+        and column are repeated beyond its end.
       stride: pixels per position of the array.
 
     Returns:
@@ -91,11 +90,11 @@ class Tile:
     return np.ascontiguousarray(part)
 
   def paste(self, output, array: np.ndarray, stride: int = 1):
-    """Writes the outputs that are taken from the tile into an array.
+    """Writes the tile's valid outputs into an array.
 
     Args:
       output: [tile height / stride, tile width / stride, channels].
-      array: [height, width, channels] of the picture, at that stride.
+      array: [height, width, channels] of the image, at that stride.
       stride: pixels per position of the array.
     """
     target, source = zip(*(
@@ -112,10 +111,10 @@ class Tile:
 
 
 def cover(size, shape, halo: int) -> Iterator[Tile]:
-  """The tiles of a picture, in raster order.
+  """Yields the tiles of an image, in raster order.
 
   Args:
-    size: (height, width) of the picture.
+    size: (height, width) of the image.
     shape: (height, width) of a tile.
     halo: see spans; sizes, shapes and halo are multiples of all strides.
   """

@@ -1,1 +1,1 @@
-"""Photographs to batches."""
+"""Image files, and the data sets and batches that training reads."""

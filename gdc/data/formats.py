@@ -1,10 +1,6 @@
-"""The image formats that gdc reads and writes, and their file name endings.
+"""Image formats that gdc reads and writes, by file name ending."""
 
-The one list for every command, for evaluation and for training. No Pillow.
-"""
-
-# Pillow's name of each format that is read, by file name ending. An MPO is a
-# JPEG of several images.
+# Pillow's name of each format that is read. An MPO is a JPEG of several images.
 READ = {
   '.png': 'PNG', '.apng': 'PNG',
   '.jpg': 'JPEG', '.jpeg': 'JPEG', '.jpe': 'JPEG', '.jfif': 'JPEG',
@@ -16,7 +12,6 @@ READ = {
   '.bmp': 'BMP',
   '.ppm': 'PPM', '.pgm': 'PPM', '.pbm': 'PPM', '.pnm': 'PPM',
 }
-# The same of each format that is written.
 WRITTEN = {
   suffix: name for suffix, name in READ.items()
   if suffix not in ('.apng', '.mpo', '.avifs', '.gif', '.pbm')

@@ -1,7 +1,7 @@
-"""Which kinds of files are read: those that Pillow is known to read rightly.
+"""Which kinds of image files are read: those that Pillow decodes correctly.
 
-The tests compare each of them with samples of known values, or with another
-decoder; others are refused by name.
+The tests compare each of them with samples of known values or with another
+decoder. Every other kind is refused by name.
 """
 import re
 import struct
@@ -20,7 +20,7 @@ _ADAM7 = (
   (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2),
   (0, 1, 2, 2), (1, 0, 2, 1),
 )
-# First bytes of formats that are often met, and their names.
+# (offset, bytes, name) of common formats.
 _SIGNATURES = (
   (0, b'\x89PNG', 'PNG'), (0, b'\xff\xd8', 'JPEG'), (0, b'GIF8', 'GIF'),
   (8, b'WEBP', 'WebP'), (4, b'ftypavi', 'AVIF'), (0, b'BM', 'BMP'),
@@ -38,21 +38,21 @@ _SIGNATURES = (
 
 
 def kind(head: bytes) -> str | None:
-  """The name of the format that a file's first bytes are of, if known."""
-  for start, signature, name in _SIGNATURES:
-    if head[start:].startswith(signature):
-      return name
-  return None
+  """Returns the name of the format that a file's first bytes are of."""
+  return next((
+    name for start, signature, name in _SIGNATURES
+    if head[start:].startswith(signature)
+  ), None)
 
 
 def tiff(file) -> tuple[str, bool]:
-  """What samples a TIFF is of, and whether they are read.
+  """Returns a description of a TIFF's samples, and whether they are read.
 
   Args:
     file: the file; its position is changed.
 
   Raises:
-    whatever Pillow stumbles over in a damaged file.
+    Exception: whatever Pillow raises for a damaged file.
   """
   file.seek(0)
   head = file.read(16)
@@ -63,12 +63,12 @@ def tiff(file) -> tuple[str, bool]:
   tags.load(file)
   if 256 not in tags or not {273, 324} & set(tags):
     raise ValueError('its tags are cut off')
-  # A raw camera file: Canon's, DNG, or one that starts with a small preview.
+  # Raw camera files: Canon's, DNG, or with a small preview first.
   if head[8:10] == b'CR' or 50706 in tags or tags.get(254, 0) & 1:
     return 'a preview, as raw camera files have', False
-  bits = sorted(set(_several(tags, 258, 1)))
+  bits = sorted(set(values(tags, 258, 1)))
   samples = tags.get(277, 1)
-  formats = set(_several(tags, 339, 1))
+  formats = set(values(tags, 339, 1))
   photometric = tags.get(262)
   planes = tags.get(284, 1) == 2 and samples > 1
   kinds = ' or '.join(_FORMATS.get(f, 'unknown ') for f in sorted(formats))
@@ -93,62 +93,55 @@ def tiff(file) -> tuple[str, bool]:
     tags.get(530, (2, 2)) != (1, 1)
   ):
     return f'{said}, subsampled and uncompressed', False
-  # Pillow takes planes of 16 bits, and whatever else is left out here, for
-  # something else.
+  # Pillow misreads all other planar files.
   return said, not planes or photometric in (2, 5) and samples <= 4 and (
     tags.get(266, 1) == 1 and (bits == [8] or tags.get(259, 1) != 1)
   )
 
 
-def tiff_notices(tags) -> list[str]:
-  """Notices on the channels of a TIFF besides its colours."""
-  colours = {2: 3, 5: 4, 6: 3, 8: 3}.get(tags.get(262), 1)
-  extra = tags.get(277, 1) - colours
-  kinds = _several(tags, 338, 0) if 338 in tags else ()
-  if extra == 1 and not kinds and colours == 3:
-    return ['its fourth channel, of no said meaning, is taken as transparency']
-  lost = extra - (kinds[:1] in ((1,), (2,), (999,)))
-  if lost < 1:
-    return []
-  return [f'{lost} extra {"channel is" if lost == 1 else "channels are"} not '
-          'kept']
+def values(tags, tag: int, default) -> tuple:
+  """Returns the values of a TIFF tag that may have one or several."""
+  value = tags.get(tag, default)
+  return value if isinstance(value, tuple) else (value,)
 
 
-def jpeg_problem(picture) -> str | None:
-  """What in an opened JPEG is not read; None if nothing."""
-  if picture.mode == 'CMYK' and 'adobe' not in picture.info:
-    return 'CMYK colours without an Adobe marker (they may be inverted)'
-  return None
+def png_chunks(file):
+  """Yields (name, length) of a PNG's chunks, the file at the chunk's data."""
+  position = 8
+  while True:
+    file.seek(position)
+    start = file.read(8)
+    if len(start) < 8:
+      return
+    length, name = struct.unpack('>I4s', start)
+    yield name, length
+    position += 12 + length
+    if name == b'IEND':
+      return
 
 
-def png_problem(picture, file) -> str | None:
-  """What a loaded PNG lacks; None if nothing. Pillow passes over it.
+def png_problem(image, file) -> str | None:
+  """Returns what a loaded PNG lacks, unnoticed by Pillow; None if nothing.
 
   Args:
-    picture: as Pillow loaded it.
+    image: the image as Pillow loaded it.
     file: the file; its position is changed.
   """
-  width, height = picture.size
-  interlaced = bool(picture.info.get('interlace'))
-  last = picture.crop((0, height - 1, width, height)).tobytes()
-  # Samples that are not there are zero.
+  width, height = image.size
+  interlaced = bool(image.info.get('interlace'))
+  last = image.crop((0, height - 1, width, height)).tobytes()
+  # Pillow leaves missing samples at zero.
   blank = interlaced or not last.strip(b'\0')
-  if picture.mode != 'P' and not blank:
+  if image.mode != 'P' and not blank:
     return None
   has_palette, inflated, inflater = False, 0, zlib.decompressobj()
-  file.seek(16)
-  depth, colours = file.read(10)[8:]
-  file.seek(8)
-  while len(start := file.read(8)) == 8:
-    length, name = struct.unpack('>I4s', start)
+  file.seek(24)
+  depth, colours = file.read(2)
+  for name, length in png_chunks(file):
     has_palette |= name == b'PLTE'
-    if name == b'IEND' or name == b'IDAT' and not blank:
+    if name == b'IDAT' and not blank:
       break
-    if name != b'IDAT':
-      file.seek(length + 4, 1)
-      continue
-    data = file.read(length)
-    file.seek(4, 1)
+    data = file.read(length) if name == b'IDAT' else b''
     while data and not inflater.eof:
       inflated += len(inflater.decompress(data, 1 << 20))
       data = inflater.unconsumed_tail
@@ -165,37 +158,32 @@ def png_problem(picture, file) -> str | None:
   return None
 
 
-def png_depth(head: bytes) -> int:
-  """Bits per channel of a PNG."""
-  return head[24]
+def depth(format: str, head: bytes) -> int:
+  """Returns the bits per channel, 8 or more unless a PNG has fewer.
+
+  Args:
+    format: Pillow's name; not TIFF.
+    head: the file's first bytes.
+  """
+  if format == 'PNG':
+    return head[24]
+  if format == 'PPM':
+    numbers = re.sub(rb'#[^\n\r]*', b' ', head[2:]).split(None, 3)[:3]
+    if head[1:2] in b'14' or len(numbers) < 3 or not numbers[2].isdigit():
+      return 8
+    return max(8, int(numbers[2]).bit_length())
+  if format == 'AVIF':
+    # Third byte of each AV1 configuration: high_bitdepth and twelve_bit.
+    kinds = re.findall(rb'(?s)av1C..(.)', head)
+    return max(
+      ({0x40: 10, 0x60: 12}.get(kind[0] & 0x60, 8) for kind in kinds),
+      default=8,
+    )
+  return 8
 
 
-def pnm_depth(head: bytes) -> int:
-  """Bits per channel of a PPM, PGM or PBM, 8 or more."""
-  numbers = re.sub(rb'#[^\n\r]*', b' ', head[2:]).split(None, 3)[:3]
-  if head[1:2] in b'14' or len(numbers) < 3 or not numbers[2].isdigit():
-    return 8
-  return max(8, int(numbers[2]).bit_length())
-
-
-def avif_depth(head: bytes) -> int:
-  """Bits per channel of an AVIF, by its first bytes: 8, 10 or 12."""
-  # In the third byte of an AV1 configuration: 0x40, high_bitdepth (10 bits),
-  # and, with it, 0x20, twelve_bit.
-  found, start = [8], head.find(b'av1C')
-  while 0 <= start < len(head) - 6:
-    found.append({0x40: 10, 0x60: 12}.get(head[start + 6] & 0x60, 8))
-    start = head.find(b'av1C', start + 1)
-  return max(found)
-
-
-def _near(values, expected) -> bool:
-  """Whether a tag is left out or says what is the default."""
-  return values is None or len(values) == len(expected) and all(
-    abs(float(v) - e) < 0.002 for v, e in zip(values, expected, strict=True)
+def _near(found, expected) -> bool:
+  """Whether a tag has its default values or is absent."""
+  return found is None or len(found) == len(expected) and all(
+    abs(float(f) - e) < 0.002 for f, e in zip(found, expected, strict=True)
   )
-
-
-def _several(tags, tag, default) -> tuple:
-  value = tags.get(tag, default)
-  return value if isinstance(value, tuple) else (value,)

@@ -1,16 +1,16 @@
-"""Photographs, by name: in the box, in a folder, or a TFDS data set.
+"""Data sets, by name: the bundled photographs, a folder, or TFDS.
 
-A source is a sequence (len, []) of {'image': uint8 [height, width, 3]}, which
-is what grain reads. Names, as configs write them:
+A source is a sequence (len, []) of {'image': uint8 [height, width, 3]}, as
+grain reads it. Names, as configs write them:
 
-  bundled:train, bundled:heldout   the photographs in the box
-  folder:PATH              any folder; subfolders are read too
-  tfds:NAME or tfds:NAME:SPLIT   through tfds.data_source, no TensorFlow
+  bundled:train, bundled:heldout   the bundled photographs
+  folder:PATH                      any folder, with its subfolders
+  tfds:NAME or tfds:NAME:SPLIT     through tfds.data_source, without TensorFlow
 
 A folder may carry a MANIFEST.csv with columns `file` (a path below the folder,
 or a name that only one file there has) and, optionally, `original` and
-`source`: crops of an original that is held out in the box are then left out of
-what is trained on, and batches can be balanced over the values of `source`.
+`source`. Crops of a bundled held-out original are then left out of training,
+and batches can be balanced over the values of `source`.
 """
 import collections
 import csv
@@ -19,23 +19,55 @@ import functools
 import logging
 import pathlib
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from gdc import paths
-from gdc.data import cache as cache_lib
-from gdc.data import formats
+from gdc.data import formats, image_files
 
 _LOG = logging.getLogger(__name__)
-BOX = pathlib.Path(__file__).parent / 'photos'
+PHOTOS = pathlib.Path(__file__).parent / 'photos'
 MANIFEST = 'MANIFEST.csv'
 
 
-class Files:
-  """A source over picture files, decoded pictures kept while they fit.
+class Cache:
+  """Decoded images by path, as many as fit; safe for many threads."""
 
-  A file that cannot be read is said once, and the next one is taken for it.
+  def __init__(self, num_bytes: int = 1 << 30):
+    self._left = num_bytes
+    self._images = {}
+    self._damaged = set()
+    self._lock = threading.Lock()
+
+  def read(self, path: pathlib.Path) -> np.ndarray | None:
+    """Returns an image, or None, with one warning, if it cannot be read."""
+    if path in self._images or path in self._damaged:
+      return self._images.get(path)
+    try:
+      image, _ = image_files.read_rgb(path)
+    except (OSError, ValueError) as e:
+      with self._lock:
+        if path not in self._damaged:
+          self._damaged.add(path)
+          _LOG.warning(
+            'Left out, with %d before: %s', len(self._damaged) - 1,
+            paths.about(path, e),
+          )
+      return None
+    with self._lock:
+      if path not in self._images and image.nbytes <= self._left:
+        self._left -= image.nbytes
+        self._images[path] = image
+    return image
+
+
+class Files:
+  """A source of image files, decoded images being kept as far as they fit.
+
+  A file that cannot be read gives one warning, and the next one takes its
+  place.
 
   Attributes:
     paths: the files, in order.
@@ -46,20 +78,20 @@ class Files:
     self,
     paths: Sequence[pathlib.Path],
     groups: Sequence[str] | None = None,
-    cache: cache_lib.Cache | None = None,
+    cache: Cache | None = None,
   ):
     if not paths:
-      raise ValueError('A source needs at least one picture file; got none.')
+      raise ValueError('A source needs at least one image file; got none.')
     self.paths = list(paths)
     self.groups = list(groups or [''] * len(paths))
-    self._cache = cache or cache_lib.Cache()
+    self._cache = cache or Cache()
 
   def __len__(self):
     return len(self.paths)
 
   def __getitem__(self, index):
     for step in range(len(self)):
-      image = self._cache.try_read(self.paths[(int(index) + step) % len(self)])
+      image = self._cache.read(self.paths[(int(index) + step) % len(self)])
       if image is not None:
         return {'image': image}
     raise ValueError(f'None of the files of {self} can be read.')
@@ -67,15 +99,15 @@ class Files:
   def readable(self) -> Iterator[tuple[pathlib.Path, np.ndarray]]:
     """Yields (path, uint8 [height, width, 3]) of the files that can be read."""
     for path in self.paths:
-      image = self._cache.try_read(path)
+      image = self._cache.read(path)
       if image is not None:
         yield path, image
 
   def __repr__(self):
-    return f'Files({len(self.paths)} pictures, first {self.paths[0].name})'
+    return f'Files({len(self.paths)} images, first {self.paths[0].name})'
 
   def split_by_group(self) -> list['Files']:
-    """One source per group, in the order of their labels; one cache for all."""
+    """Returns one source per group, sorted by label, with a common cache."""
     paths = {label: [] for label in sorted(set(self.groups))}
     for path, label in zip(self.paths, self.groups, strict=True):
       paths[label].append(path)
@@ -85,44 +117,51 @@ class Files:
     ]
 
 
+# --- Bundled photographs ----------------------------------------------------
+
+
 @functools.lru_cache
-def _box_manifest() -> tuple[dict, ...]:
-  with open(BOX / MANIFEST, newline='') as f:
+def _bundled_rows() -> tuple[dict, ...]:
+  with open(PHOTOS / MANIFEST, newline='') as f:
     return tuple(csv.DictReader(f))
 
 
 def bundled(split: str) -> Files:
-  """The photographs in the box; split is 'train' or 'heldout'."""
+  """The bundled photographs; split is 'train' or 'heldout'."""
   if split not in ('train', 'heldout'):
-    raise ValueError(f"box split must be 'train' or 'heldout', not {split!r}.")
-  rows = [r for r in _box_manifest() if r['split'] == split]
-  return Files([BOX / r['file'] for r in rows], [r['source'] for r in rows])
+    raise ValueError(
+      f"bundled: takes 'train' or 'heldout', not {split!r}."
+    )
+  rows = [r for r in _bundled_rows() if r['split'] == split]
+  return Files([PHOTOS / r['file'] for r in rows], [r['source'] for r in rows])
+
+
+def bundled_images(split: str) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields (name, uint8 [512, 512, 3]) of the bundled photographs."""
+  for path, image in bundled(split).readable():
+    yield path.stem, image
 
 
 def num_originals(names: Iterable[str]) -> int:
-  """Of how many photographs these crops in the box are.
+  """Returns how many photographs these bundled crops were cut from.
 
   Args:
-    names: of files, without endings; others are photographs of their own.
+    names: file names without endings; others count as their own originals.
   """
   originals = {
-    pathlib.Path(row['file']).stem: row['original'] for row in _box_manifest()
+    pathlib.Path(row['file']).stem: row['original'] for row in _bundled_rows()
   }
   return len({originals.get(name, name) for name in names})
 
 
-def box_images(split: str) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields (name, uint8 [512, 512, 3]) of the photographs in the box."""
-  source = bundled(split)
-  for i, path in enumerate(source.paths):
-    yield path.stem, source[i]['image']
+# --- Folders ----------------------------------------------------------------
 
 
 def search(path) -> paths.Found:
-  """The image files below a folder, sorted by path, and what else is there.
+  """Finds the image files below a folder, sorted, and what else is there.
 
   Raises:
-    ValueError: it is no folder, or has no image file.
+    ValueError: the path is not a folder, or there is no image file.
   """
   path = pathlib.Path(paths.expand(str(path)))
   if not path.is_dir():
@@ -140,10 +179,10 @@ def search(path) -> paths.Found:
 
 
 def below(path) -> list[pathlib.Path]:
-  """The image files below a folder, sorted by path; what is left out is logged.
+  """Returns the image files below a folder, sorted; logs what is left out.
 
   Raises:
-    ValueError: it is no folder, or has no image file.
+    ValueError: see search.
   """
   found = search(path)
   if found.others:
@@ -157,15 +196,15 @@ def below(path) -> list[pathlib.Path]:
 
 
 def folder(path, held_out: bool = False) -> Files:
-  """All pictures below a folder, sorted by path; see the module's docstring.
+  """All images below a folder, sorted by path; see the module's docstring.
 
   Args:
-    path: of the folder.
-    held_out: keep crops of photographs that the box holds out: to look at them,
-      not to train on them.
+    path: the folder.
+    held_out: whether to keep crops of bundled held-out photographs: to evaluate
+      on them, not to train on them.
 
   Raises:
-    ValueError: no pictures, or a manifest that does not fit them.
+    ValueError: there are no images, or the manifest does not match them.
   """
   files = below(path)
   path = pathlib.Path(paths.expand(str(path)))
@@ -173,7 +212,7 @@ def folder(path, held_out: bool = False) -> Files:
     return Files(files, [p.parent.relative_to(path).as_posix() for p in files])
   rows = _rows(path, files)
   originals = {
-    r['original'] for r in _box_manifest() if r['split'] == 'heldout'
+    r['original'] for r in _bundled_rows() if r['split'] == 'heldout'
   }
   kept = [
     p for p in files
@@ -181,17 +220,17 @@ def folder(path, held_out: bool = False) -> Files:
   ]
   if len(kept) < len(files):
     _LOG.info(
-      '%s: left out %d crops of photographs that the box holds out.',
+      '%s: left out %d crops of photographs that are held out.',
       path, len(files) - len(kept),
     )
   return Files(kept, [rows.get(p, {}).get('source', '') for p in kept])
 
 
 def _rows(path, files) -> dict[pathlib.Path, dict]:
-  """The rows of a folder's manifest, by file."""
+  """Returns the rows of a folder's manifest, by file."""
   named = collections.defaultdict(list)
   for file in files:
-    # A file that is right in the folder has one name only.
+    # Both are the same for a file in the folder itself.
     for name in {file.name, file.relative_to(path).as_posix()}:
       named[name].append(file)
   found = {}
@@ -206,7 +245,7 @@ def _rows(path, files) -> dict[pathlib.Path, dict]:
   known = {path / row['file'] for row in rows}
   for row in rows:
     fitting, exact = named[row['file']], path / row['file']
-    # What has a row of its own is not meant by the name of another.
+    # A file with a row of its own is not matched by the name of another.
     meant = [p for p in fitting if p == exact or p not in known]
     if len(meant) > 1:
       raise ValueError(
@@ -216,16 +255,19 @@ def _rows(path, files) -> dict[pathlib.Path, dict]:
     found.update(dict.fromkeys(meant, row))
   if not found:
     raise ValueError(
-      f'{path / MANIFEST} has no row for any of the {len(files)} pictures: '
+      f'{path / MANIFEST} has no row for any of the {len(files)} images: '
       f'names or paths below {path} are expected as `file`.'
     )
   return found
 
 
+# --- TFDS -------------------------------------------------------------------
+
+
 class Tfds:
   """A TFDS data set with an `image` feature, in the array_record format.
 
-  tfds.data_source works without TensorFlow, but only on array_record files.
+  It is the one format that tfds.data_source reads without TensorFlow.
   """
 
   def __init__(self, name: str, split: str, data_dir: str | None = None):
@@ -270,27 +312,29 @@ class Tfds:
     return f'Tfds({self._name})'
 
 
+# --- Names in configs -------------------------------------------------------
+
+
 def check_files(name: str) -> None:
-  """Raises ValueError unless a name is one that `files` takes."""
+  """Raises ValueError unless `files` takes the name."""
   kind, _, rest = name.partition(':')
-  if not rest or kind != 'folder' and name not in ('bundled:train', 'bundled:heldout'):
+  if name not in ('bundled:train', 'bundled:heldout') and not (
+    kind == 'folder' and rest
+  ):
     raise ValueError(
       f'evaluation.source must be bundled:heldout or folder:PATH, not {name!r}.'
     )
 
 
 def files(name: str) -> Files:
-  """The pictures that a config names to be looked at: box:... or folder:PATH.
-
-  All of them: nothing is left out of a folder.
-  """
+  """The images that a config names to evaluate on, held-out ones included."""
   check_files(name)
   kind, _, rest = name.partition(':')
   return bundled(rest) if kind == 'bundled' else folder(rest, held_out=True)
 
 
 def build(name: str, data_dir: str | None = None):
-  """The source of training pictures that a config names; see the top."""
+  """The source of training images that a config names."""
   kind, _, rest = name.partition(':')
   if kind == 'bundled' and rest:
     return bundled(rest)

@@ -466,7 +466,7 @@ def test_options_that_fit_no_file_are_refused_once_and_first(
     'diffusion', *model,
   )
   assert 'has no decoder' in said and 'a.gdc' not in said
-  monkeypatch.setattr(image_files, '_MOST_PIXELS', {'WEBP': 20})
+  monkeypatch.setattr(image_files, '_MAX_SIDE', {'WEBP': 20})
   assert 'a.gdc: 34 x 21 pixels are more than WEBP holds, 20 a side' in _fails(
     capsys, 'decompress', out, '-o', tmp_path / 'b.webp', *model
   )

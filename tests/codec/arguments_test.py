@@ -1,4 +1,4 @@
-"""What the codec takes for an image, a file and a number, and what it says."""
+"""Images, files and numbers that the codec accepts, and its errors."""
 import array
 import fractions
 import io
@@ -22,7 +22,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
 
 
 class Tensor:
-  """As torch's: neither a numpy array nor a subclass of one."""
+  """Like a tensor of torch: not a subclass of a numpy array."""
 
   def __init__(self, values):
     self._values = values
@@ -45,7 +45,7 @@ def memmap(tmp_path_factory):
   return np.memmap(path, np.uint8, 'r', shape=IMAGE.shape)
 
 
-def test_whatever_gives_an_array_of_bytes_is_an_image(tiny, memmap):
+def test_anything_with_an_array_of_uint8_is_an_image(tiny, memmap):
   read_only = IMAGE.copy()
   read_only.setflags(write=False)
   wide = np.zeros((24, 80, 5), np.uint8)
@@ -87,7 +87,7 @@ def test_whatever_gives_an_array_of_bytes_is_an_image(tiny, memmap):
    r"Pillow image of mode CMYK: give numpy.asarray\(image.convert\('RGB'\)\)"),
   (Image.fromarray(IMAGE), r'Pillow image of mode RGB'),
 ])
-def test_what_is_no_image_is_named(tiny, image, message):
+def test_other_values_for_an_image_are_named(tiny, image, message):
   with pytest.raises(ValueError, match=f'An image (is|needs) .*{message}'):
     tiny.compress(image)
 
@@ -109,7 +109,7 @@ def test_a_file_is_bytes_of_any_kind(tiny):
   (IMAGE, r'a numpy.ndarray of uint8 \[24, 40, 3\]'),
   (None, 'not None'), ([1, 2], 'a list'), (7, 'an int'),
 ])
-def test_what_is_no_file_is_named(tiny, data, message):
+def test_other_values_for_a_file_are_named(tiny, data, message):
   for method in (tiny.decompress, tiny.read, tiny.ideal_bits):
     with pytest.raises(ValueError, match=f'bytes of a .gdc file.*{message}'):
       method(data)
@@ -178,7 +178,7 @@ def test_no_profile_is_srgb(tiny):
     assert tiny.compress(IMAGE, icc=none) == plain
 
 
-def test_in_a_traced_function_there_is_nothing_to_compress(tiny):
+def test_compressing_in_a_traced_function_is_refused(tiny):
   with pytest.raises(RuntimeError, match='call it outside of that function'):
     jax.jit(tiny.compress)(IMAGE)
   assert tiny.compress(IMAGE)

@@ -1,13 +1,11 @@
-"""The container: small, exact, and plain about what is wrong."""
+"""The container: small, exact, and clear about damage."""
 
-import contextlib
 import dataclasses
 import pathlib
 import runpy
 import struct
 import subprocess
 import sys
-import tracemalloc
 import zlib
 
 import pytest
@@ -29,20 +27,8 @@ def seal(body):
   return body + struct.pack('<I', zlib.crc32(body))
 
 
-@contextlib.contextmanager
-def traced_memory():
-  """Gives a list that is one number afterwards: the peak in bytes."""
-  peak = []
-  tracemalloc.start()
-  try:
-    yield peak
-  finally:
-    peak.append(tracemalloc.get_traced_memory()[1])
-    tracemalloc.stop()
-
-
 def varint(value):
-  """A length as it is written."""
+  """Encodes a length independently of gdc."""
   groups = [value >> shift & 127 for shift in range(0, 35, 7)]
   while len(groups) > 1 and not groups[-1]:
     groups.pop()
@@ -50,13 +36,13 @@ def varint(value):
 
 
 def deflated(field):
-  """A field as it is written."""
+  """Encodes a deflated field independently of gdc."""
   stream = zlib.compress(field)
   return varint(len(stream)) + stream
 
 
 def read_by_the_document(data):
-  """A reader of good files after docs/bitstream.md, in plain integers.
+  """Reads good files as docs/bitstream.md says, in plain integers.
 
   Returns:
     A dict with the fields of a Header, and the payload.
@@ -191,8 +177,8 @@ def test_golden_bytes_of_optional_fields():
   assert payload == (GOLDEN / 'payload.bin').read_bytes()
   assert data[-4:] == crc.to_bytes(4, 'little')
 
-  # What is written must be these bytes, except for what zlib chose: its builds
-  # deflate differently, and any stream that inflates to the same will do.
+  # The bytes must match except for zlib streams: builds of zlib deflate
+  # differently.
   start = b'GDC\x01\x0f\x64\xac\x02\x01\x01\x02\xfe\xff\x98\xba\xdc\xfe'
   packed = bitstream.pack(header, payload)
   for one in (data, packed):
@@ -219,8 +205,8 @@ def test_overhead_of_common_and_extreme_sizes():
 
 
 def test_overhead_of_every_legal_size():
-  # Lengths change at powers of 128 only, and a side is at most what the other
-  # one leaves of the limit.
+  # Lengths change at powers of 128 only, and the product of the sides is
+  # limited.
   edges = {128**k - 1 for k in range(1, 5)} | {128**k for k in range(4)}
   edges |= {bitstream.MAX_PIXELS // side for side in edges}
   overheads = set()
@@ -241,13 +227,13 @@ def test_overhead_of_every_legal_size():
 
 GOOD = bitstream.pack(HEADER, b'payload')
 BODY = GOOD[:-4]
-# What comes before the optional fields of 3 x 2 pixels, but for the flags.
+# Everything before the optional fields of a 3 x 2 file; flags are filled in.
 START = b'GDC\1%c\3\2\0abcd'
 PLANE = deflated(bytes(6))
 
 
 def with_fields(flags, fields):
-  """A file that has these bytes as its optional fields, and no payload."""
+  """Returns a file with these optional fields and no payload."""
   return seal(START % flags + fields)
 
 
@@ -289,7 +275,7 @@ def with_stream(stream, flags=8):
     ),
   ],
 )
-def test_what_is_wrong_is_said(data, message):
+def test_damage_is_named(data, message):
   with pytest.raises(bitstream.BitstreamError, match=message):
     bitstream.unpack(data)
 
@@ -339,11 +325,11 @@ def test_what_is_wrong_is_said(data, message):
     ),
     # A preset dictionary, which RFC 1950 allows.
     (with_stream(b'\x78\xbb\0\0\0\1abcd'), 'not a zlib stream .Error 2'),
-    # The first fault in the order of the fields is the one that is told.
+    # The first fault in the order of the fields is reported.
     (with_fields(15, b'seed\0\0'), 'length of the ICC profile is 0'),
   ],
 )
-def test_what_is_wrong_with_an_optional_field_is_said(data, message):
+def test_damage_of_optional_fields_is_named(data, message):
   with pytest.raises(bitstream.BitstreamError, match=message):
     bitstream.unpack(data)
 
@@ -368,25 +354,25 @@ def test_the_largest_profile_is_read():
 @pytest.mark.parametrize(
   'start, field, limit',
   [
-    # Much where little is allowed.
+    # Much data where little is allowed.
     (START % 8, deflated(bytes(2**26)), 2**18),
     (START % 2, deflated(bytes(2**26)), 2**22 * 2.2),
-    # Much is allowed, and little there.
+    # Little data where much is allowed.
     (b'GDC\1\x08\x80\x80\1\x80\x80\1\0abcd', deflated(bytes(999)), 2**18),
     (b'GDC\1\x08\x80\x80\1\x80\x80\1\0abcd', b'\xff' * 4 + b'\x7f', 2**16),
-    # A length of 2^28 - 1, and 2^19 bytes of which none can be inflated.
+    # A length of 2^28 - 1, and 2^19 bytes that do not inflate.
     (START % 2, b'\xff' * 3 + b'\x7f' + bytes(2**19), 2**20 * 3),
   ],
   ids=['alpha bomb', 'icc bomb', 'short alpha', 'length', 'length of much'],
 )
-def test_memory_is_bounded_by_what_is_there(start, field, limit):
+def test_memory_is_bounded_by_what_is_there(traced_memory, start, field, limit):
   data = seal(start + field)
   with traced_memory() as peak, pytest.raises(bitstream.BitstreamError):
     bitstream.unpack(data)
   assert peak[0] < limit
 
 
-def test_memory_of_an_alpha_plane_is_that_of_a_picture():
+def test_memory_of_an_alpha_plane_is_that_of_an_image(traced_memory):
   header = bitstream.Header(2048, 1024, 0, b'abcd', alpha=bytes(2**21))
   data = bitstream.pack(header, b'')
   with traced_memory() as peak:
@@ -394,7 +380,7 @@ def test_memory_of_an_alpha_plane_is_that_of_a_picture():
   assert peak[0] < 3.1 * 2**21
 
 
-def test_the_limit_of_pixels_is_the_callers():
+def test_the_caller_may_limit_the_pixels():
   assert bitstream.unpack(GOOD, max_pixels=768 * 512)[0] == HEADER
   with pytest.raises(bitstream.BitstreamError, match='limit of 393215'):
     bitstream.unpack(GOOD, max_pixels=768 * 512 - 1)
@@ -416,7 +402,7 @@ def test_random_bytes_raise_one_error(data, how, flags):
     header, payload, _ = bitstream.unpack(data)
   except bitstream.BitstreamError:
     return
-  again = bitstream.pack(header, payload)  # only if it is a real one
+  again = bitstream.pack(header, payload)
   if header.icc or header.alpha is not None:
     assert bitstream.unpack(again)[:2] == (header, payload)
   else:

@@ -1,4 +1,4 @@
-"""The codec: picture -> bytes -> picture, with a tiny random model."""
+"""The codec: image -> bytes -> image, with a tiny random model."""
 import contextlib
 import dataclasses
 import subprocess
@@ -28,12 +28,12 @@ def lean():
 
 
 def _steps(decoder, steps):
-  """Of a decoder that takes steps."""
+  """Returns the steps, or None for mse."""
   return None if decoder == 'mse' else steps
 
 
 def _image(height, width, seed=0):
-  """Smooth colours and some noise, uint8."""
+  """Returns smooth colours with some noise, uint8."""
   rng = np.random.default_rng(seed)
   y, x = np.mgrid[:height, :width] / 20
   planes = [np.sin(x + i) * np.cos(y - i) * 100 + 128 for i in range(3)]
@@ -63,7 +63,7 @@ def test_latents_are_exact(codec, quality):
 
 @pytest.mark.parametrize('quality', [1, 2.3125, 6])
 def test_gains_and_errors_are_those_of_the_network(codec, quality):
-  """The codec weighs levels on the host, the network where it is traced."""
+  """The codec interpolates levels on the host, the network when traced."""
   net = autoencoder.Autoencoder(**codec.bundle.autoencoder_spec)
   variables = {'params': codec.bundle.autoencoder_params}
   q = np.float32([quality])
@@ -87,9 +87,9 @@ def test_latents_outlive_saving_and_loading(codec, tiny_bundle_path):
 
 @pytest.mark.parametrize('quality', [1, 3.5, 6])
 def test_file_size_is_its_estimate(lean, quality):
-  # What training counts: the prior's bits, here of the rounded latents. With
-  # the model in the box, for a prior that fits its latents.
-  _, image = next(sources.box_images('heldout'))
+  # Training counts the prior's bits, here of the rounded latents. The bundled
+  # model has a prior that fits them.
+  _, image = next(sources.bundled_images('heldout'))
   data = lean.compress(image, quality)
   latents = lean.encode(image, quality)[None].astype(np.float32)
   net = autoencoder.Autoencoder(**lean.bundle.autoencoder_spec)
@@ -214,13 +214,13 @@ def test_tiles_do_not_show(small_tiles, one_tile, shape):
       c.decompress(data, decoder, _steps(decoder, 3)).astype(int)
       for c in (small_tiles, one_tile)
     )
-    # A value may round the other way; noise, seams and borders would be more.
+    # Values may round differently; seams and borders would differ by more.
     difference = np.abs(tiled - whole)
     assert difference.max() <= 1 and np.mean(difference > 0) < 1e-3
 
 
 def test_tiles_do_not_show_with_matmuls_in_bfloat16(tiny_bundle):
-  """The default; a sum's last bit may now round a factor the other way."""
+  """The default matmul dtype, where more values round differently."""
   codecs = [
     codec_lib.Codec(tiny_bundle, autoencoder_tile=n, score_tile=n)
     for n in ((96, 128), (512, 512))
@@ -235,7 +235,7 @@ def test_tiles_do_not_show_with_matmuls_in_bfloat16(tiny_bundle):
     assert difference.max() <= 2 and np.mean(difference > 0) < 0.01
 
 
-def test_pictures_that_are_too_thin(codec):
+def test_images_that_are_too_thin(codec):
   thin = np.broadcast_to(np.uint8(0), (1, 2**26, 3))
   with pytest.raises(ValueError, match='too thin'):
     codec.compress(thin)
@@ -247,7 +247,7 @@ def test_pictures_that_are_too_thin(codec):
 def test_tiles_are_what_is_sampled_at_once(
   small_tiles, tiny_bundle, sample_at_once
 ):
-  """The codec's own loop over tiles and steps, against base.sample."""
+  """Compares the codec's loop over tiles and steps with base.sample."""
   rng = np.random.default_rng(0)
   x_hat = rng.uniform(-0.8, 0.8, (272, 144, 3)).astype(np.float32)
   check_tiles(small_tiles, tiny_bundle, x_hat, sample_at_once)
@@ -275,7 +275,7 @@ def test_tiles_are_what_every_sampler_gives_at_once(
 
 
 def check_tiles(tiles, model, x_hat, sample_at_once):
-  """A codec's own loop over tiles and steps is base.sample."""
+  """Compares a codec's loop over tiles and steps with base.sample."""
   for process, (spec, params) in model.decoders.items():
     whole = sample_at_once(process, spec, params, x_hat, 2.5, 0.05, 3, 5)
     expected = np.round((whole + 1) * 127.5)
@@ -284,7 +284,7 @@ def check_tiles(tiles, model, x_hat, sample_at_once):
     )
     difference = np.abs(tiled - expected)
     assert difference.max() <= 1 and np.mean(difference > 0) < 1e-3
-    # Some of it is neither black nor white, nor what it started from.
+    # Not all is clipped, or equal to the start.
     assert np.mean((tiled > 0) & (tiled < 255)) > 0.2
     assert np.mean(np.abs(tiled - (x_hat + 1) * 127.5) > 2) > 0.2
 
@@ -382,7 +382,7 @@ def test_a_sampler_of_two_evaluations_has_twice_the_halo(tiny_bundle):
 
 @pytest.fixture(scope='module')
 def photograph():
-  return next(sources.box_images('heldout'))[1]
+  return next(sources.bundled_images('heldout'))[1]
 
 
 def test_a_photograph_is_coded_as_without_the_check(lean, photograph):
@@ -428,7 +428,7 @@ def test_the_network_runs_again_where_the_guess_was_far_off(
   data = lean.compress(image, target_bytes=2_500, lossless='never')
   found = bitstream.index_to_quality(bitstream.unpack(data)[0].quality_index)
   assert len(data) <= 2_500 and abs(at[0] - found) > 1
-  # What is coded is what the found quality's own features give, or next to it.
+  # The features are those of the quality found, or next to it.
   assert len(at) == 2 and abs(at[1] - found) <= 1
 
 
@@ -441,7 +441,7 @@ def test_a_target_that_the_smallest_file_meets_is_not_refused(lean):
 
 
 def test_a_target_costs_next_to_nothing_over_its_quality(lean, photograph):
-  """Features made for the guessed quality serve the quality that is found."""
+  """Features analysed at the guessed quality serve the quality found."""
   data = lean.compress(photograph, target_bytes=15_000)
   index = bitstream.unpack(data)[0].quality_index
   direct = lean.compress(photograph, bitstream.index_to_quality(index))
@@ -576,7 +576,7 @@ def test_quality_out_of_range(codec, quality):
 
 
 def _resigned(data):
-  """The file with a valid checksum again."""
+  """Recomputes the checksum of a file."""
   return data[:-4] + zlib.crc32(data[:-4]).to_bytes(4, 'little')
 
 
@@ -620,7 +620,7 @@ def test_an_absurd_size_is_refused_before_anything_is_allocated(codec):
 def test_latents_do_not_depend_on_threads_flags_or_types(
   tiny_bundle_path, codec, tmp_path, environment
 ):
-  """Another process, other threads, XLA flags and types: the same integers."""
+  """Another process, thread count, XLA flags and types: the same integers."""
   data = codec.compress(_image(64, 80), 5)
   (tmp_path / 'x.gdc').write_bytes(data)
   script = (
@@ -642,11 +642,11 @@ def test_latents_do_not_depend_on_threads_flags_or_types(
 
 
 @pytest.mark.parametrize('where', ['everywhere', 'here'])
-def test_pictures_do_not_depend_on_64_bit_types(
+def test_images_do_not_depend_on_64_bit_types(
   codec, tiny_bundle_path, where
 ):
   data = codec.compress(_image(64, 80), 5)
-  # The one that is ruined most easily: noise, times and states.
+  # The most sensitive decoder.
   expected = codec.decompress(data, 'diffusion', steps=2)
   before = jax.config.jax_enable_x64
   with contextlib.ExitStack() as stack:
@@ -664,7 +664,7 @@ def test_pictures_do_not_depend_on_64_bit_types(
 
 
 def test_latents_do_not_depend_on_the_networks_type(codec, tiny_bundle):
-  """Encoded with bfloat16 layers, they are others; read, they are those."""
+  """A bfloat16 encoder gives other latents; a file gives back exactly those."""
   image = _image(64, 80)
   net = autoencoder.Autoencoder(
     **tiny_bundle.autoencoder_spec, dtype=jax.numpy.bfloat16

@@ -1,11 +1,41 @@
-"""What several tests of the codec compare with."""
+"""What several tests of the codec share."""
+import contextlib
+import pathlib
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
 
 from gdc import decoders
+from gdc.codec import tables
 from gdc.decoders import base, noise
 from gdc.models import score_net
+
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
+
+
+@pytest.fixture(scope='session')
+def golden_tables():
+  """Tables of every awkward kind, with escapes; 2 qualities, 5 channels."""
+  with np.load(GOLDEN / 'tables.npz', allow_pickle=False) as arrays:
+    return tables.Tables.from_arrays(dict(arrays))
+
+
+@pytest.fixture(scope='session')
+def traced_memory():
+  """A context that yields a list, which holds the peak in bytes afterwards."""
+  @contextlib.contextmanager
+  def trace():
+    peak = []
+    tracemalloc.start()
+    try:
+      yield peak
+    finally:
+      peak.append(tracemalloc.get_traced_memory()[1])
+      tracemalloc.stop()
+
+  return trace
 
 
 @pytest.fixture(scope='session')

@@ -1,4 +1,4 @@
-"""Which file an image becomes: at a quality, at another, or losslessly."""
+"""Choosing between a quality, a higher one, and a lossless file."""
 import functools
 
 import numpy as np
@@ -61,7 +61,7 @@ class Scripted(encoder.Encoder):
 
   Attributes:
     table: quality index -> (bytes of the file, dB).
-    made: indices that were coded, in order.
+    made: indices that were decoded, in order.
   """
 
   def __init__(self, codec, table, exact, mode='auto'):
@@ -104,7 +104,7 @@ def test_a_quality_that_is_kept_costs_one_coding(codec):
 
 
 def test_a_small_fast_estimate_is_looked_at_again(codec):
-  # As of patterns, which a fast one takes for far more than they are.
+  # A fast estimate of a pattern is far too large.
   made = Scripted(codec, {0: (100, 60.0)}, 90)
   made._estimate, made._fair_estimate = 50_000, 240
   assert made.at_quality(32) is made._exact
@@ -132,7 +132,7 @@ def test_or_at_a_higher_quality_that_keeps_what_was_promised(codec):
   made = Scripted(codec, table, 5000)
   assert len(made.at_quality(32)) == 400
   assert made.notices[0].startswith('coded at quality 5: at quality 3')
-  made = Scripted(codec, table, 350)  # which is larger than losslessly
+  made = Scripted(codec, table, 350)  # the lossless file is smaller
   assert made.at_quality(32) is made._exact
 
 
@@ -165,7 +165,7 @@ def test_a_psnr(codec):
   assert 'of 6 qualities that were tried has 35.00 dB' in made.notices[0]
   with pytest.raises(rate_control.RateError, match='35.00 dB, less than'):
     Scripted(codec, table, 5000, 'never').above(36)
-  # At the best quality it is worse.
+  # The best quality has a lower PSNR.
   table[64] = (300, 5.0)
   made = Scripted(codec, table, 5000)
   assert len(made.above(28)) == 200
@@ -206,4 +206,4 @@ def test_the_psnr_is_that_of_the_decoded_image(codec):
     )
     made = encoder.Encoder(codec, image, head, 'auto')
     expected = 10 * np.log10(255**2 / np.mean(error**2))
-    assert made._checked(16).psnr == pytest.approx(expected, abs=1e-9)
+    assert made._code(16).psnr == pytest.approx(expected, abs=1e-9)

@@ -2,7 +2,7 @@
 
   pytest -m slow -n 0 -s tests/codec/fuzz_test.py
 
-reads 100,000 of them and prints what became of them.
+reads 100,000 of them and prints the counts.
 """
 
 import collections
@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 import traceback
-import tracemalloc
 import zlib
 
 import numpy as np
@@ -25,20 +24,20 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 import gdc
-from gdc.codec import bitstream, lossless, range_coder, tables
+from gdc.codec import bitstream, lossless, range_coder
 from gdc.codec import codec as codec_lib
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden'
-# Height and width of pictures: one, two and four positions of latents.
+# Height and width of images: one, two and four positions of latents.
 SHAPES = ((1, 1), (16, 20), (20, 20))
-# A file may claim to be larger than that; up to so many positions it is decoded
-# to a picture, above only to its latents, which takes less time.
+# Up to so many positions a damaged file is decoded to an image, above only to
+# its latents, to save time.
 MAX_GRID = (4, 4)
-MAX_SIDE = 400  # of one that is kept losslessly
-# The smallest tiles, for the same reason.
+MAX_SIDE = 400  # the same for lossless files
+# The smallest tiles, to save time.
 TINY_TILE = (80, 80)
 LEAN_TILE = (176, 176)
-# For any file of a kilobyte or two, whatever it claims.
+# Peak memory allowed for a file of a kilobyte or two, whatever it claims.
 MAX_READ_BYTES = 2**22
 
 
@@ -69,7 +68,7 @@ def seal(body):
 
 
 def make_files(codec):
-  """Good files of small pictures, with and without optional fields."""
+  """Good files of small images, with and without optional fields."""
   made = []
   for height, width in SHAPES:
     y, x = np.mgrid[:height, :width]
@@ -94,7 +93,7 @@ def make_files(codec):
 
 
 def make_lossless():
-  """Good files of images that are kept losslessly, of every kind."""
+  """Good lossless files of every kind."""
   made = []
   y, x = np.mgrid[:20, :20]
   for image in (
@@ -116,7 +115,7 @@ def make_lossless():
 
 
 def varint(value):
-  """A number as it is written; zero and what is too large too."""
+  """Encodes a number, zero and numbers beyond the limit included."""
   groups = []
   while value >= 128:
     groups.append(value & 127 | 128)
@@ -159,7 +158,7 @@ def overwrite(rng, data, _):
 
 
 def splice(rng, data, other):
-  """The beginning of one file and the end of another."""
+  """Joins the beginning of one file and the end of another."""
   return data[: rng.randrange(len(data))] + other[rng.randrange(len(other)) :]
 
 
@@ -170,7 +169,7 @@ def scramble(rng, data, _):
 
 
 def take_apart(data):
-  """Sides, the bytes after them up to the digest, the fields, the payload."""
+  """Returns sides, quality index and digest, optional fields, payload."""
   header, payload, _ = bitstream.unpack(seal(data))
   start = 5 + len(varint(header.width)) + len(varint(header.height))
   end = len(data) - len(payload)
@@ -180,7 +179,7 @@ def take_apart(data):
 
 
 def claim(rng, data, _):
-  """A header that says something else."""
+  """Changes what the header says."""
   sides, middle, fields, payload = take_apart(data)
   start, middle = bytearray(data[:5]), bytearray(middle)
   what = rng.choice(
@@ -204,7 +203,7 @@ def claim(rng, data, _):
 
 
 def deflate(rng, data, _):
-  """Optional fields that hold something else, or badly."""
+  """Writes other optional fields, some of them damaged."""
   sides, middle, _, payload = take_apart(data)
   flags = rng.choice([2, 8, 10, 15]) | 16 * (not middle)
   fields = b'seed' if flags & 1 else b''
@@ -212,7 +211,7 @@ def deflate(rng, data, _):
     if flags & flag:
       size = sides[0] * sides[1]
       size = rng.choice([size, size - 1, size + 1, 1, 300, 2**19])
-      # Zeros where there are many: a thousand in a byte of the stream.
+      # Large fields are zeros, a thousand per byte of the stream.
       field = some_bytes(rng, size) if size < 999 else bytes(size)
       stream = zlib.compress(field, rng.choice([0, 1, 9]) if size < 999 else 9)
       if not rng.randrange(3):
@@ -224,7 +223,7 @@ def deflate(rng, data, _):
 
 
 def recode(rng, data, _):
-  """Another payload in a good file."""
+  """Puts another payload into a good file."""
   *_, payload = take_apart(data)
   head = data[: len(data) - len(payload)]
   if not payload or not rng.randrange(4):
@@ -246,11 +245,10 @@ def damage(rng, files, sealed):
   Args:
     rng: random.Random, or hypothesis' own.
     files: good files.
-    sealed: whether the checksum is right again afterwards, so that the damage
-      gets past it.
+    sealed: whether the checksum is recomputed, so that the damage passes it.
 
   Returns:
-    (name of the damage, the file, which is none of the good ones)
+    (name of the damage, the file, which is not one of the good ones)
   """
   how = rng.choice(DAMAGES)
   data, other = rng.choice(files), rng.choice(files)
@@ -260,39 +258,27 @@ def damage(rng, files, sealed):
     bad = how(rng, data[:-4], other[:-4]) + data[-4:]
   else:
     bad = how(rng, data, other)
-  # Some damage puts the same bytes in their place.
+  # Some damage happens to change nothing.
   return damage(rng, files, sealed) if bad in files else (how.__name__, bad)
 
 
 # --- What may happen ----------------------------------------------------------
 
 
-@contextlib.contextmanager
-def traced_memory():
-  """Gives a list that is one number afterwards: the peak in bytes."""
-  peak = []
-  tracemalloc.start()
-  try:
-    yield peak
-  finally:
-    peak.append(tracemalloc.get_traced_memory()[1])
-    tracemalloc.stop()
-
-
 def assert_one_sentence(error):
   message = str(error)
   assert message and message == message.strip() and message.isprintable()
-  # The bytes that a file starts with may look like anything.
+  # Quoted bytes of the file may look like anything.
   message = re.sub(r'b\'.*?\'|b".*?"', '', message)
   assert not re.search(r'[.!?] ', message), message
   assert len(message) < 200, message
 
 
 def check(codec, data):
-  """Reads a file; what it says must be what it gives.
+  """Reads a file; the result must match its header.
 
   Returns:
-    'refused', 'read' (down to its latents) or 'decoded' (to a picture).
+    'refused', 'read' (down to its latents) or 'decoded' (to an image).
   """
   try:
     header, _, _ = bitstream.unpack(data)
@@ -301,9 +287,9 @@ def check(codec, data):
         codec.read(data)
       if max(header.height, header.width) > MAX_SIDE:
         return 'read'
-      picture = codec.decompress(data)
-      assert picture.shape == (header.height, header.width, header.channels)
-      assert picture.dtype == np.uint8
+      image = codec.decompress(data)
+      assert image.shape == (header.height, header.width, header.channels)
+      assert image.dtype == np.uint8
       return 'decoded'
     latents, header, seed = codec.read(data)
   except gdc.codec.BitstreamError as error:
@@ -316,11 +302,11 @@ def check(codec, data):
   assert latents.shape[:2] == (rows, columns) and latents.dtype == np.int32
   if rows > MAX_GRID[0] or columns > MAX_GRID[1]:
     return 'read'
-  picture = codec.decompress(data, 'mse')
-  assert picture.shape == (header.height, header.width, header.channels)
-  assert picture.dtype == np.uint8
+  image = codec.decompress(data, 'mse')
+  assert image.shape == (header.height, header.width, header.channels)
+  assert image.dtype == np.uint8
   if header.alpha is not None:
-    assert picture[..., -1].tobytes() == header.alpha
+    assert image[..., -1].tobytes() == header.alpha
   return 'decoded'
 
 
@@ -329,7 +315,7 @@ def test_good_files_are_decoded(subject):
   assert all(seal(data[:-4]) == data for data in subject.files)
 
 
-def test_optional_fields_do_to_the_picture_what_the_document_says(subject):
+def test_optional_fields_do_to_the_image_what_the_document_says(subject):
   for k in range(0, 4 * 3 * len(SHAPES), 4):
     plain, grey, coloured, all_fields = (
       subject.codec.decompress(data, 'mse') for data in subject.files[k : k + 4]
@@ -356,24 +342,21 @@ def test_a_damaged_file_is_refused_or_decoded(subject, rng, sealed):
 
 @settings(max_examples=300, deadline=None)
 @given(st.randoms(use_true_random=False), st.booleans())
-def test_a_damaged_file_takes_little_memory(subject, rng, sealed):
+def test_a_damaged_file_takes_little_memory(
+  traced_memory, subject, rng, sealed
+):
   _, data = damage(rng, subject.files, sealed)
   note(data.hex())
-  subject.codec.read(subject.files[0])  # what is made once is made
+  subject.codec.read(subject.files[0])  # fills caches
   with traced_memory() as peak, contextlib.suppress(gdc.codec.BitstreamError):
     subject.codec.read(data)
   assert peak[0] < MAX_READ_BYTES
 
 
-def golden_tables():
-  with np.load(GOLDEN / 'tables.npz', allow_pickle=False) as arrays:
-    return tables.Tables.from_arrays(dict(arrays))
-
-
 @settings(max_examples=500, deadline=None)
 @given(st.randoms(use_true_random=False), st.booleans())
-def test_damaged_golden_files(rng, sealed):
-  # Tables of every awkward kind, escapes among them; no network.
+def test_damaged_golden_files(golden_tables, rng, sealed):
+  # Awkward tables with escapes, and no network.
   good = [
     (GOLDEN / name).read_bytes() for name in ('picture.gdc', 'optional.gdc')
   ]
@@ -381,13 +364,13 @@ def test_damaged_golden_files(rng, sealed):
   note(data.hex())
   try:
     header, payload, _ = bitstream.unpack(data)
-    if header.lossless:  # by its flag alone, of what was no such file
+    if header.lossless:  # the damage set the flag
       lossless.decode(payload, header)
       return
-    # The golden files do not name a stride; this one has their 35 positions.
+    # The golden files belong to no stride; this gives their 35 positions.
     num_positions = -(-header.width // 20) * -(-header.height // 45)
     symbols = range_coder.decode(
-      payload, golden_tables(), header.quality_index, num_positions
+      payload, golden_tables, header.quality_index, num_positions
     )
   except bitstream.BitstreamError as error:
     assert_one_sentence(error)
@@ -431,7 +414,7 @@ def test_refusals_of_a_codec(subject, change, message):
 # --- Memory -------------------------------------------------------------------
 
 
-def claims_of_the_largest_picture(header, payload):
+def claims_of_the_largest_image(header, payload):
   """Files of 2^28 pixels with the payload of a few."""
   side = 2**14
   large = dataclasses.replace(header, width=side, height=side)
@@ -448,10 +431,12 @@ def claims_of_the_largest_picture(header, payload):
     yield seal(b'GDC\1' + bytes([flags]) + start + fields + payload)
 
 
-def test_the_largest_picture_in_a_short_file_takes_no_memory(subject):
+def test_the_largest_image_in_a_short_file_takes_no_memory(
+  traced_memory, subject
+):
   header, payload, _ = bitstream.unpack(subject.files[8 * len(SHAPES)])
   assert header.flags == 0
-  for data in claims_of_the_largest_picture(header, payload):
+  for data in claims_of_the_largest_image(header, payload):
     with traced_memory() as peak, pytest.raises(gdc.codec.BitstreamError):
       subject.codec.decompress(data, 'mse')
     assert peak[0] < MAX_READ_BYTES
@@ -465,7 +450,7 @@ def test_nor_does_it_of_the_process(tmp_path):
   # ru_maxrss would begin with that of this one, which started it.)
   header, payload, _ = bitstream.unpack((GOLDEN / 'picture.gdc').read_bytes())
   paths = []
-  for data in claims_of_the_largest_picture(header, payload):
+  for data in claims_of_the_largest_image(header, payload):
     paths.append(tmp_path / f'{len(paths)}.gdc')
     paths[-1].write_bytes(data)
   script = '\n'.join([
@@ -495,15 +480,14 @@ def test_nor_does_it_of_the_process(tmp_path):
   assert int(done.stdout) < 2**14  # in KiB
 
 
-def test_latents_take_little_more_than_themselves():
+def test_latents_take_little_more_than_themselves(golden_tables, traced_memory):
   rng = np.random.default_rng(0)
-  model = golden_tables()
   symbols = rng.integers(-400, 400, [5, 50_000]).astype(np.int32)
-  payload = range_coder.encode(symbols, model, 0)
+  payload = range_coder.encode(symbols, golden_tables, 0)
   with traced_memory() as peak:
-    decoded = range_coder.decode(payload, model, 0, 50_000)
+    decoded = range_coder.decode(payload, golden_tables, 0, 50_000)
   np.testing.assert_array_equal(decoded, symbols)
-  # Besides them: one channel in int64, with all of its symbols escaped.
+  # Besides the result: one channel in int64, all of its symbols escaped.
   assert peak[0] < symbols.nbytes + 64 * 50_000 + 2**20
 
 

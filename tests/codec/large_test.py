@@ -1,4 +1,4 @@
-"""A large picture through every decoder of the model in the box; slow."""
+"""A large image through every decoder of the bundled model; slow."""
 import numpy as np
 import pytest
 
@@ -6,7 +6,7 @@ import gdc
 
 
 @pytest.mark.slow
-def test_a_picture_of_six_megapixels():
+def test_an_image_of_six_megapixels():
   y, x = np.mgrid[:2000, :3000] / 50
   planes = [np.sin(x + i) * np.cos(y - i) * 100 + 128 for i in range(3)]
   noise = np.random.default_rng(0).normal(0, 8, (2000, 3000, 3))

@@ -1,4 +1,4 @@
-"""Images that are kept exactly, in the smallest of several formats."""
+"""Images kept exactly, in the smallest of several formats."""
 import io
 import zlib
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from gdc.codec import bitstream, lossless, wrappers
+from gdc.codec import bitstream, lossless
 
 
 def header_of(image):
@@ -65,14 +65,14 @@ def test_an_image_comes_back_and_takes_no_more_than_any_file(name):
   payload = lossless.encode(image)
   np.testing.assert_array_equal(lossless.decode(payload, header), image)
   data = bitstream.pack(header, payload)
-  picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+  pillow = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
   writers = [('PNG', {}), ('PNG', {'optimize': True})] + [
     ('WEBP', {'lossless': True, 'exact': True, 'method': m, 'quality': q})
     for m, q in ((0, 0), (4, 80), (4, 100), (6, 80), (6, 100))
   ]
-  others = [(picture, *writer) for writer in writers]
+  others = [(pillow, *writer) for writer in writers]
   if set(np.unique(image)) <= {0, 255} and image.shape[2] in (1, 3):
-    bilevel = picture.convert('1')
+    bilevel = pillow.convert('1')
     others += [(bilevel, 'PNG', {'optimize': True})]
     others += [(bilevel, 'TIFF', {'compression': 'group4'})]
   for other, format, options in others:
@@ -146,13 +146,13 @@ def test_a_limit_of_pillow_is_said(monkeypatch):
   monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 10)
   with pytest.raises(bitstream.BitstreamError, match='MAX_IMAGE_PIXELS is 10'):
     lossless.decode(payload, header)
-  # And nothing is written that this process could not read.
+  # Nothing is written that this process could not read.
   np.testing.assert_array_equal(
     lossless.decode(lossless.encode(image), header), image
   )
 
 
-# What every later reader must read: 17 x 9 pixels, bilevel and RGBA.
+# Every later reader must read these: 17 x 9 pixels, bilevel and RGBA.
 GOLDEN = {
   ('WebP', 1): (
     '0285583099bf747f0411fd0f5405aa4825e42aa214a9405550422a4d'
@@ -189,11 +189,11 @@ def test_golden_payloads(kind, channels):
 
 
 def chunk(name, body):
-  return wrappers.chunk(name, body)
+  return lossless._chunk(name, body)
 
 
 @pytest.mark.parametrize('payload, message', [
-  (b'', 'ends before row 0'),
+  (b'', 'ends within the lossless image before row 0'),
   (b'\4abc', 'unknown kind 4'),
   (bytes(1 + 17), 'are 17 bytes for 3 x 2 pixels of 3 channels'),
   (b'\1', 'no bits and colour type'),

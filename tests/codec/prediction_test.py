@@ -1,4 +1,4 @@
-"""Differences of symbols: the predictor by its definition, and its inverse."""
+"""The predictor of differences, by its definition, and its inverse."""
 import numpy as np
 import pytest
 
@@ -14,7 +14,7 @@ def random_symbols(rows, columns, low=-20, high=20, channels=4):
 
 
 def loco_differences(grid):
-  """Case by case, as the paper has it, in unbounded integers; zeros around."""
+  """Predicts case by case, as in the paper, in unbounded integers."""
   def at(i, j):
     return int(grid[i, j]) if i >= 0 and j >= 0 else 0
 
@@ -53,14 +53,14 @@ def test_differences_are_undone(rows, columns, low, high):
   coded = prediction.to_differences(symbols.copy(), rows, (0, 2, 3))
   decoded = prediction.from_differences(coded.copy(), rows, (0, 2, 3))
   np.testing.assert_array_equal(decoded, symbols)
-  # Any int32 are the differences of some symbols, too.
+  # Any int32 are differences of some symbols.
   other = prediction.from_differences(symbols.copy(), rows, (0, 2, 3))
   again = prediction.to_differences(other, rows, (0, 2, 3))
   np.testing.assert_array_equal(again, symbols)
 
 
 def test_golden_differences():
-  """What files hold must never change: fixed latents, by hand."""
+  """Fixed latents, by hand: what files hold must never change."""
   least, most = -2**31, 2**31 - 1
   symbols = np.array([
     5, 7, 7, most,

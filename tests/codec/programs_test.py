@@ -1,4 +1,4 @@
-"""Compiled programs: kept, found again, and never trusted blindly."""
+"""Compiled programs: stored, loaded again, and checked."""
 import concurrent.futures
 import gc
 import hashlib
@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def _build(record=0, calls=None, dtype=np.float32):
-  """A program, as another process would build it: none is in use."""
+  """Builds a program as another process would: none is in use."""
   programs._in_use.clear()
 
   def make():
@@ -48,7 +48,7 @@ def test_the_second_time_nothing_is_made(folder):
 
 
 def test_what_jax_has_in_its_own_cache_is_stored_whole(folder):
-  """In processes of their own: the code of a program may linger in one."""
+  """Runs in separate processes, as a program's code may linger in one."""
   script = (
     'import sys, jax, numpy\n'
     'from gdc.codec import programs\n'
@@ -99,7 +99,7 @@ def test_another_machine_or_version_is_another_program(folder, monkeypatch):
 
 
 def test_settings_of_jax_make_no_other_program(folder):
-  """It is traced and compiled under the default ones, whatever is set."""
+  """Programs are traced and compiled under the default settings."""
   calls = []
   for setting in (jax.enable_x64(True), jax.threefry_partitionable(False)):
     with setting:
@@ -108,7 +108,7 @@ def test_settings_of_jax_make_no_other_program(folder):
 
 
 def test_a_program_in_use_serves_all_threads(monkeypatch):
-  """Eight threads that need the same one compile once; without any, it goes."""
+  """Eight threads compile once; without users the program is freed."""
   monkeypatch.setattr(programs, '_folder', None)
   compile_, calls = programs._compile, []
   monkeypatch.setattr(
@@ -138,7 +138,7 @@ def test_one_byte_of_source_is_another_source(tmp_path):
   source = programs._source(programs._PACKAGE)
   assert source in programs._machine()
   assert programs._source(package) == source
-  for name in ('models/layers.py', 'processes/flow.py', 'codec/networks.py'):
+  for name in ('models/layers.py', 'decoders/flow.py', 'codec/networks.py'):
     with open(package / name, 'a') as f:
       f.write('#')
     assert programs._source(package) != source
@@ -269,7 +269,7 @@ def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
 
 
 def test_a_second_run_needs_no_network_code(tiny_bundle_path, tmp_path):
-  """What the command's speed rests on: no flax, no tracing, the same bytes."""
+  """The command's speed depends on it: no flax, no tracing, the same bytes."""
   script = (
     'import sys, numpy, gdc\n'
     'from gdc.codec import programs\n'

@@ -3,7 +3,6 @@
 import contextlib
 import pathlib
 import runpy
-import tracemalloc
 
 import constriction
 import numpy as np
@@ -17,13 +16,8 @@ GOLDEN = pathlib.Path(__file__).parent.parent / 'golden'
 INT32 = st.integers(-(2**31), 2**31 - 1)
 
 
-def golden_tables():
-  with np.load(GOLDEN / 'tables.npz', allow_pickle=False) as arrays:
-    return tables.Tables.from_arrays(dict(arrays))
-
-
 def make_tables(*rows):
-  """One quality; a row is (first, counts)."""
+  """Makes tables of one quality; a row is (first, counts)."""
   return tables.Tables(
     np.concatenate([counts for _, counts in rows]).astype(np.uint16),
     np.array([[first for first, _ in rows]], np.int32),
@@ -32,7 +26,7 @@ def make_tables(*rows):
 
 
 def draw(rng, model, quality_index, num_positions):
-  """Symbols as likely as the tables say; an escape lands just outside."""
+  """Draws symbols from the tables; an escape lands just outside."""
   symbols = np.empty([model.num_channels, num_positions], np.int32)
   for channel in range(model.num_channels):
     first, counts = model.row(quality_index, channel)
@@ -44,7 +38,7 @@ def draw(rng, model, quality_index, num_positions):
 
 
 def decode_by_the_document(payload, model, quality_index, num_positions):
-  """A decoder after docs/bitstream.md, in plain integers, without libraries."""
+  """Decodes as docs/bitstream.md says, in plain integers."""
   lacking = -len(payload) % 4
   whole = len(payload) // 4 * 4
   data = payload[:whole] + bytes(lacking) + payload[whole:]
@@ -110,23 +104,22 @@ def assert_round_trip(symbols, model, quality_index=0):
   return payload
 
 
-def test_golden_bytes():
-  model = golden_tables()
+def test_golden_bytes(golden_tables):
   symbols = np.load(GOLDEN / 'symbols.npy', allow_pickle=False)
   payload = (GOLDEN / 'payload.bin').read_bytes()
-  assert range_coder.encode(symbols, model, 1) == payload
+  assert range_coder.encode(symbols, golden_tables, 1) == payload
   np.testing.assert_array_equal(
-    range_coder.decode(payload, model, 1, symbols.shape[1]), symbols
+    range_coder.decode(payload, golden_tables, 1, symbols.shape[1]), symbols
   )
   np.testing.assert_array_equal(
-    decode_by_the_document(payload, model, 1, symbols.shape[1]), symbols
+    decode_by_the_document(payload, golden_tables, 1, symbols.shape[1]), symbols
   )
 
 
-def test_golden_files_are_what_their_script_makes():
+def test_golden_files_are_what_their_script_makes(golden_tables):
   made = runpy.run_path(str(GOLDEN / 'make.py'))
   model = made['make_tables']()
-  for name, array in golden_tables().to_arrays().items():
+  for name, array in golden_tables.to_arrays().items():
     np.testing.assert_array_equal(model.to_arrays()[name], array)
   np.testing.assert_array_equal(
     made['make_symbols'](model), np.load(GOLDEN / 'symbols.npy')
@@ -147,8 +140,8 @@ def test_file_is_as_long_as_the_tables_promise():
 
 
 def test_intervals_are_exact():
-  # The first symbol of a code tells where intervals begin, to the unit: were
-  # the counts rounded anywhere, a boundary would lie beside its place.
+  # The first symbol of a code shows where intervals begin, to the unit: any
+  # rounding of the counts would move a boundary.
   rng = np.random.default_rng(1)
   counts = 1 + rng.multinomial(2**16 - 300, rng.dirichlet(np.full(300, 0.3)))
   model = make_tables((0, counts))
@@ -166,8 +159,7 @@ def test_intervals_are_exact():
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_any_int32_round_trips(data):
-  model = golden_tables()
+def test_any_int32_round_trips(golden_tables, data):
   num_positions = data.draw(st.integers(0, 9))
   near = st.integers(-310, 310)
   symbols = np.array(
@@ -180,18 +172,17 @@ def test_any_int32_round_trips(data):
     ),
     np.int32,
   ).reshape(5, num_positions)
-  payload = assert_round_trip(symbols, model, 1)
+  payload = assert_round_trip(symbols, golden_tables, 1)
   np.testing.assert_array_equal(
-    decode_by_the_document(payload, model, 1, num_positions), symbols
+    decode_by_the_document(payload, golden_tables, 1, num_positions), symbols
   )
   # Each escaped bit is paid for, and the end takes at most a byte.
-  assert 8 * len(payload) <= model.ideal_bits(symbols, 1) * 1.001 + 8
+  assert 8 * len(payload) <= golden_tables.ideal_bits(symbols, 1) * 1.001 + 8
 
 
 def test_shortest_end_survives_carries():
-  # Codes that begin at random and go on in ones (or zeros) keep the encoder
-  # undecided about a carry for as long as they last. Every count of symbols,
-  # as an end is difficult only where the last interval is narrow.
+  # Codes that continue in ones (or zeros) keep a carry pending. All lengths are
+  # tried: an end is difficult only where the last interval is narrow.
   model = make_tables((0, [13107, 26214, 20000, 6214, 1]))
   rng = np.random.default_rng(2)
   messages = [
@@ -234,13 +225,12 @@ def test_an_empty_channel_costs_nothing():
   assert assert_round_trip(symbols, model) == b''
 
 
-def test_no_positions_are_no_bytes():
-  model = golden_tables()
-  assert assert_round_trip(np.zeros([5, 0], np.int32), model) == b''
+def test_no_positions_are_no_bytes(golden_tables):
+  assert assert_round_trip(np.zeros([5, 0], np.int32), golden_tables) == b''
 
 
 def test_a_lucky_code_keeps_the_bytes_that_its_size_calls_for():
-  # All symbols at the lower end of their row: the code is zero.
+  # All symbols are at the lower end of their row: the code is zero.
   model = make_tables((0, [32768, 32768]))
   symbols = np.zeros([1, 8000], np.int32)
   payload = assert_round_trip(symbols, model)
@@ -249,24 +239,25 @@ def test_a_lucky_code_keeps_the_bytes_that_its_size_calls_for():
     range_coder.decode(payload[:-10], model, 0, 8000)
 
 
-def test_absurd_sizes_are_refused_before_anything_is_allocated():
-  model = golden_tables()
-  tracemalloc.start()
-  with pytest.raises(bitstream.BitstreamError, match='too short'):
-    range_coder.decode(bytes(1000), model, 0, 10**12)
-  peak = tracemalloc.get_traced_memory()[1]
-  tracemalloc.stop()
-  assert peak < 2**20
+def test_absurd_sizes_are_refused_before_anything_is_allocated(
+  golden_tables, traced_memory
+):
+  with (
+    traced_memory() as peak,
+    pytest.raises(bitstream.BitstreamError, match='too short'),
+  ):
+    range_coder.decode(bytes(1000), golden_tables, 0, 10**12)
+  assert peak[0] < 2**20
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 300), st.integers(-1, 2))
 def test_random_payloads_never_fail_otherwise(
-  payload, num_positions, quality_index
+  golden_tables, payload, num_positions, quality_index
 ):
   try:
     symbols = range_coder.decode(
-      payload, golden_tables(), quality_index, num_positions
+      payload, golden_tables, quality_index, num_positions
     )
   except bitstream.BitstreamError:
     return
@@ -275,19 +266,21 @@ def test_random_payloads_never_fail_otherwise(
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 255), st.booleans())
-def test_damaged_payloads_never_fail_otherwise(place, change, cut):
+def test_damaged_payloads_never_fail_otherwise(
+  golden_tables, place, change, cut
+):
   payload = bytearray((GOLDEN / 'payload.bin').read_bytes())
   place %= len(payload)
   payload[place] ^= change
   if cut:
     del payload[place:]
   try:
-    symbols = range_coder.decode(payload, golden_tables(), 1, 35)
+    symbols = range_coder.decode(payload, golden_tables, 1, 35)
   except bitstream.BitstreamError:
     return
   assert symbols.shape == (5, 35)
   if place < len(payload) - 12:
-    # Another code, except in digits below the last interval, is other symbols.
+    # Another code gives other symbols, but for digits below the last interval.
     assert (symbols != np.load(GOLDEN / 'symbols.npy')).any()
 
 
@@ -305,7 +298,7 @@ def test_hostile_payloads_are_refused():
 
 
 def test_any_number_of_escapes_takes_few_calls(monkeypatch):
-  # However damaged, a channel's escapes are read in at most 63 bit planes.
+  # A channel's escapes are read in at most 63 bit planes, however damaged.
   model = make_tables((0, [1, 65535]))
   calls = []
 
@@ -325,11 +318,10 @@ def test_any_number_of_escapes_takes_few_calls(monkeypatch):
   assert 1 < len(calls) <= 1 + 63
 
 
-def test_wrong_symbols_are_named():
-  model = golden_tables()
+def test_wrong_symbols_are_named(golden_tables):
   with pytest.raises(ValueError, match=r'int32 \[5, positions\], not int64'):
-    range_coder.encode(np.zeros([5, 2], np.int64), model, 0)
+    range_coder.encode(np.zeros([5, 2], np.int64), golden_tables, 0)
   with pytest.raises(ValueError, match=r'not int32 \[4, 2\]'):
-    range_coder.encode(np.zeros([4, 2], np.int32), model, 0)
+    range_coder.encode(np.zeros([4, 2], np.int32), golden_tables, 0)
   with pytest.raises(ValueError, match='quality_index must be 0 to 1, not 2'):
-    range_coder.encode(np.zeros([5, 2], np.int32), model, 2)
+    range_coder.encode(np.zeros([5, 2], np.int32), golden_tables, 2)

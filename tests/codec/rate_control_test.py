@@ -1,4 +1,4 @@
-"""Bisection over real sizes."""
+"""Bisection over sizes and PSNRs."""
 import numpy as np
 import pytest
 from hypothesis import given
@@ -95,7 +95,7 @@ def test_the_guess_of_a_psnr():
 
 
 def _search(meets, guess, end):
-  """(features, index) of a search with fakes, and what was analysed.
+  """Returns (features, index) of a search with fakes, and what was analysed.
 
   Args:
     meets: index that features were made for -> index that they give; one that

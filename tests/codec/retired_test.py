@@ -1,4 +1,4 @@
-"""Files of models that are no longer in the box."""
+"""Files of models that are no longer bundled."""
 import json
 import pathlib
 import subprocess
@@ -23,12 +23,12 @@ def _git(*words):
   return done.stdout if done.returncode == 0 else None
 
 
-def test_a_file_of_a_former_model_is_refused_with_where_it_is(tiny_bundle):
+def test_a_file_of_a_retired_model_is_refused_with_where_it_is(tiny_bundle):
   codec = codec_lib.Codec(tiny_bundle)
   data = bytearray(codec.compress(np.zeros((16, 16, 3), np.uint8)))
   assert data[8:12].hex() == codec.digest[:8]
   for digest, words in (
-    ('d8ded15d', "It was 'lean' in the box until 2026-11-22: .* 7333724"),
+    ('d8ded15d', "'lean', which was bundled until 2026-11-22: .* 7333724"),
     ('00000000', r'--model FOLDER .in Python, gdc.load'),
   ):
     data[8:12] = bytes.fromhex(digest)

@@ -1,4 +1,4 @@
-"""Tiles on one device and on several: the same, in order, each on its own."""
+"""Tiles give the same on one device and on several, in order."""
 import types
 
 import jax
@@ -11,7 +11,7 @@ SIDE = 4
 
 
 def _network(made=None, function=None):
-  """Turns of a loop, as many as a tile's extent, on a tile of SIDE x SIDE."""
+  """A network that loops as often as a tile's extent says."""
   def run(params, own, shared):
     x, extent = own
     return jax.lax.fori_loop(
@@ -42,7 +42,7 @@ def _tiles(count):
 
 
 def _outputs(run, network, given, shared=0.5):
-  """Of tiles that are but their numbers; they come back in order."""
+  """Runs tiles that hold their numbers."""
   done = list(run.run(
     network, range(len(given)), lambda n: given[n], (np.float32(shared),)
   ))
@@ -52,7 +52,7 @@ def _outputs(run, network, given, shared=0.5):
 
 def test_any_number_of_tiles_on_any_number_of_devices():
   runners = [runner.Runner(jax.devices()[:n]) for n in (1, 3, 8)]
-  # Not in the order of their numbers, and not the first one first.
+  # Not in the order of their ids.
   runners.append(runner.Runner([jax.devices()[n] for n in (5, 2, 7)]))
   made = []
   network = _network(made)
@@ -66,8 +66,7 @@ def test_any_number_of_tiles_on_any_number_of_devices():
       np.testing.assert_allclose(expected[n], x, rtol=1e-6)
     for other in others:
       np.testing.assert_array_equal(other, expected)
-  # One program for a single tile, one for several at once; that of the first
-  # device for a single tile serves three of them.
+  # One program for a single tile, one for several at once.
   assert len(made) == 1 + 1 + 1 + 2
   assert [len(r.programs) for r in runners] == [1, 2, 2, 2]
 
@@ -77,7 +76,7 @@ def _devices_of(tree):
 
 
 def _watched(run, key):
-  """Has the arguments and the output of a program kept, a call at a time."""
+  """Records the arguments and the output of a program's calls."""
   calls, program = [], run.programs[key]
 
   def watch(*arguments):
@@ -117,13 +116,13 @@ def test_each_device_holds_the_parameters_and_its_own_tile():
         assert shard.data.shape == (1, *stack.shape[1:])
     for n, tile in enumerate(given[first:first + 8]):
       np.testing.assert_array_equal(x.addressable_data(n)[0], tile[0])
-  # The second time five devices were left over: they computed nothing.
+  # The second time five devices were idle: they computed nothing.
   assert extent.tolist()[3:] == [[0, 0]] * 5
   assert not np.asarray(result)[3:].any() and np.asarray(result)[:3].all()
 
 
 def test_nothing_is_computed_where_there_is_no_tile():
-  """What counts its runs on the host is run by as many as there are tiles."""
+  """A network that counts its runs on the host runs once per tile."""
   ran = []
 
   def counted(params, own, shared):

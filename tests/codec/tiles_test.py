@@ -1,4 +1,4 @@
-"""Tiles: each output once, with its surroundings."""
+"""Tiles: each output is taken once, with its receptive field."""
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ def test_every_output_is_taken_once_and_has_its_halo(length, halo, more):
     taken += range(span.first, span.last)
     assert 0 <= span.origin <= span.first < span.last
     assert span.last <= span.origin + tile
-    # An edge is the picture's, or far enough.
+    # An edge is the image's, or beyond the halo.
     assert span.origin == 0 or span.first - span.origin >= halo
     end = span.origin + tile
     assert end >= length or end - span.last >= halo
@@ -35,7 +35,7 @@ def test_cut_and_paste(size):
     window = tile.cut(array)
     assert window.shape == (12, 16, 2) and window.flags.c_contiguous
     assert tile.extent.dtype == np.int32
-    # Its rows and columns within the picture are the picture's.
+    # Within the image, its values are the image's.
     (row, column), (height, width) = tile.origin, tile.extent
     np.testing.assert_array_equal(
       window[:height, :width],

@@ -1,11 +1,11 @@
-"""What tests of crops share."""
+"""Fixtures for tests of crops."""
 import numpy as np
 import pytest
 
 
 @pytest.fixture(scope='session')
 def gradient():
-  """A function: height, width, blue -> a picture that names its places.
+  """A function: height, width, blue -> an image whose colours are positions.
 
   Red is a pixel's row, green its column.
   """
@@ -19,9 +19,9 @@ def gradient():
 
 @pytest.fixture(scope='session')
 def windows():
-  """A function: crops of a gradient, not scaled -> {(top, left, flipped)}.
+  """A function: unscaled crops of a gradient -> {(top, left, flipped)}.
 
-  It fails where a crop is no window of the picture.
+  It fails where a crop is no window of the image.
   """
   def find(crops, image):
     seen = set()

@@ -1,4 +1,4 @@
-"""Picture files as people have them; profiles are in profiles_test."""
+"""Reading and writing image files; ICC profiles are in icc_test."""
 import io
 import os
 import struct
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
-from gdc.data import formats, image_files, readers
+from gdc.codec import bitstream
+from gdc.data import decoding, formats, image_files
 
 RED = (200, 30, 40)
 
@@ -26,7 +27,7 @@ def _noise(*shape, seed=0):
 
 
 def _png(width, height, depth, colour_type, rows, chunks=()):
-  """The bytes of a PNG that Pillow itself does not write."""
+  """Returns the bytes of a PNG that Pillow does not write."""
   def chunk(name, data):
     body = name + data
     return struct.pack('>I', len(data)) + body + struct.pack(
@@ -52,13 +53,13 @@ def test_every_mode_becomes_one_of_four(tmp_path, mode, channels):
   if 'A' in mode:
     image.putalpha(77)
   name = 'a.tif' if mode == 'CMYK' else 'a.png'
-  picture = image_files.read(_save(tmp_path, image.convert(mode), name))
-  assert picture.pixels.dtype == np.uint8
-  assert picture.pixels.flags.c_contiguous
+  image = image_files.read(_save(tmp_path, image.convert(mode), name))
+  assert image.pixels.dtype == np.uint8
+  assert image.pixels.flags.c_contiguous
   expected = np.full((3, 5, channels), 255)
   if 'A' in mode:
     expected[..., -1] = 77
-  np.testing.assert_array_equal(picture.pixels, expected)
+  np.testing.assert_array_equal(image.pixels, expected)
   seen, _ = image_files.read_rgb(tmp_path / name)
   np.testing.assert_array_equal(seen, np.full((3, 5, 3), 255))
 
@@ -70,9 +71,9 @@ def test_alpha_is_kept_unless_all_is_opaque(tmp_path, mode, channels):
   for value, expected in ((255, channels), (254, channels + 1)):
     alpha[2, 3] = value
     pixels = np.dstack([colours, alpha])
-    picture = image_files.read(_save(tmp_path, Image.fromarray(pixels)))
-    assert not picture.notices
-    np.testing.assert_array_equal(picture.pixels, pixels[..., :expected])
+    image = image_files.read(_save(tmp_path, Image.fromarray(pixels)))
+    assert not image.notices
+    np.testing.assert_array_equal(image.pixels, pixels[..., :expected])
 
 
 def test_transparency_of_palettes_and_of_one_colour(tmp_path):
@@ -107,9 +108,9 @@ def test_only_the_first_frame_is_taken_and_that_is_said(tmp_path):
     options = {'lossless': True} if name == 'a.webp' else {}
     path = tmp_path / name
     frames[0].save(path, save_all=True, append_images=frames[1:], **options)
-    picture = image_files.read(path)
-    assert np.abs(picture.pixels[0, 0].astype(int) - [255, 0, 0]).max() < 3
-    assert picture.notices == ['only the first of 2 frames is taken'], name
+    image = image_files.read(path)
+    assert np.abs(image.pixels[0, 0].astype(int) - [255, 0, 0]).max() < 3
+    assert image.notices == ['only the first of 2 frames is taken'], name
 
 
 # --- Orientation ------------------------------------------------------------
@@ -141,7 +142,7 @@ def test_orientation_is_right_across_bands(tmp_path, monkeypatch):
     np.testing.assert_array_equal(image_files.read(path).pixels, expected)
 
 
-def test_damaged_metadata_do_not_spoil_a_picture(tmp_path):
+def test_damaged_metadata_do_not_spoil_an_image(tmp_path):
   image = Image.fromarray(_noise(4, 6, 3))
   for exif in (b'Exif\0\0garbage', b'Exif\0\0II*\0\xff\xff\xff\xff'):
     path = _save(tmp_path, image, exif=exif)
@@ -158,9 +159,9 @@ def test_damaged_metadata_do_not_spoil_a_picture(tmp_path):
 @pytest.mark.parametrize('name', ['a.png', 'a.tif'])
 def test_sixteen_bits_of_grey_are_scaled(tmp_path, name):
   image = Image.fromarray(np.array([[0, 257, 30000, 65535]], np.uint16))
-  picture = image_files.read(_save(tmp_path, image, name))
-  assert picture.pixels[..., 0].tolist() == [[0, 1, 117, 255]]
-  assert picture.notices == ['16 bits per channel become 8']
+  image = image_files.read(_save(tmp_path, image, name))
+  assert image.pixels[..., 0].tolist() == [[0, 1, 117, 255]]
+  assert image.notices == ['16 bits per channel become 8']
 
 
 def test_white_is_zero_in_some_tiffs(tmp_path):
@@ -172,66 +173,66 @@ def test_white_is_zero_in_some_tiffs(tmp_path):
 def test_sixteen_bits_with_a_transparent_grey(tmp_path):
   row = np.array([257, 258, 65535], '>u2').tobytes()
   data = _png(3, 1, 16, 0, [row], [(b'tRNS', b'\x01\x02')])
-  picture = image_files.read(io.BytesIO(data))
-  assert picture.pixels.tolist() == [[[1, 255], [1, 0], [255, 255]]]
+  image = image_files.read(io.BytesIO(data))
+  assert image.pixels.tolist() == [[[1, 255], [1, 0], [255, 255]]]
 
 
 def test_a_transparent_colour_of_sixteen_bits_is_left_out_and_that_is_said():
   row = np.array([257, 258, 259], '>u2').tobytes()
   data = _png(1, 1, 16, 2, [row], [(b'tRNS', row)])
-  picture = image_files.read(io.BytesIO(data))
-  assert picture.pixels.tolist() == [[[1, 1, 1]]]
-  assert picture.notices[1] == 'its transparent colour is not kept'
+  image = image_files.read(io.BytesIO(data))
+  assert image.pixels.tolist() == [[[1, 1, 1]]]
+  assert image.notices[1] == 'its transparent colour is not kept'
 
 
 @pytest.mark.parametrize('colour_type,channels', [(2, 3), (4, 2), (6, 4)])
 def test_sixteen_bits_of_colour_are_noticed(colour_type, channels):
-  """Pillow narrows them without a word."""
+  """Pillow narrows them silently."""
   row = np.array([range(1000, 1000 + 2 * channels)], '>u2').tobytes()
-  picture = image_files.read(io.BytesIO(_png(2, 1, 16, colour_type, [row])))
-  assert picture.notices == ['16 bits per channel become 8']
-  assert picture.pixels.shape == (1, 2, channels)
-  assert (np.abs(picture.pixels.astype(int) - 4) <= 1).all()
+  image = image_files.read(io.BytesIO(_png(2, 1, 16, colour_type, [row])))
+  assert image.notices == ['16 bits per channel become 8']
+  assert image.pixels.shape == (1, 2, channels)
+  assert (np.abs(image.pixels.astype(int) - 4) <= 1).all()
 
 
 def test_sixteen_bits_of_other_formats():
   row = np.array([1000, 30000, 65535], '>u2').tobytes()
   for magic, shape in ((b'P6 1 1', (1, 1, 3)), (b'P5 3 1', (1, 3, 1))):
-    picture = image_files.read(io.BytesIO(magic + b' 65535\n' + row))
-    assert picture.notices == ['16 bits per channel become 8']
+    image = image_files.read(io.BytesIO(magic + b' 65535\n' + row))
+    assert image.notices == ['16 bits per channel become 8']
     np.testing.assert_array_equal(
-      picture.pixels, np.reshape([4, 117, 255], shape)
+      image.pixels, np.reshape([4, 117, 255], shape)
     )
   ten = np.array([0, 512, 1023], '>u2').tobytes()
-  picture = image_files.read(io.BytesIO(b'P5 3 1 1023\n' + ten))
-  assert picture.pixels.ravel().tolist() == [0, 128, 255]
+  image = image_files.read(io.BytesIO(b'P5 3 1 1023\n' + ten))
+  assert image.pixels.ravel().tolist() == [0, 128, 255]
   tiff = io.BytesIO()
   Image.new('RGB', (2, 1), RED).save(tiff, 'TIFF')
   data = bytearray(tiff.getvalue())
-  # BitsPerSample 8, 8, 8 -> 16, 16, 16, of a picture half as wide.
+  # BitsPerSample 8, 8, 8 -> 16, 16, 16, of an image half as wide.
   data = data.replace(b'\x08\0\x08\0\x08\0', b'\x10\0\x10\0\x10\0')
   data = data.replace(b'\x00\x01\x04\0\x01\0\0\0\x02\0\0\0',
                       b'\x00\x01\x04\0\x01\0\0\0\x01\0\0\0')
-  picture = image_files.read(io.BytesIO(bytes(data)))
-  assert picture.notices == ['16 bits per channel become 8']
-  assert picture.pixels.shape == (1, 1, 3)
+  image = image_files.read(io.BytesIO(bytes(data)))
+  assert image.notices == ['16 bits per channel become 8']
+  assert image.pixels.shape == (1, 1, 3)
 
 
 # --- Limits and errors ------------------------------------------------------
 
 
-def test_large_pictures_are_read_and_larger_ones_refused(monkeypatch):
-  """By Pillow's limit, which is lower, one is a warning, one an error."""
+def test_large_images_are_read_and_larger_ones_refused(monkeypatch):
+  """Pillow's own limit, which is lower, has no effect."""
   data = io.BytesIO()
   Image.new('L', (100, 100)).save(data, 'PNG')
   monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 2000)
   assert image_files.read(data).pixels.shape == (100, 100, 1)
   assert Image.MAX_IMAGE_PIXELS == 2000
-  monkeypatch.setattr(readers, 'MAX_PIXELS', 9999)
-  with pytest.raises(image_files.PictureError, match='more than 9,999 pixels'):
+  monkeypatch.setattr(bitstream, 'MAX_PIXELS', 9999)
+  with pytest.raises(image_files.ImageError, match='more than 9,999 pixels'):
     image_files.read(data)
   assert Image.MAX_IMAGE_PIXELS == 2000
-  monkeypatch.setattr(readers, 'MAX_PIXELS', 10_000)
+  monkeypatch.setattr(bitstream, 'MAX_PIXELS', 10_000)
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter('always')
     image_files.read(data)
@@ -240,7 +241,7 @@ def test_large_pictures_are_read_and_larger_ones_refused(monkeypatch):
 
 def test_the_limit_is_that_of_the_format_and_nothing_is_decoded():
   for side, message in ((16_385, 'more than 268,435,456'), (16_384, 'damaged')):
-    with pytest.raises(image_files.PictureError, match=message):
+    with pytest.raises(image_files.ImageError, match=message):
       image_files.read(io.BytesIO(_png(16_384, side, 8, 0, [b''])))
 
 
@@ -249,9 +250,9 @@ def test_limits_of_pillow_come_back_after_many_threads():
   data = io.BytesIO()
   Image.fromarray(_noise(200, 200)).save(data, 'PNG')
   filters = list(warnings.filters)
-  with readers._our_limits():
+  with decoding._limits():
     image_files.read(data)  # in another thread, meanwhile
-    assert readers.MAX_PIXELS // 2 == Image.MAX_IMAGE_PIXELS
+    assert bitstream.MAX_PIXELS // 2 == Image.MAX_IMAGE_PIXELS
   threads = [
     threading.Thread(
       target=lambda: image_files.read(io.BytesIO(data.getvalue()))
@@ -265,21 +266,21 @@ def test_limits_of_pillow_come_back_after_many_threads():
   assert warnings.filters == filters
 
 
-def test_what_is_not_a_picture(tmp_path, monkeypatch):
+def test_what_is_not_an_image(tmp_path, monkeypatch):
   path = tmp_path / 'a.png'
   path.write_bytes(b'text')
-  with pytest.raises(image_files.PictureError, match='a.png is not an image'):
+  with pytest.raises(image_files.ImageError, match='a.png is not an image'):
     image_files.read(path)
   (tmp_path / 'b.png').touch()
-  with pytest.raises(image_files.PictureError, match='b.png is empty'):
+  with pytest.raises(image_files.ImageError, match='b.png is empty'):
     image_files.read(tmp_path / 'b.png')
   with pytest.raises(FileNotFoundError):
     image_files.read(tmp_path / 'missing.png')
   cut = _save(tmp_path, Image.effect_noise((64, 64), 50), 'cut.png')
   cut.write_bytes(cut.read_bytes()[:500])
-  # Whatever a host program has set.
+  # The host program's setting has no effect.
   monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', True)
-  with pytest.raises(image_files.PictureError, match='cut.png is a damaged PNG'):
+  with pytest.raises(image_files.ImageError, match='cut.png is a damaged PNG'):
     image_files.read(cut)
 
 
@@ -299,7 +300,7 @@ def test_damage_is_one_kind_of_error(name):
       try:
         pixels = image_files.read(io.BytesIO(damaged.tobytes())).pixels
         assert pixels.dtype == np.uint8
-      except image_files.PictureError:
+      except image_files.ImageError:
         pass
 
 
@@ -363,19 +364,19 @@ def test_formats_without_transparency_get_white(suffix):
 
 def test_unknown_endings_are_named():
   for act in (image_files.encode, image_files.fit):
-    with pytest.raises(image_files.PictureError, match="'.xyz'"):
+    with pytest.raises(image_files.ImageError, match="'.xyz'"):
       act(np.zeros((1, 1, 3), np.uint8), '.xyz')
 
 
 def test_a_pgm_holds_grey_only():
-  with pytest.raises(image_files.PictureError, match='.pgm holds grey only'):
+  with pytest.raises(image_files.ImageError, match='.pgm holds grey only'):
     image_files.encode(_noise(4, 4, 3), '.PGM')
   assert image_files.encode(_noise(4, 4, 1), '.pgm').startswith(b'P5')
 
 
 def test_sizes_that_a_format_cannot_hold_are_named():
   wide = np.zeros((1, 20_000, 3), np.uint8)
-  with pytest.raises(image_files.PictureError, match='20000 x 1 .* WEBP'):
+  with pytest.raises(image_files.ImageError, match='20000 x 1 .* WEBP'):
     image_files.encode(wide, '.webp')
 
 
@@ -386,4 +387,4 @@ def test_endings_are_those_of_pillow():
     assert name == known[suffix].replace('MPO', 'JPEG'), suffix
   assert set(formats.WRITTEN) < set(formats.READ)
   assert set(formats.SUFFIXES_WRITTEN.split()) < set(formats.WRITTEN)
-  assert set(formats.WRITTEN.values()) == set(image_files._WRITES)
+  assert set(formats.WRITTEN.values()) == set(image_files._OPTIONS)

@@ -1,8 +1,8 @@
-"""Every layout of samples that is read, against samples of known values.
+"""Every supported layout of samples, against known values.
 
-The files are written here, byte by byte, or by imagecodecs; what they must give
-is computed from the samples or decoded by imagecodecs. What is not read rightly
-must be refused, by name.
+The files are written here, byte by byte, or by imagecodecs; expected values are
+computed from the samples or decoded by imagecodecs. A layout that is not read
+correctly must be refused by name.
 """
 import io
 import itertools
@@ -26,7 +26,7 @@ def _noise(top, *shape):
 
 
 def _bits(samples, bits):
-  """Rows of samples of 1 to 16 bits, each row filled up to a byte."""
+  """Packs rows of samples of 1 to 16 bits, each row padded to a byte."""
   found = samples[..., None] >> np.arange(bits)[::-1] & 1
   found = found.reshape(len(samples), -1).astype(np.uint8)
   return np.packbits(found, axis=1)
@@ -46,7 +46,7 @@ def _check(data, expected, tolerance=1, notices=None):
 
 
 def _refused(data, message):
-  with pytest.raises(image_files.PictureError, match=message):
+  with pytest.raises(image_files.ImageError, match=message):
     image_files.read(io.BytesIO(data))
 
 
@@ -64,7 +64,7 @@ def _tiff(
   samples, bits, photometric, extra=(), order='<', planar=1, fill=1,
   compression=1, predictor=1, tile=None, palette=None, kind=1, tags=(),
 ):
-  """The bytes of a TIFF; samples are [height, width, channels]."""
+  """Returns the bytes of a TIFF; samples are [height, width, channels]."""
   def code(block):
     if predictor == 2:
       block = np.diff(block, axis=1, prepend=0) % 2**bits
@@ -142,7 +142,7 @@ def _expected(samples, bits, photometric, extra, palette):
   return made
 
 
-# photometric, ExtraSamples, and the bits of which some are read.
+# Photometric, ExtraSamples, and the bit depths that are supported.
 LAYOUTS = [
   (0, (), (1, 2, 4, 8, 16)), (1, (), (1, 2, 4, 8, 12, 16)),
   (1, (0,), (8,)), (1, (1,), (8,)), (1, (2,), (8,)), (0, (2,), ()),
@@ -154,7 +154,7 @@ LAYOUTS = [
 
 @pytest.mark.parametrize('photometric,extra,known', LAYOUTS, ids=str)
 def test_tiff_is_read_rightly_or_refused(photometric, extra, known):
-  """Of known depths at least the plainest file is read, and all of them right.
+  """At least the plainest file of a supported depth is read, all correctly.
 
   Byte orders, planes, fill orders and compressions are tried in all
   combinations.
@@ -166,7 +166,7 @@ def test_tiff_is_read_rightly_or_refused(photometric, extra, known):
     samples = _noise(2**bits, H, W, channels)
     if extra[:1] == (1,):
       colours = COLOURS[photometric]
-      # Of low alpha nothing is known exactly.
+      # Low alpha leaves colours inexact.
       samples[..., colours] = samples[..., colours] // 2 + 2**(bits - 1)
       samples = np.minimum(samples, samples[..., colours:colours + 1])
     palette = _noise(256, 3 * 2**bits) * 257 if photometric == 3 else ()
@@ -190,7 +190,7 @@ def test_tiff_is_read_rightly_or_refused(photometric, extra, known):
       )
       try:
         found = image_files.read(io.BytesIO(data)).pixels
-      except image_files.PictureError as e:
+      except image_files.ImageError as e:
         assert f'-bit {layouts._PHOTOMETRICS[photometric]} samples' in str(e)
         continue
       read.append(layout)
@@ -343,7 +343,7 @@ def test_png(colour_type, depth, transparent):
     key = samples[3, 4]
     chunks['tRNS'] = key.astype('>u2').tobytes()
     alpha = 255 * (samples != key).any(-1, keepdims=True)
-    # Of 16 bits of colour Pillow leaves 8, where the key cannot be found.
+    # Pillow narrows 16 bits of colour to 8, where the key cannot be found.
     if (colour_type, depth) != (2, 16):
       expected = np.concatenate([expected, alpha], -1)
   elif transparent and colour_type == 3:
@@ -365,7 +365,7 @@ def test_a_png_whose_samples_end_early_is_refused(
 ):
   channels = {0: 1, 2: 3, 3: 1, 6: 4}[colour_type]
   palette = {'PLTE': bytes(range(48))} if colour_type == 3 else {}
-  # Black is what Pillow makes of missing samples; here it is meant.
+  # Pillow makes missing samples black; here black is intended.
   black = np.zeros((H, W, channels), int)
   data = _png(black, depth, colour_type, interlaced, **palette)
   image_files.read(io.BytesIO(data))
@@ -374,7 +374,7 @@ def test_a_png_whose_samples_end_early_is_refused(
   rows = zlib.decompress(data[start + 8:start + 8 + length])
   row = black[0, ::8 if interlaced else 1].reshape(1, -1)
   row = 1 + _bits(row, depth).size
-  # Pillow itself refuses what ends within a row.
+  # Pillow itself refuses a file that ends within a row.
   for kept in (row, 2 * row):
     body = b'IDAT' + zlib.compress(rows[:kept])
     body = struct.pack('>I', len(body) - 4) + body + struct.pack(
@@ -418,7 +418,7 @@ def test_bitmaps_of_ink():
 
 
 def _bmp(rows, bits, compression=0, down=False, palette=b'', masks=(), size=40):
-  """The bytes of a BMP: rows of bytes from the top, or a coded stream."""
+  """Returns the bytes of a BMP, of rows from the top or a coded stream."""
   if not isinstance(rows, bytes):
     rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4)))
     rows = (rows if down else rows[::-1]).tobytes()
@@ -585,7 +585,7 @@ def test_jpeg_without_an_end(progressive):
     row = int(found.notices[0].split()[-4])
     rows.append(row)
     np.testing.assert_array_equal(found.pixels[:row], whole[:row])
-    with pytest.raises(image_files.PictureError, match='damaged JPEG'):
+    with pytest.raises(image_files.ImageError, match='damaged JPEG'):
       image_files.read_rgb(io.BytesIO(data[:end]))
   assert rows == sorted(rows) and (progressive or rows[-1] == 24)
   _refused(data[:100], 'damaged JPEG')

@@ -10,8 +10,8 @@ from gdc.data import pipeline, sources
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory):
-  """Twenty flat pictures, each of its own grey: 16 in one group, 4 in one."""
-  folder = tmp_path_factory.mktemp('pictures')
+  """Twenty flat images, each of its own grey: 16 in one group, 4 in one."""
+  folder = tmp_path_factory.mktemp('images')
   for i in range(20):
     path = folder / ('few' if i >= 16 else 'many') / f'{i:02}.png'
     path.parent.mkdir(exist_ok=True)
@@ -35,7 +35,7 @@ def _take(iterator, count):
 
 
 def _names(batches):
-  """Which picture each crop of [..., 16, 16, 3] is of."""
+  """Returns the number of each crop's image, of [..., 16, 16, 3]."""
   return (batches.min(axis=(-1, -2, -3)) % 100).ravel().tolist()
 
 
@@ -54,7 +54,7 @@ def test_the_seed_decides_everything(source):
   assert _names(first) != _names(other)
 
 
-def test_an_epoch_has_every_picture_once_and_the_next_another_order(source):
+def test_an_epoch_has_every_image_once_and_the_next_another_order(source):
   names = _names(_take(_batches(source), 10))
   assert sorted(names[:20]) == sorted(names[20:]) == list(range(20))
   assert names[:20] != names[20:]
@@ -131,5 +131,5 @@ def test_balance_needs_groups(source):
       return {'image': np.zeros((40, 40, 3), np.uint8)}
 
   assert next(_batches(Other()))['image'].shape == (4, 16, 16, 3)
-  with pytest.raises(ValueError, match='balance needs a folder or the box'):
+  with pytest.raises(ValueError, match='balance needs bundled:train or folder'):
     _batches(Other(), balance=True)

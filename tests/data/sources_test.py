@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdc.data import cache, image_files, sources
+from gdc.data import image_files, sources
 
 
 def _save(path, value=0, size=(24, 20), mode='RGB'):
@@ -23,52 +23,52 @@ def _write_manifest(folder, rows):
     writer.writerows(rows)
 
 
-def _box_rows():
-  with open(sources.BOX / 'MANIFEST.csv', newline='') as f:
+def _bundled_rows():
+  with open(sources.PHOTOS / 'MANIFEST.csv', newline='') as f:
     return list(csv.DictReader(f))
 
 
-# --- The box ----------------------------------------------------------------
+# --- Bundled photographs ----------------------------------------------------
 
 
-def test_box_manifest_lists_the_files_that_are_there():
-  listed = [row['file'] for row in _box_rows()]
-  present = [p.name for p in sources.BOX.glob('*.jpg')]
+def test_bundled_manifest_lists_the_files_that_are_there():
+  listed = [row['file'] for row in _bundled_rows()]
+  present = [p.name for p in sources.PHOTOS.glob('*.jpg')]
   assert sorted(listed) == sorted(present)
   assert len(set(listed)) == len(listed)
 
 
-def test_box_original_is_in_one_split_only():
+def test_bundled_original_is_in_one_split_only():
   splits = {}
-  for row in _box_rows():
+  for row in _bundled_rows():
     splits.setdefault(row['original'], set()).add(row['split'])
   assert set().union(*splits.values()) == {'train', 'heldout'}
   shared = [name for name, found in splits.items() if len(found) > 1]
   assert not shared
 
 
-def test_box_is_public_domain_and_small():
-  assert {row['licence'] for row in _box_rows()} == {'CC0-1.0'}
-  files = sources.BOX.iterdir()
+def test_bundled_is_public_domain_and_small():
+  assert {row['licence'] for row in _bundled_rows()} == {'CC0-1.0'}
+  files = sources.PHOTOS.iterdir()
   assert sum(p.stat().st_size for p in files) < 5_000_000
 
 
-def test_box_pictures_are_512_squares():
-  for path in sources.BOX.glob('*.jpg'):
+def test_bundled_images_are_512_squares():
+  for path in sources.PHOTOS.glob('*.jpg'):
     with Image.open(path) as image:
       assert (image.size, image.mode) == ((512, 512), 'RGB'), path.name
 
 
-def test_box_splits_are_disjoint_and_whole():
+def test_bundled_splits_are_disjoint_and_whole():
   train, heldout = sources.bundled('train'), sources.bundled('heldout')
   names = {p.name for p in train.paths} | {p.name for p in heldout.paths}
-  assert len(train) + len(heldout) == len(names) == len(_box_rows())
+  assert len(train) + len(heldout) == len(names) == len(_bundled_rows())
   assert set(train.groups) == {'budgie', 'elementary'}
 
 
-def test_box_images_yields_names_and_pictures():
-  name, image = next(sources.box_images('heldout'))
-  assert (sources.BOX / f'{name}.jpg').exists()
+def test_bundled_images_come_with_names():
+  name, image = next(sources.bundled_images('heldout'))
+  assert (sources.PHOTOS / f'{name}.jpg').exists()
   assert image.shape == (512, 512, 3) and image.dtype == np.uint8
 
 
@@ -79,7 +79,7 @@ def test_folder_is_read_in_depth_and_in_order(tmp_path):
   _save(tmp_path / 'b' / 'deep' / '1.png', 1)
   _save(tmp_path / 'a' / '2.JPG', 2)
   _save(tmp_path / '3.webp', 3)
-  (tmp_path / 'a' / 'notes.txt').write_text('not a picture')
+  (tmp_path / 'a' / 'notes.txt').write_text('not an image')
   source = sources.folder(tmp_path)
   names = [p.relative_to(tmp_path).as_posix() for p in source.paths]
   assert names == ['3.webp', 'a/2.JPG', 'b/deep/1.png']
@@ -87,7 +87,7 @@ def test_folder_is_read_in_depth_and_in_order(tmp_path):
   assert source[2]['image'].tolist() == np.ones((20, 24, 3)).tolist()
 
 
-def test_folder_pictures_are_rgb_whatever_the_file(tmp_path):
+def test_folder_images_are_rgb_whatever_the_file(tmp_path):
   _save(tmp_path / 'grey.png', 7, mode='L')
   Image.new('RGBA', (24, 20), (1, 2, 3, 4)).save(tmp_path / 'alpha.png')
   Image.new('P', (24, 20)).save(tmp_path / 'palette.png')
@@ -96,9 +96,9 @@ def test_folder_pictures_are_rgb_whatever_the_file(tmp_path):
   assert source[1]['image'][0, 0].tolist() == [7, 7, 7]
 
 
-def test_folder_leaves_out_what_the_box_holds_out(tmp_path):
+def test_folder_leaves_out_bundled_held_out_photographs(tmp_path):
   held_out, trained = (
-    next(r['original'] for r in _box_rows() if r['split'] == split)
+    next(r['original'] for r in _bundled_rows() if r['split'] == split)
     for split in ('heldout', 'train')
   )
   for i in range(4):
@@ -113,17 +113,17 @@ def test_folder_leaves_out_what_the_box_holds_out(tmp_path):
   assert source.groups == ['y', 'x', '']
 
 
-def test_folder_of_the_box_itself_is_its_training_part():
-  found = {p.name for p in sources.folder(sources.BOX).paths}
+def test_folder_of_the_bundled_photographs_is_their_training_part():
+  found = {p.name for p in sources.folder(sources.PHOTOS).paths}
   assert found == {p.name for p in sources.bundled('train').paths}
-  # To look at them, nothing is left out.
-  everything = sources.files(f'folder:{sources.BOX}')
-  assert len(everything) == len(_box_rows()) > len(found)
+  # For evaluation, nothing is left out.
+  everything = sources.files(f'folder:{sources.PHOTOS}')
+  assert len(everything) == len(_bundled_rows()) > len(found)
 
 
 def test_a_manifest_may_have_paths(tmp_path):
   held_out = next(
-    r['original'] for r in _box_rows() if r['split'] == 'heldout'
+    r['original'] for r in _bundled_rows() if r['split'] == 'heldout'
   )
   for name in ('a/0.png', 'b/0.png', '1.png'):
     _save(tmp_path / name)
@@ -135,7 +135,7 @@ def test_a_manifest_may_have_paths(tmp_path):
   _write_manifest(tmp_path, rows)
   source = sources.folder(tmp_path)
   assert source.paths == [tmp_path / 'b/0.png'] and source.groups == ['y']
-  # Which of them is meant?
+  # An ambiguous name.
   _write_manifest(tmp_path, [rows[0] | {'file': '0.png'}])
   with pytest.raises(ValueError, match="2 files are called '0.png'; paths"):
     sources.folder(tmp_path)
@@ -146,11 +146,11 @@ def test_a_manifest_may_have_paths(tmp_path):
   assert tmp_path / '0.png' not in sources.folder(tmp_path).paths
 
 
-def test_a_manifest_of_other_pictures_is_no_license_to_train(tmp_path):
+def test_a_manifest_of_other_images_is_no_license_to_train(tmp_path):
   _save(tmp_path / '0.png')
   row = {'file': 'crops/0.jpg', 'original': 'x', 'source': ''}
   _write_manifest(tmp_path, [row])
-  with pytest.raises(ValueError, match='no row for any of the 1 pictures'):
+  with pytest.raises(ValueError, match='no row for any of the 1 images'):
     sources.folder(tmp_path)
   (tmp_path / 'MANIFEST.csv').write_text('name,original\n0.png,x\n')
   with pytest.raises(ValueError, match='`file` is expected among them'):
@@ -160,12 +160,12 @@ def test_a_manifest_of_other_pictures_is_no_license_to_train(tmp_path):
 def test_folder_with_nothing_left_says_so(tmp_path):
   _save(tmp_path / '0.png')
   held_out = next(
-    r['original'] for r in _box_rows() if r['split'] == 'heldout'
+    r['original'] for r in _bundled_rows() if r['split'] == 'heldout'
   )
   _write_manifest(
     tmp_path, [{'file': '0.png', 'original': held_out, 'source': ''}]
   )
-  with pytest.raises(ValueError, match='at least one picture'):
+  with pytest.raises(ValueError, match='at least one image'):
     sources.folder(tmp_path)
 
 
@@ -203,7 +203,7 @@ def test_folder_missing_or_empty(tmp_path):
     sources.folder(tmp_path)
 
 
-def test_split_by_group_keeps_every_picture_once(tmp_path):
+def test_split_by_group_keeps_every_image_once(tmp_path):
   for i, group in enumerate('abba'):
     _save(tmp_path / group / f'{i}.png', i)
   source = sources.folder(tmp_path)
@@ -220,7 +220,7 @@ def test_cache_is_bounded(tmp_path, monkeypatch):
     _save(tmp_path / f'{i}.png', i)
   one = 20 * 24 * 3
   source = sources.Files(
-    sorted(tmp_path.glob('*.png')), cache=cache.Cache(2 * one)
+    sorted(tmp_path.glob('*.png')), cache=sources.Cache(2 * one)
   )
   first = [source[i]['image'] for i in range(3)]
   read = []
@@ -235,11 +235,11 @@ def test_cache_is_bounded(tmp_path, monkeypatch):
 
 def test_crops_are_of_fewer_photographs():
   names = [
-    pathlib.Path(row['file']).stem for row in _box_rows()
+    pathlib.Path(row['file']).stem for row in _bundled_rows()
     if row['split'] == 'heldout'
   ]
   originals = {
-    row['original'] for row in _box_rows() if row['split'] == 'heldout'
+    row['original'] for row in _bundled_rows() if row['split'] == 'heldout'
   }
   assert sources.num_originals(names) == len(originals) < len(names)
   assert sources.num_originals([names[0], names[0], 'mine']) == 2
@@ -251,7 +251,7 @@ def test_groups_share_one_cache(tmp_path):
   one = 20 * 24 * 3
   source = sources.folder(tmp_path)
   parts = sources.Files(
-    source.paths, source.groups, cache.Cache(2 * one)
+    source.paths, source.groups, sources.Cache(2 * one)
   ).split_by_group()
   kept = [part[0]['image'] is part[0]['image'] for part in parts]
   assert kept == [True, True, False, False]
@@ -266,9 +266,9 @@ def test_build_reads_names(tmp_path):
   assert len(sources.build(f'folder:{tmp_path}/x:y')) == 1
 
 
-@pytest.mark.parametrize(
-  'name', ['', 'box', 'box:', 'folder:', 'tfds:', 'photos', 'zip:a.zip']
-)
+@pytest.mark.parametrize('name', [
+  '', 'bundled', 'bundled:', 'folder:', 'tfds:', 'photos', 'zip:a.zip',
+])
 def test_build_unknown_name(name):
   with pytest.raises(ValueError, match='A data source is bundled:train'):
     sources.build(name)
@@ -276,7 +276,7 @@ def test_build_unknown_name(name):
 
 def test_build_unknown_split():
   with pytest.raises(ValueError, match="'train' or 'heldout', not 'test'"):
-    sources.build('box:test')
+    sources.build('bundled:test')
 
 
 # --- TFDS -------------------------------------------------------------------
@@ -284,7 +284,7 @@ def test_build_unknown_split():
 
 @pytest.fixture(scope='module')
 def tfds_dir(tmp_path_factory):
-  """A data set of three grey pictures, of values 0, 10 and 20."""
+  """A data set of three grey images, of values 0, 10 and 20."""
   tfds = pytest.importorskip('tensorflow_datasets')
   pytest.importorskip('tensorflow')  # it writes; reading needs none
   data_dir = tmp_path_factory.mktemp('tfds')
@@ -348,7 +348,7 @@ find = machinery.PathFinder.find_spec
 machinery.PathFinder.find_spec = staticmethod(
   lambda name, *args: None if name == 'tensorflow' else find(name, *args)
 )
-from gdc.data import cache, pictures, sources
+from gdc.data import sources
 source = sources.build('tfds:grey_squares:train', {tfds_dir!r})
 assert source[0]['image'].shape == (20, 24, 3)
 '''

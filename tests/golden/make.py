@@ -1,4 +1,4 @@
-"""Makes the golden files: what version 1 of the format looks like, for ever.
+"""Makes the golden files, which fix version 1 of the format.
 
   python tests/golden/make.py
 
@@ -25,7 +25,7 @@ NUM_ICC_BYTES = 600
 
 
 def make_tables() -> tables.Tables:
-  """Two qualities of five channels, among them the awkward rows."""
+  """Makes tables of two qualities and five channels, with awkward rows."""
   steep = [1, 4, 64, 1024, 65536 - 1103, 8, 1, 1]
   wide = [1 + k % 200 for k in range(600)]
   wide.append(65536 - sum(wide))
@@ -45,7 +45,7 @@ def make_tables() -> tables.Tables:
 
 
 def make_symbols(golden: tables.Tables) -> np.ndarray:
-  """Symbols as the tables expect them, by a linear congruential generator."""
+  """Draws symbols from the tables, by a linear congruential generator."""
   state = 1
   symbols = np.empty([golden.num_channels, NUM_POSITIONS], np.int32)
   for channel in range(golden.num_channels):
@@ -63,7 +63,7 @@ def make_symbols(golden: tables.Tables) -> np.ndarray:
 
 
 def make_optional_header() -> bitstream.Header:
-  """HEADER with all of the optional fields."""
+  """Returns HEADER with all optional fields."""
   icc = bytes(k * k % 251 for k in range(NUM_ICC_BYTES))
   alpha = bytes(
     (3 * x * x + 5 * y * y + x * y // 8) % 256
@@ -83,7 +83,7 @@ def main():
   np.save(HERE / 'symbols.npy', symbols)
   (HERE / 'payload.bin').write_bytes(payload)
   (HERE / 'picture.gdc').write_bytes(bitstream.pack(HEADER, payload))
-  # Another zlib may write other bytes here; they inflate to the same.
+  # Another zlib may write other bytes that inflate to the same.
   (HERE / 'optional.gdc').write_bytes(
     bitstream.pack(make_optional_header(), payload)
   )

@@ -1,12 +1,11 @@
 """Draws images that are not photographs: text, screenshots, charts, line art.
 
-  python -m gdc.data.graphics FOLDER [--count 80]
+  python -m tools.graphics FOLDER [--count 80]
 
-Photographs alone teach an autoencoder little about sharp edges on flat ground.
-A few per cent of such drawings among the training images teach it that: draw
+Photographs alone teach an autoencoder little about sharp edges on a flat
+background. A few per cent of such drawings among the training images do: draw
 them into a folder beside the photographs and train with config.data.balance.
-The text is that of Python's own documentation and the font is Pillow's, so
-nothing else is read.
+Texts come from Python's own documentation and the font from Pillow.
 """
 import argparse
 import csv
@@ -61,7 +60,7 @@ def _colour(rng, light: bool):
 
 
 def _ground(rng):
-  """Colours of the ground and of what stands on it: light mode or dark mode."""
+  """Colours of background and foreground, in light mode or dark mode."""
   light = rng.random() < 0.75
   return _colour(rng, light), _colour(rng, not light)
 

@@ -1,4 +1,4 @@
-"""What is lost of a file is said, once, and nothing is said of the others."""
+"""Notices about what a file loses, and none for other files."""
 import io
 import struct
 import zlib
@@ -37,14 +37,14 @@ def _exif(**tags):
 
 
 def _segment(data, marker, content):
-  """A JPEG with one more segment."""
+  """Adds a segment to a JPEG."""
   return data[:2] + bytes([255, marker]) + struct.pack(
     '>H', len(content) + 2
   ) + content + data[2:]
 
 
 def _chunks(**chunks):
-  """A PNG with more chunks before its samples."""
+  """Returns a PNG with these chunks before its samples."""
   data = _save('PNG')
   return data[:33] + b''.join(
     struct.pack('>I', len(v)) + k.encode() + v

@@ -1,24 +1,23 @@
-"""Time and peak memory of the command line on large pictures.
+"""Measures time and peak memory of the command line on large images.
 
-  python benchmarks/large_pictures.py --sizes 1,10,100
-  python benchmarks/large_pictures.py --sizes 24 --decoders mse,one_step,flow
+  python benchmarks/large_images.py --sizes 1,10,100
+  python benchmarks/large_images.py --sizes 24 --decoders mse,one_step,flow
 
 For every size in megapixels it makes a PNG, runs `gdc compress` on it and `gdc
-decompress` on the file with every decoder, each a process of its own, and
-prints wall time, time of all cores (which other processes change less) and peak
-resident memory of each; then wall time and memory less those of a process that
-only imports jax. Reading and writing the PNGs is in them, as for a
-user. XLA's compiled programs go to a folder of this run: the first of --repeat
-runs of a size compiles what was not compiled before, the others do not.
+decompress` on the file with every decoder, each in its own process, and prints
+wall time, time of all cores (which other processes affect less) and peak
+resident memory; then wall time and memory less those of a process that only
+imports jax. Reading and writing the PNGs is included. Compiled programs go to a
+folder of this run: the first of --repeat runs of a size compiles what is
+missing.
 
-The pictures have the sides 3 : 2 (multiples of no particular number) and are
-made of the photographs in the box: each mirrored to 1024 x 1024, every second
-one twice as large instead, so that there are smooth parts and texture, as in a
-photograph. The cells are seamless inside and meet in edges.
+The images have sides 3 : 2 and consist of bundled photographs, mirrored to 1024
+x 1024 or, every second one, enlarged to that size, so that there are smooth
+parts and texture.
 
-Peak memory is what the kernel says of each child when it ends (wait4). A child
-of a process begins with its parent's peak, on Linux; so this one stays small:
-it imports the standard library alone, and the pictures are made in a child.
+Peak memory is what the kernel reports for each child when it ends (wait4). On
+Linux a child begins with its parent's peak, so this process imports only the
+standard library, and the images are made in a child.
 """
 import argparse
 import json
@@ -36,7 +35,7 @@ MAKE = '--make'
 
 
 def sizes(text: str) -> list[float]:
-  """Megapixels, with commas; each above 0."""
+  """Parses megapixels, separated by commas."""
   values = [float(word) for word in text.split(',')]
   if not all(0 < value <= 268 for value in values):
     raise argparse.ArgumentTypeError(
@@ -46,7 +45,6 @@ def sizes(text: str) -> list[float]:
 
 
 def parser() -> argparse.ArgumentParser:
-  """Of the command line above."""
   made = argparse.ArgumentParser(
     description='Time and memory of gdc compress and decompress by size.'
   )
@@ -67,8 +65,8 @@ def parser() -> argparse.ArgumentParser:
   return made
 
 
-def picture(width: int, height: int):
-  """uint8 [height, width, 3], see the module's docstring."""
+def test_image(width: int, height: int):
+  """Returns an image, uint8 [height, width, 3], see the module's docstring."""
   import numpy as np
   from PIL import Image
 
@@ -94,9 +92,9 @@ def picture(width: int, height: int):
 
 
 def make(path: str, width: str, height: str):
-  """Writes a picture as PNG."""
+  """Writes an image as PNG."""
   from PIL import Image
-  Image.fromarray(picture(int(width), int(height))).save(
+  Image.fromarray(test_image(int(width), int(height))).save(
     path, compress_level=1
   )
 

@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from gdc.data import graphics, sources
+from gdc.data import sources
+from tools import graphics
 
 
 @pytest.mark.parametrize('seed', range(7))
