@@ -286,7 +286,9 @@ def test_results_that_can_not_be_written_are_refused_first(run_here, tmp_path):
     'autoencoder.py:tiny', tmp_path / 'a', '--mode=eval',
     f'--out={tmp_path}/file/x.json',
   )
-  assert status == 1 and errors.endswith('/file: Not a directory\n')
+  assert status == 1 and errors.endswith(
+    '/file/x.json: cannot be written: Not a directory\n'
+  )
 
 
 def test_interrupted_before_the_first_step_it_leaves_nothing(

@@ -26,7 +26,7 @@ def _by_variance(frequency: np.ndarray, colour: np.ndarray) -> np.ndarray:
   """Orders coefficients by their variance in natural images.
 
   The spectrum falls as 1/frequency^2; the opponent colours hold about a sixth
-  of the variance of the brightness (docs/training.md compares such shares).
+  of the variance of the brightness (docs/log.md compares such shares).
   """
   share = np.array([1.0, 0.2, 0.13])[colour]
   return np.argsort(-share / (0.5 + frequency**2), kind='stable')

@@ -9,6 +9,7 @@ import ml_collections
 
 from gdc.data import sources
 from gdc.models import layers
+from gdc.training import stages
 
 # field -> interval, as mathematics writes it: ( and ) exclude the end.
 _NUMBERS = {
@@ -47,7 +48,7 @@ _LISTS = {
   'evaluation.qualities': (float, 1),
 }
 _WORDS = {
-  'stage': ('autoencoder', 'flow', 'diffusion', 'one_step'),
+  'stage': ('autoencoder', *stages.STAGE_2),
   'dtype': ('float32', 'bfloat16'),
   'matmul_dtype': layers.MATMUL_DTYPES,
 }

@@ -31,7 +31,7 @@ def test_every_config_is_within(module, variant):
   ('optimizer.ema_decay', 1.0, '0 or more, below 1, not 1.0'),
   ('optimizer.learning_rate', float('nan'), 'above 0, not nan'),
   ('seed', -1, '0 or more, at most 4294967295, not -1'),
-  ('stage', 'gan', "'autoencoder' or 'flow' or .* not 'gan'"),
+  ('stage', 'gan', "'autoencoder' or .*'flow'.* not 'gan'"),
   ('score_net.widths', (), 'is empty'),
   ('score_net.widths', (8, 0), r'whole numbers of 1 or more, not \(8, 0\)'),
   ('score_net.depths', (1.5, 2), 'whole numbers of 1 or more'),

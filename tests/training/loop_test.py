@@ -176,7 +176,7 @@ def test_nothing_is_compiled_twice(straight):
   names = [name for _, name in straight.compiled]
   for ours in ('train_step', 'visualise'):
     assert sum(ours in name for name in names) == 1, names
-  # The first save and pictures were of step 2, after its metrics.
+  # The first save and images were of step 2, after its metrics.
   late = [entry for entry in straight.compiled if entry[0] > 3]
   assert not late
 

@@ -52,7 +52,7 @@ def test_only_process_0_writes(tmp_path, monkeypatch):
   assert not (tmp_path / 'run').exists()
 
 
-def test_tensorboard_has_the_scalars_and_pictures(tmp_path):
+def test_tensorboard_has_the_scalars_and_images(tmp_path):
   from tensorboard.backend.event_processing import event_accumulator
   writer = metric_writers.MetricWriter(tmp_path)
   writer.scalars(3, {'loss': 0.5})
