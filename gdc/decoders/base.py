@@ -109,6 +109,8 @@ class Decoder:
   def from_record(cls, record: Mapping[str, Any]) -> tuple['Decoder', dict]:
     """Reads a decoder's record in a bundle.
 
+    Sampling settings that are newer than the bundle keep their defaults.
+
     Returns:
       decoder: the decoder.
       network: the other fields, those of its network.
@@ -117,20 +119,22 @@ class Decoder:
       ValueError: a setting that is missing or out of range.
     """
     network = dict(record)
-    sampling = dict(network.pop('sampling', {}))
-    values, missing = {}, []
-    for field in cls.settings('model', 'sampling'):
-      is_sampling = field.metadata['kind'] == 'sampling'
-      holder = sampling if is_sampling else network
-      if field.name in holder:
-        values[field.name] = holder.pop(field.name)
-      else:
-        missing.append(f'{"sampling." * is_sampling}{field.name}')
+    sampling = network.pop('sampling', {})
+    names = {field.name for field in cls.settings('model')}
+    missing = sorted(
+      [name for name in names if name not in network]
+      + [f'sampling.{n}' for n in ('sampler', 'steps') if n not in sampling]
+    )
     if missing:
       raise ValueError(
-        f'The record of {cls.entry} lacks {", ".join(sorted(missing))}.'
+        f'The record of {cls.entry} lacks {", ".join(missing)}.'
       )
-    return cls(**values), network
+    values = {name: network.pop(name) for name in names}
+    sampling = {
+      field.name: sampling[field.name] for field in cls.settings('sampling')
+      if field.name in sampling
+    }
+    return cls(**values, **sampling), network
 
   def warm_starts(self) -> dict[str, dict[str, Any]]:
     """Returns the bundle entries usable for a warm start.
