@@ -13,7 +13,6 @@ from gdc.evaluation import (
   pace,
   published,
   records,
-  report,
   study,
   tables,
   workers,
@@ -165,7 +164,7 @@ def _write(made, references, arguments, notice):
     notice(line)
   if arguments.quiet:
     return
-  print(report.format_table(tables.summary(results)))
+  print(tables.summary(results).text)
   print(f'{arguments.out / "page.html"} is the page to look at.')
 
 

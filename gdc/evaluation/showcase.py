@@ -15,7 +15,7 @@ from PIL import Image
 
 from gdc import decoders, metrics, progress
 from gdc.codec import bitstream, jax_settings
-from gdc.evaluation import baselines, report
+from gdc.evaluation import baselines, sheets
 from gdc.metrics import distortion, rate
 
 COLUMNS = 3
@@ -111,8 +111,8 @@ def make(
       f'PSNR {distortion.psnr(image, decoded):.2f} dB{lpips}',
     ]))
   title += [*notes, 'better: higher PSNR, lower LPIPS']
-  return report.side_by_side([
-    (report.with_detail(shown, crop, magnify, scale), lines)
+  return sheets.side_by_side([
+    (sheets.with_detail(shown, crop, magnify, scale), lines)
     for shown, lines in [(image, title), *panels]
   ], COLUMNS)
 
