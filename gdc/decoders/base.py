@@ -54,7 +54,8 @@ class Decoder:
   start. Images are [b, h, w, 3] in [-1, 1], height and width multiples of the
   network's stride.
 
-  A subclass has `entry`, SAMPLERS, `loss` (unless its stage has one) and
+  A subclass has `entry`, `description`, SAMPLERS, `loss` (unless its stage has
+  one) and
 
     _start(noise, x_hat)               z before the first step
     _grid(steps)                       the sampler's grid, see samplers.py
@@ -65,6 +66,7 @@ class Decoder:
   """
 
   entry: ClassVar[str]  # its name: in bundles, configs and commands
+  description: ClassVar[str]  # a noun phrase, for pages and help
   SAMPLERS: ClassVar[Mapping[str, samplers.Sampler]]
 
   sampler: str = setting('', 'Name of the sampler.', kind='sampling')

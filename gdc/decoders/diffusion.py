@@ -168,6 +168,7 @@ class Diffusion(base.Decoder):
   """The diffusion decoder."""
 
   entry = 'diffusion'
+  description = "a diffusion model conditioned on the autoencoder's image"
   SAMPLERS = samplers.DIFFUSION
 
   schedule: str = base.setting(
