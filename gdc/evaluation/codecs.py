@@ -229,7 +229,7 @@ def _matched(label, name, codec, qualities) -> Coder:
     file=label,
     name=label,
     description=f'{plain.description}, at most the bytes of gdc-{codec.name} '
-    'at that quality, picture by picture, or else the smallest file; encoding '
+    'at that quality, image by image, or else the smallest file; encoding '
     'times are of the whole search',
     qualities=qualities,
     encode=encode,

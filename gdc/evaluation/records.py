@@ -91,8 +91,8 @@ def result(
       'codec': coder.label,
       **coder.record,
       'num_images': len({row['name'] for row in rows}),
-      'averaging': "mean over pictures of each picture's own figure",
-      'timing': 'median of wall-clock seconds per picture, '
+      'averaging': "mean over images of each image's own figure",
+      'timing': 'median of wall-clock seconds per image, '
       + ('compilation excluded' if coder.compiles else 'first calls included'),
       **first,
       **({'others': others} if others else {}),

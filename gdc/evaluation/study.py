@@ -310,7 +310,7 @@ class Study:
         image, _ = image_files.read_rgb(self.plan.paths[index])
       self._digests[index] = units.image_digest(image)
     key = {
-      'name': self.names[index], 'picture': self._digests[index],
+      'name': self.names[index], 'image': self._digests[index],
       'gdc': gdc.__version__, 'backend': jax.default_backend(),
     }
     if coder is None:
