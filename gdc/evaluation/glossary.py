@@ -1,15 +1,12 @@
 """What the names on an evaluation's page mean."""
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from gdc import decoders
 from gdc.evaluation import codecs as codecs_lib
 from gdc.evaluation import tables
 
-Results = Mapping[str, Mapping[str, Any]]
 
-
-def names(coders: Sequence, results: Results) -> dict[str, str]:
+def names(coders: Sequence, results: tables.Results) -> dict[str, str]:
   """Returns codec, metric or term -> what it means.
 
   Args:

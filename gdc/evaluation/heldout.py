@@ -43,8 +43,8 @@ def run(
     decoder: the score decoder to compare with the autoencoder, if any.
     pictures: folder for the images; None writes none.
     results: file for the figures, records.result as JSON; None writes none.
-    record: of the run, for `config` in each result's meta; absolute paths in
-      it are cut to their last names.
+    record: the run's config, for `config` in each result's meta; absolute
+      paths in it are cut to their last names.
 
   Returns:
     What was written: name -> path.
@@ -95,7 +95,7 @@ def panels(
 
   Args:
     image: uint8 [height, width, 3], large enough for LPIPS.
-    num_bytes: of the file.
+    num_bytes: file size.
     decoded: title -> image of the same size.
 
   Returns:

@@ -65,7 +65,7 @@ def with_detail(
     crop: (left, top, right, bottom) of the part, in pixels.
     magnify: factor for the part, which is cut from the image at full size.
     scale: factor for the image.
-    resampling: for the part, where it is enlarged.
+    resampling: filter for the part, where it is enlarged.
   """
   whole = Image.fromarray(image)
   smooth = Image.Resampling.LANCZOS

@@ -47,7 +47,7 @@ def make(
   Args:
     codec: a loaded gdc codec; mse and its default decoder are shown.
     image: uint8 [height, width, 3].
-    quality: of the gdc file; None: see codec.compress.
+    quality: quality of the gdc file; None: see codec.compress.
     crop: (left, top, right, bottom) in pixels, the box that is enlarged; None:
       the busiest one.
     whole: compare an image of more than WINDOW pixels in full instead of a
@@ -130,8 +130,8 @@ def window(
   """Returns the part of a large image, around a crop, that is compared.
 
   Args:
-    width: of the image.
-    height: of the image.
+    width: image width.
+    height: image height.
     crop: (left, top, right, bottom).
 
   Returns:
@@ -158,7 +158,7 @@ def busiest(image: np.ndarray, side: int = DETAIL) -> tuple[int, int, int, int]:
 
   Args:
     image: uint8 [height, width, 3].
-    side: of the square, in pixels; cut to the image where that is smaller.
+    side: side of the square, in pixels; cut to the image where that is smaller.
 
   Returns:
     (left, top, right, bottom) in pixels; the first one of equals.

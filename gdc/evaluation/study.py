@@ -29,16 +29,16 @@ UNITS = '.units'  # below the folder of the results
 
 
 class Plan(NamedTuple):
-  """What is evaluated; it can be sent to other processes.
+  """A plan of an evaluation; it can be sent to other processes.
 
   Attributes:
-    paths: of the images, in order.
+    paths: image files, in order.
     codecs: names, see codecs.
     out: folder of the results, which all processes see.
     model: a bundled model, or a bundle folder.
-    qualities: of the gdc codecs.
+    qualities: qualities of the gdc codecs.
     matched: qualities of gdc at which others are held to its bytes.
-    metrics: names in metrics.OF_IMAGES.
+    metrics: names of metrics, in metrics.OF_IMAGES.
     features: 'vgg16' for FD-VGG16/256, a file of Inception's weights for
       FID/256, or None for neither.
   """
@@ -58,7 +58,7 @@ class Study:
 
   Attributes:
     plan: see Plan.
-    names: of the images: their paths below the folder that all are in, without
+    names: image names: paths below the folder that all are in, without
       suffixes unless these are needed to tell them apart.
     coders: see codecs.build.
     codec: the gdc codec, None if no name asks for it.
@@ -155,7 +155,7 @@ class Study:
 
   @property
   def _everything(self) -> tuple[str, ...]:
-    """What a missing unit lacks."""
+    """All metrics of the plan, as a unit that is missing lacks them."""
     features = () if self.extractor is None else (units.FEATURES,)
     return (*self.plan.metrics, *features)
 
@@ -352,9 +352,9 @@ def evaluate(
 
   Args:
     codec: a loaded gdc codec.
-    names: of codecs, see codecs.
-    paths: of the images.
-    qualities: of the gdc codecs.
+    names: names of codecs, see codecs.
+    paths: image files.
+    qualities: qualities of the gdc codecs.
     measured: names of metrics, see Plan.metrics.
     on_row: see Study.work.
 

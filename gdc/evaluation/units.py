@@ -27,7 +27,7 @@ class Unit(NamedTuple):
   Attributes:
     rows: one per quality, see study.Study.
     digests: one per row, of its file and decoded image, see `row_digest`.
-    made: with what and when, see records.circumstances.
+    made: versions, machine and date, see records.circumstances.
     network: digest of the network that made the features; '' without any.
     features: float32 [qualities, patches, dimension].
     failure: why the codec cannot code the image; '' if it can. No rows then.
@@ -71,7 +71,7 @@ class Store:
     """Reads a unit; None if there is none, or a damaged one.
 
     Args:
-      label: of the codec.
+      label: the codec's label.
       key: all that the unit depends on, as JSON can hold it.
     """
     try:

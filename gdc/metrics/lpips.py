@@ -55,7 +55,7 @@ def distance(params, reference, decoded, name: str = 'alex') -> jax.Array:
   """LPIPS of each pair of images; differentiable.
 
   Args:
-    params: of `weights`, of the same network.
+    params: `weights` of the same network.
     reference: [b, h, w, 3] in [-1, 1]; the torch original calls it
       normalize=True to take images in [0, 1] instead.
     decoded: the same.

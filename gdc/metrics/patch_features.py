@@ -123,7 +123,7 @@ def inception(path: str | os.PathLike) -> Extractor:
   antialias=False only, and pytorch-fid resizes otherwise.
 
   Args:
-    path: of the weights, see inception.load.
+    path: file of weights, see inception.load.
 
   Raises:
     ValueError: no such file, a damaged one, or other weights.

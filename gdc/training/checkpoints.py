@@ -96,7 +96,7 @@ class Checkpoints:
         has none, or if only the state is wanted.
 
     Returns:
-      step: of the checkpoint.
+      step: the checkpoint's step.
       state: the training state.
 
     Raises:

@@ -52,7 +52,7 @@ def check(
 
   Args:
     config: the config to resume, sample or evaluate the run with.
-    workdir: of the run; accepted if it has no record.
+    workdir: the run's workdir; accepted if it has no record.
     frozen: digests of the networks that the config builds upon, by name.
   """
   if not (epath.Path(workdir) / NAME).exists():
