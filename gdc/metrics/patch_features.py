@@ -83,17 +83,7 @@ class Extractor(NamedTuple):
 
     Returns:
       float32 [n, d].
-
-    Raises:
-      ValueError: another dtype or shape.
     """
-    dtype = getattr(patches, 'dtype', type(patches).__name__)
-    shape = getattr(patches, 'shape', None)
-    if dtype != np.uint8 or shape[1:] != (PATCH, PATCH, 3):
-      raise ValueError(
-        f'patches are {dtype} of shape {shape}: uint8 [n, {PATCH}, {PATCH}, 3] '
-        'is expected'
-      )
     features = np.empty((len(patches), self.dimension), np.float32)
     for i, patch in enumerate(patches):
       features[i] = self.compute(patch)
