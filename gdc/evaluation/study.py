@@ -200,7 +200,7 @@ class Study:
         )
       if old is not None and not unit.failure:
         unit = old.merged(unit)
-      if unit is None:  # not the files of then: all is made anew
+      if unit is None:  # other files than before: measure all of it again
         self._measure(
           index, image, [(coder, None)], self._everything, against, None
         )

@@ -1,9 +1,9 @@
-"""The finished pieces of an evaluation, from which a stopped one goes on.
+"""Finished pieces of an evaluation; a stopped one continues from them.
 
 A unit is one image through one codec at all its qualities: rows of figures, and
-the features of the decoded image's patches. Its file's name holds the digest of
-all that it depends on, so that a unit of another image, model or encoder is
-never taken for it. Metrics can be added to a unit later.
+the features of the decoded image's patches. Its file is named by a digest of
+all that it depends on, so a unit of another image, model or encoder is never
+taken for it. Metrics can be added to a unit later.
 """
 import hashlib
 import io
@@ -17,7 +17,7 @@ import numpy as np
 
 from gdc.evaluation import records
 
-VERSION = 2  # goes up with every change of what a figure means
+VERSION = 2  # increases when a figure changes its meaning
 FEATURES = 'features'  # among the metrics that a unit lacks
 
 
