@@ -168,15 +168,19 @@ def _load(name: str) -> ml_collections.ConfigDict:
 
 
 def _described(config) -> str:
-  """Lists a config's fields, those of a score decoder with their meaning."""
-  from gdc import decoders  # imports jax, as the config has done
-  meanings = {}
+  """Lists a config's fields with meanings (of decoders) and limits."""
+  from gdc import decoders  # these import jax
+  from gdc.training import limits
+  meanings = {
+    name: f'Must be {limits.admissible(name)}.' for name in _fields(config)
+    if limits.admissible(name)
+  }
   if decoder := decoders.DECODERS.get(config.stage):
     for field in dataclasses.fields(decoder):
       meanings[decoder.full_name(field)] = (
         f'{field.metadata["help"]} Must be {decoder.admissible(field)}.'
       )
-  lines = ['fields; configs/base.py explains those without a sentence here:']
+  lines = ['fields; configs/base.py explains those that all configs share:']
   for name, value in _fields(config).items():
     lines.append(f'  --config.{name}={value}')
     lines += textwrap.wrap(

@@ -99,7 +99,8 @@ def test_help_lists_the_fields_of_a_config(capsys):
     _parse('--config', 'configs/diffusion.py', '--help', '--config.seed=7')
   assert ended.value.code in (None, 0)
   printed = ' '.join(capsys.readouterr().out.split())
-  assert '--config.seed=7 ' in printed
+  assert '--config.seed=7 Must be 0 or more, at most 4294967295.' in printed
+  assert '--config.init_from=pretrained:lean ' in printed
   assert (
     '--config.diffusion.noise_shift=0.1 Below 1: less noise than the '
     'schedule; above 1: more. Must be above 0.'
