@@ -3,19 +3,19 @@
   python benchmarks/patch_pattern.py MODEL [MODEL ...] [--folder FOLDER]
 
 Considers what a decoder adds to the autoencoder's image on smooth blocks of 32
-x 32 pixels (standard deviation of brightness below --smooth). The table gives
+x 32 pixels (standard deviation of brightness below --smooth). Each line gives
 the share of its energy that repeats with the patches: the mean at each phase of
 the patch less the overall mean. White noise has (1 - 1/16) / 64, 1.5 %; a
 pattern has more.
 """
 import argparse
+import json
 import pathlib
 
 import numpy as np
 
 from gdc.codec import loading
 from gdc.data import image_files, sources
-from gdc.evaluation import report
 
 BLOCK = 32
 
@@ -82,11 +82,11 @@ def main():
     images = [
       image_files.read_rgb(path)[0] for path in sources.below(arguments.folder)
     ]
-  print(report.format_table([
-    measure(codec, images, quality, arguments.decoder, arguments.smooth)
-    for codec in map(loading.load, arguments.models)
-    for quality in (1.0, 3.0)
-  ]))
+  for codec in map(loading.load, arguments.models):
+    for quality in (1.0, 3.0):
+      print(json.dumps(measure(
+        codec, images, quality, arguments.decoder, arguments.smooth
+      )))
 
 
 if __name__ == '__main__':

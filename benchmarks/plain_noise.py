@@ -14,7 +14,7 @@ import pathlib
 
 from gdc.codec import loading
 from gdc.data import sources
-from gdc.evaluation import records, report, study
+from gdc.evaluation import records, study, tables
 
 OUT = pathlib.Path(__file__).parents[1] / 'results' / 'plain_noise.json'
 QUALITIES = (1.0, 3.0)
@@ -49,7 +49,7 @@ def main():
     for i, quality in enumerate(QUALITIES)
     for label, curve in curves.items()
   ]
-  print(report.format_table(rows))
+  print(tables.summary(curves).text)
   meta = {'digest': codec.digest, 'pictures': f'bundled:heldout, {len(images)}'}
   records.save({'meta': meta, 'rows': rows}, OUT)
 

@@ -17,7 +17,7 @@ import ml_collections
 
 from gdc.codec import codec as codec_lib
 from gdc.data import sources
-from gdc.evaluation import records, report, study
+from gdc.evaluation import records, study, tables
 from gdc.training import experiment, export, resume
 
 OUT = pathlib.Path(__file__).parents[1] / 'results' / 'precision'
@@ -60,6 +60,7 @@ def main():
     curves = study.evaluate(
       codec_lib.Codec(bundle), [label], images, QUALITIES
     )
+    print(f'{name}\n{tables.summary(curves).text}')
     curve = curves[label]['results']
     rows += [
       {
@@ -68,7 +69,6 @@ def main():
       }
       for i, quality in enumerate(QUALITIES)
     ]
-  print(report.format_table(rows))
   meta = {
     'stage': config.stage, 'digest': made['stored'].digest,
     'decoder_digests': made['stored'].decoder_digests,

@@ -3,7 +3,7 @@
 configs/autoencoder.py, flow.py, diffusion.py and one_step.py start from this
 and set the rest; each names its command, hardware and expected results. The
 fields of a score decoder, with their ranges and meanings, are those of its
-dataclass in gdc/decoders/.
+dataclass in gdc/decoders/; `--config FILE --help` lists them.
 """
 import ml_collections
 from ml_collections import config_dict

@@ -81,7 +81,7 @@ def to_srgb(icc: bytes, mode: str) -> Callable[[Image.Image], Image.Image]:
 
   Args:
     icc: an ICC profile.
-    mode: of the images: L, RGB, RGBA or CMYK. RGBA stays RGBA, all others
+    mode: mode of the images: L, RGB, RGBA or CMYK. RGBA stays RGBA, all others
       become RGB.
 
   Raises:

@@ -71,7 +71,7 @@ class GdcError(bitstream.BitstreamError, OSError):
 
 
 class GdcImageFile(ImageFile.ImageFile):
-  """What Image.open returns for a gdc file.
+  """A gdc file, opened by Image.open.
 
   The settings are read when the pixels are first needed (load, show, convert,
   numpy.asarray, ...) and change nothing afterwards. Set on the class, they are
@@ -82,7 +82,7 @@ class GdcImageFile(ImageFile.ImageFile):
     decoder: 'mse', 'one_step', 'flow' or 'diffusion'; None: the model's
       default.
     steps: sampling steps of a score decoder; None: the model's own.
-    seed: of a score decoder's noise, 0 to 2^32 - 1; None: the file's.
+    seed: seed of a score decoder's noise, 0 to 2^32 - 1; None: the file's.
     realism: 0 (the image of mse) to 1 (the score decoder's); None: 1.
   """
 

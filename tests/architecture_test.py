@@ -80,7 +80,7 @@ MAY_IMPORT = {
   'gdc.icc': [],
   'gdc.models': [],
   'gdc.decoders': [],
-  'gdc.metrics': ['gdc.models'],
+  'gdc.metrics': [],
   'gdc.codec': [
     'gdc.decoders', 'gdc.models', 'gdc.atomic', 'gdc.icc', 'gdc.paths',
     'gdc.progress',

@@ -42,12 +42,12 @@ def test_sizes():
       parser.parse_args(['--sizes', wrong])
 
 
-def test_operations_are_those_of_products():
+def test_operations_are_those_of_matmuls():
   @jax.custom_vjp
-  def product(x, kernel):
+  def matmul(x, kernel):
     return x @ kernel
 
-  product.defvjp(
+  matmul.defvjp(
     lambda x, kernel: (x @ kernel, (x, kernel)),
     lambda saved, grad: (grad @ saved[1].T, saved[0].T @ grad),
   )
@@ -57,7 +57,7 @@ def test_operations_are_those_of_products():
       image, filters, (1, 1), 'SAME',
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )
-    return jnp.sum(jax.nn.relu(product(x, kernel))) + jnp.sum(y)
+    return jnp.sum(jax.nn.relu(matmul(x, kernel))) + jnp.sum(y)
 
   x, kernel = jnp.ones((5, 7)), jnp.ones((7, 3))
   image, filters = jnp.ones((1, 4, 6, 2)), jnp.ones((3, 3, 2, 8))
@@ -65,7 +65,7 @@ def test_operations_are_those_of_products():
   forward = 2 * 5 * 7 * 3 + 2 * 4 * 6 * 9 * 2 * 8
   given = x, kernel, image, filters
   assert count(jax.make_jaxpr(step)(*given).jaxpr) == forward
-  # Under jit, with the gradients of all but the picture.
+  # Under jit, with the gradients of all but the image.
   grads = jax.make_jaxpr(jax.jit(jax.grad(step, (0, 1))))(*given)
   assert count(grads.jaxpr) >= 3 * 2 * 5 * 7 * 3
 

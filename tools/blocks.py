@@ -190,8 +190,11 @@ def _evaluation(results: Mapping, folder) -> Block | None:
 
 
 def _brief(results: Mapping) -> Block | None:
-  """Codecs at the same bytes, side by side for each quality."""
-  own = [label for label in results if label.startswith('gdc:')]
+  """Codecs at the same bytes, without controls, side by side by quality."""
+  own = [
+    label for label, result in results.items()
+    if label.startswith('gdc:') and 'noise' not in result['meta']
+  ]
   others = list(filter(tables.is_matched, results))
   if not own or not others:
     return None
@@ -216,8 +219,6 @@ def _brief(results: Mapping) -> Block | None:
 
 def _name(label, meta) -> str:
   """A codec's name in the README."""
-  if meta.get('noise'):
-    return f'{meta["decoder"]} and white noise'
   if meta.get('decoder') == 'one_step':
     return 'one_step'
   if steps := meta.get('steps'):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gdc.codec import loading
 from gdc.data import sources
-from gdc.evaluation import baselines, heldout, records, report, showcase
+from gdc.evaluation import baselines, heldout, records, sheets, showcase
 
 OUT = pathlib.Path(__file__).parents[1] / 'docs' / 'example.jpg'
 NAME = 'budgie_3b757806_v2_1_1'
@@ -44,8 +44,8 @@ def main():
   for _, lines in (*shown[1:], beside):
     print(', '.join(lines))
   crop, smooth = showcase.busiest(image, DETAIL), Image.Resampling.LANCZOS
-  page = report.side_by_side([
-    (report.with_detail(decoded, crop, 2, resampling=smooth), lines)
+  page = sheets.side_by_side([
+    (sheets.with_detail(decoded, crop, 2, resampling=smooth), lines)
     for decoded, lines in shown
   ])
   records.write(OUT, baselines.encode('jpeg', np.asarray(page), 92))

@@ -175,7 +175,7 @@ def _table(record: dict) -> str:
 
 
 def compare(arguments, report) -> int:
-  """Makes a page of an image through every codec at the same bytes."""
+  """Draws an image through every codec at the same bytes."""
   from gdc.data import image_files
   source = pathlib.Path(arguments.input)
   target = source.with_name(f'{source.stem}-compare.png')

@@ -39,7 +39,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What a command is to do.
+  """The jobs of a command, and the inputs that it leaves out.
 
   Attributes:
     jobs: an output for each input.

@@ -164,7 +164,7 @@ _FORMATS = formats.SUFFIXES_WRITTEN.replace('.', '').split()
 _DECOMPRESS = (
   _option(
     '--format', choices=_FORMATS, metavar='NAME',
-    help=f'of outputs without a name: {", ".join(_FORMATS)}; default png',
+    help=f'format of unnamed outputs: {", ".join(_FORMATS)}; default png',
   ),
   _option(
     '--decoder', choices=('mse', 'one_step', 'flow', 'diffusion'),
@@ -210,10 +210,12 @@ _COMPARE = (
   ),
 )
 _EVAL = (
-  _option('folder', metavar='FOLDER', type=types.folder, help='of images'),
+  _option(
+    'folder', metavar='FOLDER', type=types.folder, help='folder of images'
+  ),
   _option(
     '--out', required=True, metavar='FOLDER', type=types.folder,
-    help='of the results',
+    help='folder for the results',
   ),
   _option(
     '--codecs', type=types.names, metavar='LIST',
@@ -223,7 +225,7 @@ _EVAL = (
   ),
   _option(
     '--qualities', type=types.numbers, metavar='LIST', default='1,2,3,4,5,6',
-    help='of the gdc codecs; default %(default)s',
+    help='qualities of the gdc codecs; default %(default)s',
   ),
   _option(
     '--equal-bytes', type=types.numbers, metavar='LIST',
@@ -263,11 +265,11 @@ _EVAL = (
     help='longest side of what the page shows of an image; default %(default)s',
   ),
   _option(
-    '--title', metavar='TEXT', help="of the page; default: the folder's name"
+    '--title', metavar='TEXT', help="page title; default: the folder's name"
   ),
   _option(
     '--note', default='', metavar='TEXT',
-    help="for the page, such as the images' licence",
+    help="note on the page, such as the images' licence",
   ),
   _option(
     '--jobs', type=types.count, default=1, metavar='N',

@@ -148,7 +148,7 @@ def _to_stderr(text: str):
 
 
 def _message(error: BaseException, name: str | None) -> str:
-  """What an exception says, on one line."""
+  """Returns the message of an exception, on one line."""
   text = paths.words(error)
   if not isinstance(error, _EXPECTED):
     kind = type(error).__name__

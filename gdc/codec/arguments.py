@@ -119,7 +119,7 @@ def to_channels(rgb: np.ndarray, header: bitstream.Header) -> np.ndarray:
 
   Args:
     rgb: uint8 [height, width, 3].
-    header: of the file; grey becomes the mean of the colours, and alpha is
+    header: the file's; grey becomes the mean of the colours, and alpha is
       added.
 
   Returns:

@@ -227,8 +227,8 @@ def decode(payload: bytes, header: bitstream.Header) -> np.ndarray:
   """Inverts `encode`: returns the image, uint8 [height, width, 1 to 4].
 
   Args:
-    payload: of a file with the lossless flag.
-    header: of the same file.
+    payload: the payload of a lossless file.
+    header: its header.
 
   Raises:
     BitstreamError: the payload is damaged.

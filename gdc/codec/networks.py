@@ -98,7 +98,7 @@ class Networks:
 
     Args:
       image: uint8 [height, width, 1 to 4]; alpha is ignored.
-      quality: of the analysis.
+      quality: quality to analyse at.
 
     Returns:
       float32 [ceil(height / 16), ceil(width / 16), channels].
@@ -123,7 +123,7 @@ class Networks:
 
     Args:
       latents: int32 [rows, columns, channels].
-      quality: that they were coded at.
+      quality: quality they were coded at.
       dtype: uint8 for pixels, or float32 in [-1, 1].
 
     Returns:
@@ -152,12 +152,12 @@ class Networks:
     its neighbours' states around its own.
 
     Args:
-      entry: of the bundle's decoders.
+      entry: a key of the bundle's decoders.
       x_hat: float32 [height, width, 3], the autoencoder's image.
-      quality: that it was coded at.
+      quality: quality it was coded at.
       rmse: its expected error, images in [-1, 1].
       steps: number of sampling steps.
-      seed: of the noise, 0 to 2^32 - 1.
+      seed: noise seed, 0 to 2^32 - 1.
       realism: in [0, 1], see base.mix.
 
     Returns:

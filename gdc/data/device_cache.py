@@ -23,7 +23,7 @@ def grid(image: np.ndarray, side: int) -> np.ndarray:
 
   Args:
     image: [height, width, channels]; what is left over is dropped.
-    side: of the squares, pixels.
+    side: side of the squares, pixels.
 
   Returns:
     [n, side, side, channels]; n may be 0.
@@ -45,8 +45,8 @@ def squares(
 
   Args:
     source: from sources.build.
-    side: of the squares, pixels. As many adjacent ones as fit are cut from the
-      centre of each image.
+    side: side of the squares, pixels. As many adjacent ones as fit are cut from
+      the centre of each image.
     balance: whether the groups will be needed.
 
   Returns:
@@ -94,8 +94,8 @@ def batches(
     groups: the group of each image.
     batch_size: global batch size.
     crop: side of the crops, pixels; at most the images' side.
-    min_scale: in (0, 1]; see random_crop.RandomCrop.
-    seed: of everything that is drawn.
+    min_scale: in (0, 1]; see transforms.random_crop.
+    seed: seed of everything that is drawn.
     balance: draw from each group in proportion to the square root of its size.
     whole: sharding that replicates the images on every device.
     split: sharding of a batch.

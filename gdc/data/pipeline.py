@@ -29,7 +29,7 @@ def batches(
     rows: rows of the global batch that this process draws.
     crop: side of the crops, pixels.
     min_scale: see transforms.random_crop.
-    seed: for shuffling and cropping.
+    seed: seed of shuffling and cropping.
     balance: draw from each of the source's groups in proportion to the square
       root of its size, rather than to its size (file sources only).
 

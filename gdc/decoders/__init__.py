@@ -2,6 +2,7 @@
 
 One file per decoder. To add one, write its file and add it to DECODERS.
 """
+import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -17,10 +18,8 @@ DECODERS: dict[str, type[base.Decoder]] = {
 
 def max_steps(entry: str) -> int:
   """Returns the largest number of sampling steps of a decoder."""
-  steps, = (
-    f for f in DECODERS[entry].settings('sampling') if f.name == 'steps'
-  )
-  return steps.metadata['high']
+  fields = {field.name: field for field in dataclasses.fields(DECODERS[entry])}
+  return fields['steps'].metadata['high']
 
 
 def default(names: Collection[str], steps: int | None = None) -> str:

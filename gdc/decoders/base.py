@@ -23,7 +23,7 @@ State = tuple[jax.Array, jax.Array]  # (z, memory), see samplers.py
 
 
 def setting(
-  default, help: str, *, kind: str = 'model', choices=None,
+  default, help: str, *, kind: str = 'model', choices=(),
   low: float = -math.inf, high: float = math.inf, above: float | None = None,
 ) -> Any:
   """Returns a dataclass field for a setting of a decoder.
@@ -33,7 +33,7 @@ def setting(
     help: meaning, one sentence.
     kind: 'model', needed to decode, recorded in bundles; 'sampling', the same,
       but may change without training; 'training', only for the loss.
-    choices: admissible values.
+    choices: admissible words.
     low: least admissible value.
     high: largest admissible value.
     above: exclusive lower bound.
@@ -54,7 +54,8 @@ class Decoder:
   start. Images are [b, h, w, 3] in [-1, 1], height and width multiples of the
   network's stride.
 
-  A subclass has `entry`, SAMPLERS, `loss` (unless its stage has one) and
+  A subclass has `entry`, `description`, SAMPLERS, `loss` (unless its stage has
+  one) and
 
     _start(noise, x_hat)               z before the first step
     _grid(steps)                       the sampler's grid, see samplers.py
@@ -65,6 +66,7 @@ class Decoder:
   """
 
   entry: ClassVar[str]  # its name: in bundles, configs and commands
+  description: ClassVar[str]  # a noun phrase, for pages and help
   SAMPLERS: ClassVar[Mapping[str, samplers.Sampler]]
 
   sampler: str = setting('', 'Name of the sampler.', kind='sampling')
@@ -77,9 +79,20 @@ class Decoder:
   )
 
   def __post_init__(self):
-    _check_choice('sampling.sampler', self.sampler, tuple(self.SAMPLERS))
     for field in dataclasses.fields(self):
-      _check(self.full_name(field), getattr(self, field.name), field.metadata)
+      value, limits = getattr(self, field.name), field.metadata
+      if choices := self.choices(field):
+        admitted = value in choices
+      else:
+        admitted = isinstance(value, int | float) and math.isfinite(value) and (
+          limits['low'] <= value <= limits['high']
+          and (limits['above'] is None or value > limits['above'])
+        )
+      if not admitted:
+        raise ValueError(
+          f'{self.full_name(field)} must be {self.admissible(field)}, not '
+          f'{value!r}.'
+        )
 
   # --- Settings ---------------------------------------------------------------
 
@@ -99,6 +112,27 @@ class Decoder:
     sampling = field.metadata['kind'] == 'sampling'
     return f'{"sampling" if sampling else cls.entry}.{field.name}'
 
+  @classmethod
+  def choices(cls, field: dataclasses.Field) -> tuple[str, ...]:
+    """Returns the admissible words of a setting, () for a number."""
+    return tuple(
+      cls.SAMPLERS if field.name == 'sampler' else field.metadata['choices']
+    )
+
+  @classmethod
+  def admissible(cls, field: dataclasses.Field) -> str:
+    """Returns a phrase for a setting's admissible values: 'from 0 to 1'."""
+    if choices := cls.choices(field):
+      return f'one of {", ".join(map(repr, choices))}'
+    low, high, above = (field.metadata[k] for k in ('low', 'high', 'above'))
+    if above is not None:
+      return f'above {above:g}'
+    if low == -math.inf:
+      return 'finite'
+    return f'{low:g} or more' if high == math.inf else (
+      f'from {low:g} to {high:g}'
+    )
+
   def record(self) -> dict[str, Any]:
     """Returns what a bundle records of the decoder, beside its network."""
     def values(kind):
@@ -109,6 +143,8 @@ class Decoder:
   def from_record(cls, record: Mapping[str, Any]) -> tuple['Decoder', dict]:
     """Reads a decoder's record in a bundle.
 
+    Sampling settings that are newer than the bundle keep their defaults.
+
     Returns:
       decoder: the decoder.
       network: the other fields, those of its network.
@@ -117,20 +153,22 @@ class Decoder:
       ValueError: a setting that is missing or out of range.
     """
     network = dict(record)
-    sampling = dict(network.pop('sampling', {}))
-    values, missing = {}, []
-    for field in cls.settings('model', 'sampling'):
-      is_sampling = field.metadata['kind'] == 'sampling'
-      holder = sampling if is_sampling else network
-      if field.name in holder:
-        values[field.name] = holder.pop(field.name)
-      else:
-        missing.append(f'{"sampling." * is_sampling}{field.name}')
+    sampling = network.pop('sampling', {})
+    names = {field.name for field in cls.settings('model')}
+    missing = sorted(
+      [name for name in names if name not in network]
+      + [f'sampling.{n}' for n in ('sampler', 'steps') if n not in sampling]
+    )
     if missing:
       raise ValueError(
-        f'The record of {cls.entry} lacks {", ".join(sorted(missing))}.'
+        f'The record of {cls.entry} lacks {", ".join(missing)}.'
       )
-    return cls(**values), network
+    values = {name: network.pop(name) for name in names}
+    sampling = {
+      field.name: sampling[field.name] for field in cls.settings('sampling')
+      if field.name in sampling
+    }
+    return cls(**values, **sampling), network
 
   def warm_starts(self) -> dict[str, dict[str, Any]]:
     """Returns the bundle entries usable for a warm start.
@@ -190,32 +228,6 @@ class Decoder:
       noise: standard normal, of the image's shape.
     """
     raise NotImplementedError
-
-
-def _check(name: str, value, metadata):
-  if metadata['choices']:
-    return _check_choice(name, value, metadata['choices'])
-  if isinstance(value, str):
-    return
-  low, high, above = (metadata[k] for k in ('low', 'high', 'above'))
-  if math.isfinite(value) and low <= value <= high and (
-    above is None or value > above
-  ):
-    return
-  if above is not None:
-    expected = f'above {above:g}'
-  elif low == -math.inf:
-    expected = 'finite'
-  elif high == math.inf:
-    expected = f'{low:g} or more'
-  else:
-    expected = f'from {low:g} to {high:g}'
-  raise ValueError(f'{name} must be {expected}, not {value}.')
-
-
-def _check_choice(name: str, value, choices):
-  if value not in choices:
-    raise ValueError(f'{name} must be one of {tuple(choices)}, not {value!r}.')
 
 
 # --- Whole images -----------------------------------------------------------

@@ -94,7 +94,7 @@ def flow_denoiser(network, x_hat, rmse, source_noise: float):
     network: (r_t [b, h, w, 3], t [b]) -> [b, h, w, 3], see flow.velocity.
     x_hat: [b, h, w, 3] in [-1, 1], the autoencoder's output.
     rmse: [b] its expected error.
-    source_noise: of the flow, positive.
+    source_noise: the flow's, positive.
 
   Returns:
     (z, log_snr [b]) -> x.
@@ -168,6 +168,7 @@ class Diffusion(base.Decoder):
   """The diffusion decoder."""
 
   entry = 'diffusion'
+  description = "a diffusion model conditioned on the autoencoder's image"
   SAMPLERS = samplers.DIFFUSION
 
   schedule: str = base.setting(

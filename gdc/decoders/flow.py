@@ -126,6 +126,7 @@ class Flow(ResidualFlow):
   """The flow decoder: several steps along the path."""
 
   entry = 'flow'
+  description = "a rectified flow from the autoencoder's image to the original"
 
   time_sampling: str = base.setting(
     'uniform', 'Distribution of training times.', kind='training',

@@ -13,6 +13,7 @@ class OneStep(flow.ResidualFlow):
   """The one-step decoder's settings; the recorded ones are the flow's."""
 
   entry = 'one_step'
+  description = 'the distilled flow'
 
   steps: int = base.setting(
     1, 'Number of steps.', kind='sampling', low=1, high=1

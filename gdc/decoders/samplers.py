@@ -14,9 +14,10 @@ Every sampler is called with
   grid      point index 0 .. steps -> position of the state before that step
   noise_fn  step index -> standard normal array like z
 
-and the settings of its decoder by name. It declares those that it uses, ignores
-the others and returns the next state. To add a sampler, write the function and
-add it to FLOW or DIFFUSION.
+and the other settings of its decoder by name. It declares those that it uses,
+ignores the others and returns the next state. To add a sampler, write the
+function and add it to FLOW or DIFFUSION; a new setting of it is a field of the
+decoder's dataclass, of kind 'sampling'.
 """
 from collections.abc import Callable
 from typing import NamedTuple

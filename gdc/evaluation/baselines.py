@@ -40,7 +40,7 @@ class Baseline(NamedTuple):
   """A codec and the qualities it takes.
 
   Attributes:
-    title: that readers know it by.
+    title: its usual name.
     lowest: quality.
     highest: quality.
     sweep: qualities of a rate-distortion curve, by rising rate. Means over the

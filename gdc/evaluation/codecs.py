@@ -25,9 +25,9 @@ class Coder(NamedTuple):
   Attributes:
     label: its name, as above.
     file: stem of its results file.
-    name: of the curve.
-    description: of the curve.
-    qualities: to evaluate, in order.
+    name: the curve's name.
+    description: the curve's description.
+    qualities: qualities to evaluate, in order.
     encode: (uint8 [height, width, 3], quality) -> bytes of the whole file.
     decode: those bytes -> uint8 [height, width, 3].
     writer: coders with the same writer read the same bytes.
@@ -87,8 +87,8 @@ def with_matched(
   """Adds the codecs that are held to the bytes of gdc.
 
   Args:
-    names: of codecs.
-    qualities: of the gdc codecs among them.
+    names: names of codecs.
+    qualities: qualities of the gdc codecs among them.
     matched: those of qualities at which others are held to the bytes; None
       takes the first and the middle one.
 
@@ -133,7 +133,7 @@ def build(
   Args:
     names: see the module's docstring.
     codec: a loaded gdc codec, for the names that need it.
-    qualities: of the gdc codec.
+    qualities: qualities of the gdc codec.
     matched: qualities of the gdc codec for `jpeg=gdc` and its like.
 
   Raises:
@@ -229,7 +229,7 @@ def _matched(label, name, codec, qualities) -> Coder:
     file=label,
     name=label,
     description=f'{plain.description}, at most the bytes of gdc-{codec.name} '
-    'at that quality, picture by picture, or else the smallest file; encoding '
+    'at that quality, image by image, or else the smallest file; encoding '
     'times are of the whole search',
     qualities=qualities,
     encode=encode,

@@ -27,8 +27,8 @@ def versions(
   library.
 
   Args:
-    coders: of one writer: the image is compressed once per quality, and all
-      decode these bytes.
+    coders: coders of one writer: the image is compressed once per quality, and
+      all decode these bytes.
     image: uint8 [height, width, 3].
     warm_up: whether codecs that compile do so before they are timed, for the
       first image of a size.

@@ -13,7 +13,6 @@ from gdc.evaluation import (
   pace,
   published,
   records,
-  report,
   study,
   tables,
   workers,
@@ -33,7 +32,7 @@ def run(
   If the work is shared out, only the process that finds all units writes.
 
   Args:
-    arguments: of the command line, see cli; argv is the line itself.
+    arguments: parsed command line, see cli; argv is the line itself.
     notice: prints a line about something that is left out.
     error: prints what is wrong with an image, of that name.
 
@@ -95,7 +94,7 @@ def available_codecs(
   """Leaves out codecs whose encoders are not installed.
 
   Args:
-    names: that were asked for; None: mse, the model's default decoder, and
+    names: requested codecs; None: mse, the model's default decoder, and
       OTHERS.
     model: a bundled model or a bundle folder.
 
@@ -128,7 +127,7 @@ def available_metrics(
   """Leaves out metrics whose weights are not installed, as available_codecs.
 
   Args:
-    names: that were asked for.
+    names: requested metrics.
     inception: whether metrics of sets use Inception's weights.
 
   Raises:
@@ -165,7 +164,7 @@ def _write(made, references, arguments, notice):
     notice(line)
   if arguments.quiet:
     return
-  print(report.format_table(tables.summary(results)))
+  print(tables.summary(results).text)
   print(f'{arguments.out / "page.html"} is the page to look at.')
 
 

@@ -1,15 +1,13 @@
 """The plots of an evaluation: rate-metric curves, and PSNR against realism."""
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from gdc import metrics
 from gdc.evaluation import figures, page, published, tables
 
-Results = Mapping[str, Mapping[str, Any]]
 GREY = 7  # of matplotlib's ten colours; codecs get the others
 COLOURS = (0, 1, 2, 3, 4, 5, 6, 8, 9)
 REFERENCES = 10  # the first colour of published curves
@@ -20,12 +18,12 @@ RATE = 'bits per pixel'
 
 
 def write(
-  folder, results: Results, references: Sequence[published.Curve] = ()
+  folder, results: tables.Results, references: Sequence[published.Curve] = ()
 ) -> list[pathlib.Path]:
   """Draws curves.svg, and plane.svg if two decoders share their bits.
 
   Args:
-    folder: of the files.
+    folder: folder to write to.
     results: label -> result, see records.result.
     references: published curves; those in `drawn` stand beside ours, thin.
 
@@ -51,7 +49,7 @@ def write(
 
 
 def charts(
-  results: Results, references: Sequence[published.Curve] = ()
+  results: tables.Results, references: Sequence[published.Curve] = ()
 ) -> tuple[list[page.Chart], list[page.Curve]]:
   """Returns a chart per panel for the page, and the legend they share.
 
@@ -84,7 +82,7 @@ def charts(
 
 
 def drawn(
-  results: Results, references: Sequence[published.Curve]
+  results: tables.Results, references: Sequence[published.Curve]
 ) -> set[str]:
   """Labels of the published curves that are drawn at first.
 
@@ -105,7 +103,7 @@ def drawn(
 
 
 def rate_panels(
-  results: Results, references: Sequence[published.Curve] = ()
+  results: tables.Results, references: Sequence[published.Curve] = ()
 ) -> list[figures.Panel]:
   """A panel per metric of the results, over bits per pixel."""
   highest = max(
@@ -135,7 +133,7 @@ def rate_panels(
   return panels
 
 
-def plane_panels(results: Results) -> list[figures.Panel]:
+def plane_panels(results: tables.Results) -> list[figures.Panel]:
   """A panel per perceptual metric, over PSNR: the price of realism.
 
   For each quality, a thin line joins the decoders of gdc in order of PSNR,

@@ -1,7 +1,6 @@
 """The images on an evaluation's page, decoded by every codec."""
 import collections
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,13 +10,12 @@ from gdc.evaluation import baselines, page, showcase, tables
 from gdc.evaluation import study as study_lib
 from gdc.metrics import rate
 
-Results = Mapping[str, Mapping[str, Any]]
 MAX_RATES = 3  # at which images are shown
 SLACK = 1.05
 
 
 def make(
-  study: study_lib.Study, results: Results, count: int, crop: int
+  study: study_lib.Study, results: tables.Results, count: int, crop: int
 ) -> list[page.Exhibit]:
   """Returns images as decoded by every codec, at the bytes of gdc if known.
 
@@ -51,7 +49,7 @@ def make(
   return made
 
 
-def rates(study: study_lib.Study, results: Results) -> list[float]:
+def rates(study: study_lib.Study, results: tables.Results) -> list[float]:
   """Qualities of gdc at which images are shown: those that most codecs share.
 
   At most MAX_RATES, evenly spaced.
@@ -65,7 +63,7 @@ def rates(study: study_lib.Study, results: Results) -> list[float]:
 
 
 def opening(
-  coders: Sequence, results: Results, quality: float
+  coders: Sequence, results: tables.Results, quality: float
 ) -> tuple[tuple[str, str], str]:
   """The codecs shown left and right at first, and a sentence that says why.
 
@@ -76,7 +74,7 @@ def opening(
   Args:
     coders: see codecs.build.
     results: label -> result; a codec that failed has none.
-    quality: of gdc, at which images are shown first.
+    quality: quality of gdc at which images are shown first.
   """
   entries = {
     coder.label: coder.record['entry'] for coder in coders

@@ -52,7 +52,7 @@ class Line(NamedTuple):
       'mark' (points alone), or 'published' (thin, for others' curves).
     notes: a word at each point, or ().
     style: index of a dash pattern and, where there are markers, of a marker.
-    identifier: of the line's group in the SVG.
+    identifier: identifier of the line's group in the SVG.
   """
 
   label: str
@@ -89,7 +89,7 @@ def draw(
   """Writes an SVG file atomically.
 
   Args:
-    path: of the file; its folder is created.
+    path: file to write; its folder is created.
     panels: row by row.
     columns: panels per row.
     identifier: Dublin Core identifier in the file's metadata.

@@ -1,20 +1,12 @@
 """What the names on an evaluation's page mean."""
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from gdc import decoders
 from gdc.evaluation import codecs as codecs_lib
 from gdc.evaluation import tables
 
-Results = Mapping[str, Mapping[str, Any]]
-_DECODERS = {
-  'mse': 'the autoencoder alone: highest PSNR',
-  'one_step': 'the flow decoder, trained further to need one step',
-  'flow': 'the flow decoder in {steps} steps',
-  'diffusion': 'the diffusion decoder in {steps} steps',
-}
 
-
-def names(coders: Sequence, results: Results) -> dict[str, str]:
+def names(coders: Sequence, results: tables.Results) -> dict[str, str]:
   """Returns codec, metric or term -> what it means.
 
   Args:
@@ -32,9 +24,14 @@ def names(coders: Sequence, results: Results) -> dict[str, str]:
         'its expected error. A decoder whose figures are no better adds noise, '
         'not detail.'
       )
+    elif name.decoder == 'mse':
+      found[coder.label] = 'gdc, the autoencoder alone: highest PSNR.'
     elif name.decoder:
-      words = _DECODERS[coder.record['entry']]
-      found[coder.label] = f'gdc, {words}.'.format(steps=coder.record['steps'])
+      description = decoders.DECODERS[name.decoder].description
+      steps = coder.record['steps']
+      found[coder.label] = (
+        f'gdc, {description}, in {steps} step{"s" * (steps > 1)}.'
+      )
     else:
       found[coder.label] = coder.description
   if any(map(tables.is_matched, results)):

@@ -14,7 +14,7 @@ import numpy as np
 from gdc import atomic, metrics, progress
 from gdc.codec import jax_settings, loading
 from gdc.data import image_files, sources
-from gdc.evaluation import records, report, study, tables
+from gdc.evaluation import records, sheets, study, tables
 from gdc.metrics import distortion, perceptual, rate
 
 SHOWN = 3  # images that are shown side by side
@@ -43,8 +43,8 @@ def run(
     decoder: the score decoder to compare with the autoencoder, if any.
     pictures: folder for the images; None writes none.
     results: file for the figures, records.result as JSON; None writes none.
-    record: of the run, for `config` in each result's meta; absolute paths in
-      it are cut to their last names.
+    record: the run's config, for `config` in each result's meta; absolute
+      paths in it are cut to their last names.
 
   Returns:
     What was written: name -> path.
@@ -84,7 +84,7 @@ def run(
   for curve in curves.values():
     curve['meta']['config'] = records.portable(record or {})
   records.save(curves, results)
-  print(report.format_table(tables.summary(curves)))
+  print(tables.summary(curves).text)
   return {**written, 'results': str(results)}
 
 
@@ -95,11 +95,11 @@ def panels(
 
   Args:
     image: uint8 [height, width, 3], large enough for LPIPS.
-    num_bytes: of the file.
+    num_bytes: file size.
     decoded: title -> image of the same size.
 
   Returns:
-    Arguments of report.side_by_side: the original, then each image with its
+    Arguments of sheets.side_by_side: the original, then each image with its
     title, size, PSNR and LPIPS (AlexNet).
   """
   height, width, _ = image.shape
@@ -125,5 +125,5 @@ def _draw(codec, decoders, path, quality, folder: pathlib.Path) -> str:
   folder.mkdir(parents=True, exist_ok=True)
   target = folder / f'{path.stem}_q{quality:g}.png'
   with atomic.replaced(target) as temporary:
-    report.side_by_side(shown).save(temporary, format='PNG')
+    sheets.side_by_side(shown).save(temporary, format='PNG')
   return str(target)

@@ -9,7 +9,6 @@
 """
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from gdc import metrics
 from gdc.evaluation import (
@@ -28,12 +27,11 @@ from gdc.metrics import rate
 
 # A Fréchet distance of fewer patches is mostly bias.
 MANY_PATCHES = 10_000
-Results = Mapping[str, Mapping[str, Any]]
 
 
 def write(
   study: study_lib.Study,
-  results: Results,
+  results: tables.Results,
   *,
   command: str,
   title: str,
@@ -47,10 +45,10 @@ def write(
 
   Args:
     study: what was evaluated.
-    results: of study.results().
+    results: see study.Study.results.
     command: the command line, for the record.
-    title: of the page.
-    note: for the page, such as the licence of the images.
+    title: page title.
+    note: note on the page, such as the licence of the images.
     anchor: the codec that Bjontegaard differences are relative to; None: see
       bjontegaard.anchor_of.
     references: published curves to draw beside ours.
@@ -116,7 +114,7 @@ def write(
 
 
 def notices(
-  results: Results, failed_codecs: Mapping[str, str] | None = None
+  results: tables.Results, failed_codecs: Mapping[str, str] | None = None
 ) -> list[str]:
   """Sentences about what is missing or cannot be compared.
 

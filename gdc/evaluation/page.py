@@ -34,7 +34,7 @@ class Version(NamedTuple):
     codec: label, such as 'gdc:flow@1', 'jpeg' or 'original'.
     image: uint8 [height, width, 3], the exhibit's crop.
     facts: captions of the whole image: {'bytes': '1,234', 'PSNR': '31.20 dB'}.
-    note: for the caption, or ''.
+    note: more text for the caption, or ''.
     rate: which of several rates this is, such as 'quality 1'; '' for the
       original, which is shown at all of them.
   """
@@ -50,9 +50,9 @@ class Exhibit(NamedTuple):
   """One image in two or more versions.
 
   Attributes:
-    name: of the image; no two exhibits of a page share one.
-    height: of the whole image, in pixels.
-    width: of the whole image, in pixels.
+    name: image name; no two exhibits of a page share one.
+    height: height of the whole image, in pixels.
+    width: width of the whole image, in pixels.
     box: (left, top, right, bottom) of the crop, in pixels of the whole image.
     versions: the original first, then by rate.
   """
@@ -118,7 +118,7 @@ def render(
   """Returns the page's HTML; all texts are escaped.
 
   Args:
-    title: of the page.
+    title: page title.
     summary: paragraphs.
     tables: the first stands below the images, the others below the charts.
     charts: each is embedded as an image, so that identifiers do not clash and

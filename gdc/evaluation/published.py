@@ -19,7 +19,7 @@ class Curve(NamedTuple):
   """A published curve.
 
   Attributes:
-    name: of the codec, with its variant; the stem of the file's name.
+    name: codec with its variant; the stem of the file's name.
     source: name of the file's folder, such as 'kodak'.
     results: key -> values by rising bpp; None where there is none.
     ours: whether `gdc eval` wrote the file.

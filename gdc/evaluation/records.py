@@ -56,8 +56,8 @@ def result(
 
   Args:
     coder: see codecs.build.
-    rows: of all images, see study.Study.work.
-    names: of the metrics in them.
+    rows: rows of all images, see study.Study.work.
+    names: metrics in the rows.
     more: key -> a value per quality, for metrics of the whole set.
     made: the circumstances that rows were made under; none: those of now.
 
@@ -91,8 +91,8 @@ def result(
       'codec': coder.label,
       **coder.record,
       'num_images': len({row['name'] for row in rows}),
-      'averaging': "mean over pictures of each picture's own figure",
-      'timing': 'median of wall-clock seconds per picture, '
+      'averaging': "mean over images of each image's own figure",
+      'timing': 'median of wall-clock seconds per image, '
       + ('compilation excluded' if coder.compiles else 'first calls included'),
       **first,
       **({'others': others} if others else {}),
@@ -192,7 +192,7 @@ def read(folder) -> dict[str, dict[str, Any]]:
 
 
 def index(folder) -> dict[str, Any]:
-  """What an evaluation wrote into a folder; {} if there was none."""
+  """Returns an evaluation's index file; {} if there is none."""
   path = pathlib.Path(folder) / INDEX
   return json.loads(path.read_text()) if path.exists() else {}
 
@@ -203,9 +203,9 @@ def save(results: Mapping[str, Any], path: str | os.PathLike) -> None:
   A row is a line. Infinity, the PSNR of equal images, is written as null.
 
   Args:
-    results: of `result`, for a file that CompressAI's plots read; or any JSON
+    results: see `result`, for a file that CompressAI's plots read; or any JSON
       object.
-    path: of the file; its folder is made if need be.
+    path: file to write; its folder is created.
   """
   write(path, _json(_finite(results)) + '\n')
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gdc import decoders, metrics, progress
 from gdc.codec import bitstream, jax_settings
-from gdc.evaluation import baselines, report
+from gdc.evaluation import baselines, sheets
 from gdc.metrics import distortion, rate
 
 COLUMNS = 3
@@ -47,7 +47,7 @@ def make(
   Args:
     codec: a loaded gdc codec; mse and its default decoder are shown.
     image: uint8 [height, width, 3].
-    quality: of the gdc file; None: see codec.compress.
+    quality: quality of the gdc file; None: see codec.compress.
     crop: (left, top, right, bottom) in pixels, the box that is enlarged; None:
       the busiest one.
     whole: compare an image of more than WINDOW pixels in full instead of a
@@ -111,8 +111,8 @@ def make(
       f'PSNR {distortion.psnr(image, decoded):.2f} dB{lpips}',
     ]))
   title += [*notes, 'better: higher PSNR, lower LPIPS']
-  return report.side_by_side([
-    (report.with_detail(shown, crop, magnify, scale), lines)
+  return sheets.side_by_side([
+    (sheets.with_detail(shown, crop, magnify, scale), lines)
     for shown, lines in [(image, title), *panels]
   ], COLUMNS)
 
@@ -130,8 +130,8 @@ def window(
   """Returns the part of a large image, around a crop, that is compared.
 
   Args:
-    width: of the image.
-    height: of the image.
+    width: image width.
+    height: image height.
     crop: (left, top, right, bottom).
 
   Returns:
@@ -158,7 +158,7 @@ def busiest(image: np.ndarray, side: int = DETAIL) -> tuple[int, int, int, int]:
 
   Args:
     image: uint8 [height, width, 3].
-    side: of the square, in pixels; cut to the image where that is smaller.
+    side: side of the square, in pixels; cut to the image where that is smaller.
 
   Returns:
     (left, top, right, bottom) in pixels; the first one of equals.

@@ -29,16 +29,16 @@ UNITS = '.units'  # below the folder of the results
 
 
 class Plan(NamedTuple):
-  """What is evaluated; it can be sent to other processes.
+  """A plan of an evaluation; it can be sent to other processes.
 
   Attributes:
-    paths: of the images, in order.
+    paths: image files, in order.
     codecs: names, see codecs.
     out: folder of the results, which all processes see.
     model: a bundled model, or a bundle folder.
-    qualities: of the gdc codecs.
+    qualities: qualities of the gdc codecs.
     matched: qualities of gdc at which others are held to its bytes.
-    metrics: names in metrics.OF_IMAGES.
+    metrics: names of metrics, in metrics.OF_IMAGES.
     features: 'vgg16' for FD-VGG16/256, a file of Inception's weights for
       FID/256, or None for neither.
   """
@@ -58,7 +58,7 @@ class Study:
 
   Attributes:
     plan: see Plan.
-    names: of the images: their paths below the folder that all are in, without
+    names: image names: paths below the folder that all are in, without
       suffixes unless these are needed to tell them apart.
     coders: see codecs.build.
     codec: the gdc codec, None if no name asks for it.
@@ -155,7 +155,7 @@ class Study:
 
   @property
   def _everything(self) -> tuple[str, ...]:
-    """What a missing unit lacks."""
+    """All metrics of the plan, as a unit that is missing lacks them."""
     features = () if self.extractor is None else (units.FEATURES,)
     return (*self.plan.metrics, *features)
 
@@ -200,7 +200,7 @@ class Study:
         )
       if old is not None and not unit.failure:
         unit = old.merged(unit)
-      if unit is None:  # not the files of then: all is made anew
+      if unit is None:  # other files than before: measure all of it again
         self._measure(
           index, image, [(coder, None)], self._everything, against, None
         )
@@ -310,7 +310,7 @@ class Study:
         image, _ = image_files.read_rgb(self.plan.paths[index])
       self._digests[index] = units.image_digest(image)
     key = {
-      'name': self.names[index], 'picture': self._digests[index],
+      'name': self.names[index], 'image': self._digests[index],
       'gdc': gdc.__version__, 'backend': jax.default_backend(),
     }
     if coder is None:
@@ -352,9 +352,9 @@ def evaluate(
 
   Args:
     codec: a loaded gdc codec.
-    names: of codecs, see codecs.
-    paths: of the images.
-    qualities: of the gdc codecs.
+    names: names of codecs, see codecs.
+    paths: image files.
+    qualities: qualities of the gdc codecs.
     measured: names of metrics, see Plan.metrics.
     on_row: see Study.work.
 

@@ -39,6 +39,20 @@ class Table(NamedTuple):
       bool(cells) and all(map(_NUMBER.match, cells)) for _, *cells in columns
     ]
 
+  @property
+  def text(self) -> str:
+    """Header, rule and rows for a terminal, without title and note."""
+    columns = []
+    for is_number, cells in zip(
+      self.numeric, zip(self.header, *self.rows, strict=True), strict=True
+    ):
+      width = max(map(len, cells))
+      align = str.rjust if is_number else str.ljust
+      header, *cells = (align(cell, width) for cell in cells)
+      columns.append([header, '-' * width, *cells])
+    lines = ('  '.join(line).rstrip() for line in zip(*columns, strict=True))
+    return '\n'.join(lines).replace(NOTHING, '-')
+
 
 def shown(result: Mapping[str, Any]) -> list[metrics.Metric]:
   """The metrics that a result has."""
@@ -92,16 +106,18 @@ def cells(result: Mapping[str, Any], i: int) -> list[str]:
   ]
 
 
-def summary(results: Results) -> list[dict[str, Any]]:
-  """Means of every codec at every quality, for report.format_table."""
-  return [
-    {
-      'codec': label, 'quality': quality, 'bpp': result['results']['bpp'][i],
-      **{m.key: result['results'][m.key][i] for m in shown(result)},
-    }
-    for label, result in results.items()
-    for i, quality in enumerate(result['results']['quality'])
-  ]
+def summary(results: Results) -> Table:
+  """Rates and metrics of every codec at every quality, for a terminal."""
+  first = next(iter(results.values()))
+  return Table(
+    'Means', '',
+    ['codec', 'quality', 'bpp', *(metric.title for metric in shown(first))],
+    [
+      [label, f'{quality:g}', *cells(result, i)]
+      for label, result in results.items()
+      for i, quality in enumerate(result['results']['quality'])
+    ],
+  )
 
 
 def means(results: Results) -> Table:

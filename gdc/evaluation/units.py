@@ -1,9 +1,9 @@
-"""The finished pieces of an evaluation, from which a stopped one goes on.
+"""Finished pieces of an evaluation; a stopped one continues from them.
 
 A unit is one image through one codec at all its qualities: rows of figures, and
-the features of the decoded image's patches. Its file's name holds the digest of
-all that it depends on, so that a unit of another image, model or encoder is
-never taken for it. Metrics can be added to a unit later.
+the features of the decoded image's patches. Its file is named by a digest of
+all that it depends on, so a unit of another image, model or encoder is never
+taken for it. Metrics can be added to a unit later.
 """
 import hashlib
 import io
@@ -17,7 +17,7 @@ import numpy as np
 
 from gdc.evaluation import records
 
-VERSION = 2  # goes up with every change of what a figure means
+VERSION = 2  # increases when a figure changes its meaning
 FEATURES = 'features'  # among the metrics that a unit lacks
 
 
@@ -27,7 +27,7 @@ class Unit(NamedTuple):
   Attributes:
     rows: one per quality, see study.Study.
     digests: one per row, of its file and decoded image, see `row_digest`.
-    made: with what and when, see records.circumstances.
+    made: versions, machine and date, see records.circumstances.
     network: digest of the network that made the features; '' without any.
     features: float32 [qualities, patches, dimension].
     failure: why the codec cannot code the image; '' if it can. No rows then.
@@ -71,7 +71,7 @@ class Store:
     """Reads a unit; None if there is none, or a damaged one.
 
     Args:
-      label: of the codec.
+      label: the codec's label.
       key: all that the unit depends on, as JSON can hold it.
     """
     try:

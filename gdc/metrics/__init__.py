@@ -20,10 +20,10 @@ class Metric(NamedTuple):
     function: 'module.function' of this package. For an image: (reference,
       decoded), both uint8 [height, width, 3] -> float. For a set: float32
       [n, d] and [m, d], the features of originals and decoded patches -> float.
-    description: for a reader who does not know the metric.
+    description: explanation for a reader who does not know the metric.
     unit: '' if it has none.
-    decimals: to show.
-    factor: that values are multiplied by where they are shown.
+    decimals: number of decimals to show.
+    factor: factor for values where they are shown.
     higher_is_better: the direction.
     smallest: shortest side in pixels that it is defined for.
     per_reference: whether the function takes the reference alone and returns a

@@ -49,7 +49,7 @@ def describe(vgg_params, images) -> list[Stage]:
   """Returns what is compared of images.
 
   Args:
-    vgg_params: of VGG16, see `vgg.features`.
+    vgg_params: parameters of VGG16, see `vgg.features`.
     images: [batch, height, width, 3], RGB in [0, 1], at least 16 pixels on a
       side.
 
@@ -68,9 +68,9 @@ def distance(params, reference: list[Stage], decoded: list[Stage]) -> jax.Array:
   """DISTS of each pair of images.
 
   Args:
-    params: of `weights`.
-    reference: of `describe`.
-    decoded: of `describe`, of images of the same size.
+    params: see `weights`.
+    reference: see `describe`.
+    decoded: see `describe`; of images of the same size.
 
   Returns:
     [batch] float32, lower is better; 0 for equal images, about 1 at most.

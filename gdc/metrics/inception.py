@@ -153,7 +153,7 @@ def load(path: str | os.PathLike) -> dict:
   """Reads the weights, which are not part of this package.
 
   Args:
-    path: of a .safetensors file with the tensors of pytorch-fid's
+    path: a .safetensors file with the tensors of pytorch-fid's
       `pt_inception-2015-12-05-6726825d.pth`, which torch-fidelity has, too;
       docs/evaluation.md shows how to convert it.
 
@@ -183,8 +183,8 @@ def params(tensors: Mapping[str, np.ndarray]) -> dict:
   """Returns the parameters, batch norm folded into the convolutions.
 
   Args:
-    tensors: with torch's names and shapes; others (the classifier's bias, the
-      counts of batches) are ignored.
+    tensors: arrays with torch's names and shapes; others (the classifier's
+      bias, the counts of batches) are ignored.
 
   Returns:
     Layer -> {'kernel': float32 [height, width, in, out], 'bias': float32

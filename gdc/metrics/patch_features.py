@@ -83,17 +83,7 @@ class Extractor(NamedTuple):
 
     Returns:
       float32 [n, d].
-
-    Raises:
-      ValueError: another dtype or shape.
     """
-    dtype = getattr(patches, 'dtype', type(patches).__name__)
-    shape = getattr(patches, 'shape', None)
-    if dtype != np.uint8 or shape[1:] != (PATCH, PATCH, 3):
-      raise ValueError(
-        f'patches are {dtype} of shape {shape}: uint8 [n, {PATCH}, {PATCH}, 3] '
-        'is expected'
-      )
     features = np.empty((len(patches), self.dimension), np.float32)
     for i, patch in enumerate(patches):
       features[i] = self.compute(patch)
@@ -123,7 +113,7 @@ def inception(path: str | os.PathLike) -> Extractor:
   antialias=False only, and pytorch-fid resizes otherwise.
 
   Args:
-    path: of the weights, see inception.load.
+    path: file of weights, see inception.load.
 
   Raises:
     ValueError: no such file, a damaged one, or other weights.

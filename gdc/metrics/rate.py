@@ -54,17 +54,7 @@ class BDQuality(NamedTuple):
 
 
 def bits_per_pixel(num_bytes: int, height: int, width: int) -> float:
-  """Rate of a whole file of num_bytes, in bits per pixel of the image.
-
-  Raises:
-    ValueError: a negative size, or an image without pixels.
-  """
-  if num_bytes < 0:
-    raise ValueError(f'num_bytes is {num_bytes}: 0 or more is expected')
-  if height < 1 or width < 1:
-    raise ValueError(
-      f'the image is {height} x {width}: 1 x 1 or more is expected'
-    )
+  """Returns the rate of a whole file, in bits per pixel of the image."""
   return 8.0 * num_bytes / (height * width)
 
 

@@ -36,14 +36,7 @@ def features(params, images, pool: str = 'max') -> list[jax.Array]:
   Returns:
     Five maps, [batch, height', width', channel] with 64, 128, 256, 512 and
     512 channels, float32.
-
-  Raises:
-    ValueError: an unknown pool.
   """
-  if pool not in POOLS:
-    raise ValueError(
-      f'pool is {pool!r}: one of {", ".join(map(repr, POOLS))} is expected'
-    )
   x = (images - jnp.array(MEAN)) / jnp.array(DEVIATION)
   maps, index = [], 0
   for stage, convolutions in enumerate(STAGES):

@@ -6,13 +6,14 @@ before rounding and divided after it (Cui et al., arXiv 2003.02012), and blocks
 may be modulated by the level; in between levels all of it is linear (gains:
 linear in their logarithm).
 
-Transforms, all 16 times smaller than the image, are in files of their own. To
-add a pair, write its file, and add it to TRANSFORMS and its receptive fields to
-receptive_field.py.
+Each pair of transforms is a module, lean.py or elic.py; latents are 16 times
+smaller than the image. To add a pair, write its module, with the classes
+Analysis and Synthesis, and add it to receptive_field.TRANSFORMS.
 
 Images are [batch, height, width, 3] in [-1, 1], height and width multiples of
 16; latents are [batch, height/16, width/16, latent_channels].
 """
+import importlib
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -20,12 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdc.models import elic, entropy, layers, lean, quantization
-
-TRANSFORMS = {
-  'lean': (lean.Analysis, lean.Synthesis),
-  'elic': (elic.Analysis, elic.Synthesis),
-}
+from gdc.models import entropy, layers, quantization, receptive_field
 
 
 class Autoencoder(nn.Module):
@@ -36,7 +32,7 @@ class Autoencoder(nn.Module):
   in it.
 
   Attributes:
-    transforms: name of the pair, in TRANSFORMS.
+    transforms: a key of receptive_field.TRANSFORMS.
     widths: channels per resolution.
     depths: blocks per resolution; lean only.
     latent_channels: number of coded channels.
@@ -67,14 +63,14 @@ class Autoencoder(nn.Module):
         'predicted_channels must be different channels from 0 to '
         f'{self.latent_channels - 1}, not {list(channels)}.'
       )
-    if self.transforms not in TRANSFORMS:
+    known = tuple(receptive_field.TRANSFORMS)
+    if self.transforms not in known:
       raise ValueError(
-        f'transforms must be one of {tuple(TRANSFORMS)}, not '
-        f'{self.transforms!r}.'
+        f'transforms must be one of {known}, not {self.transforms!r}.'
       )
-    analysis, synthesis = TRANSFORMS[self.transforms]
-    self.analysis = self._transform(analysis)
-    self.synthesis = self._transform(synthesis)
+    module = importlib.import_module(f'gdc.models.{self.transforms}')
+    self.analysis = self._transform(module.Analysis)
+    self.synthesis = self._transform(module.Synthesis)
     self.prior = entropy.FactorizedPrior(
       channels=self.latent_channels, num_levels=self.num_levels
     )

@@ -155,7 +155,7 @@ def matmul(x: jax.Array, kernel: jax.Array, dtype) -> jax.Array:
   Args:
     x: float32 [..., n].
     kernel: float32 [n, m].
-    dtype: of the inputs.
+    dtype: dtype of the inputs.
 
   Returns:
     float32 [..., m].

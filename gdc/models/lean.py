@@ -1,4 +1,4 @@
-"""The transforms `lean`: 1x1 products and 3x3 depthwise layers.
+"""The transforms `lean`: 1x1 convolutions and 3x3 depthwise layers.
 
 They start as an orthonormal transform codec: their projections are an 8x8 DCT
 of three opponent colours and then a 2x2 Haar transform, ordered by frequency

@@ -1,9 +1,11 @@
-"""Receptive fields of the networks. Plain arithmetic: imports nothing.
+"""Receptive fields of the networks, and the table of transforms.
 
 Every network here sees a bounded distance around a position and no further. The
-distance follows from its record alone, so tiles are laid out without importing
-its code.
+distance follows from its record alone: tiles are laid out without importing
+jax, flax or a network.
 """
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 STRIDE = 16  # of the autoencoder: image pixels per latent position
 
@@ -27,30 +29,40 @@ def radius(path) -> int:
   return -(-distance // coarsest) * coarsest
 
 
-# Of the transforms in models.autoencoder: depths -> path of radius.
-ANALYSIS = {
-  'lean': lambda depths: [(16, depths[1]), (8, depths[0])],
-  # Attention 3, bottlenecks 1 each, the next finer convolution 2.
-  'elic': lambda depths: [(16, 3), (8, 2 + 3), (4, 2 + 6), (2, 2 + 3), (1, 2)],
-}
-SYNTHESIS = {
-  'lean': lambda depths: [(8, depths[0]), (16, depths[1])],
-  'elic': lambda depths: [(2, 2 + 3), (4, 2 + 6), (8, 2 + 3), (16, 2 + 3)],
+class Transforms(NamedTuple):
+  """Receptive fields of an analysis and a synthesis: depths -> path of radius.
+  """
+
+  analysis: Callable[[Sequence[int]], list[tuple[int, int]]]
+  synthesis: Callable[[Sequence[int]], list[tuple[int, int]]]
+
+
+# Name of a module of this package, with the classes Analysis and Synthesis.
+TRANSFORMS = {
+  'lean': Transforms(
+    lambda depths: [(16, depths[1]), (8, depths[0])],
+    lambda depths: [(8, depths[0]), (16, depths[1])],
+  ),
+  # Attention sees 3 positions, a bottleneck 1, the next finer convolution 2.
+  'elic': Transforms(
+    lambda depths: [(16, 3), (8, 2 + 3), (4, 2 + 6), (2, 2 + 3), (1, 2)],
+    lambda depths: [(2, 2 + 3), (4, 2 + 6), (8, 2 + 3), (16, 2 + 3)],
+  ),
 }
 
 
 def analysis(record) -> int:
   """Returns how far a latent of an autoencoder's record sees, in pixels."""
-  return radius(ANALYSIS[record['transforms']](record['depths']))
+  return radius(TRANSFORMS[record['transforms']].analysis(record['depths']))
 
 
 def synthesis(record) -> int:
   """Returns how far a pixel of an autoencoder's record sees, in pixels."""
-  return radius(SYNTHESIS[record['transforms']](record['depths']))
+  return radius(TRANSFORMS[record['transforms']].synthesis(record['depths']))
 
 
 def score_stride(record) -> int:
-  """Returns what input height and width of a score network must divide by."""
+  """Returns what the sides of a score network's input must be multiples of."""
   return record['patch'] * 2 ** (len(record['depths']) - 1)
 
 

@@ -34,15 +34,15 @@ def evaluate(
     module: a network of this package: its layers act on single positions, or
       are `nn.Conv` or `layers.Depthwise`. A layer's resolution is told from
       the height of its input.
-    variables: of the module.
-    *arguments: of its method; images among them are tiles.
+    variables: the module's variables.
+    *arguments: arguments of the method; images among them are tiles.
     tile: (height, width) of the tile in pixels.
     extent: (height, width) of the image part, from the tile's first pixel;
       traced integers, multiples of the network's stride.
     block: side, in pixels, of the blocks that gated blocks and dense layers are
       computed in; divides the tile's sides and is a multiple of the stride.
       None: all at once.
-    method: of the module; None is __call__.
+    method: the module's method; None is __call__.
 
   Returns:
     What the method returns; values beyond the extent have no meaning.

@@ -1,1 +1,1 @@
-"""The bundles in the box."""
+"""Bundled models, a folder each."""

@@ -96,7 +96,7 @@ class Checkpoints:
         has none, or if only the state is wanted.
 
     Returns:
-      step: of the checkpoint.
+      step: the checkpoint's step.
       state: the training state.
 
     Raises:
@@ -157,8 +157,8 @@ class Checkpoints:
     path = self._path(step) / 'data'
     if not path.exists():
       raise ValueError(
-        'It keeps no position in the data, because data.cache_on_device was '
-        'set: go on with the data.cache_on_device of config.json.'
+        'It has no position in the data, because data.cache_on_device was '
+        'set: resume with the data.cache_on_device of config.json.'
       )
     # Grain writes a file per process; batches do not depend on their number.
     return json.loads(next(path.glob('*.json')).read_text())

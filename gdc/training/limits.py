@@ -71,9 +71,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   for name, words in _WORDS.items():
     value = _value(config, name)
     if value not in words and (value is not None or name == 'stage'):
-      raise ValueError(
-        f'{name} must be {" or ".join(map(repr, words))}, not {value!r}.'
-      )
+      raise ValueError(f'{name} must be {admissible(name)}, not {value!r}.')
 
   crop, side = config.data.crop, config.data.cache_on_device
   if crop % 16:
@@ -96,6 +94,26 @@ def check(config: ml_collections.ConfigDict) -> None:
   sources.check_files(config.evaluation.source)
 
 
+def admissible(name: str) -> str:
+  """Returns a phrase for a field's admissible values, '' without limits."""
+  if words := _WORDS.get(name):
+    return ' or '.join(map(repr, words))
+  if name in _LISTS:
+    kind, low = _LISTS[name]
+    return f'{"whole " if kind is int else ""}numbers of {low:g} or more'
+  if name not in _NUMBERS:
+    return ''
+  interval = _NUMBERS[name]
+  low, high = map(float, interval[1:-1].split(','))
+  ends = []
+  if low > -math.inf:
+    is_closed = interval[0] == '['
+    ends.append(f'{low:.0f} or more' if is_closed else f'above {low:.0f}')
+  if high < math.inf:
+    ends.append(f'{"at most" if interval[-1] == "]" else "below"} {high:.0f}')
+  return ', '.join(ends) or 'finite'
+
+
 def _value(config, name: str):
   """A field's value, or None if there is no such section or field."""
   section, _, field = name.rpartition('.')
@@ -105,18 +123,10 @@ def _value(config, name: str):
 
 def _check_number(name: str, value, interval: str) -> None:
   low, high = map(float, interval[1:-1].split(','))
-  with_low, with_high = interval[0] == '[', interval[-1] == ']'
-  above = value >= low if with_low else value > low
-  below = value <= high if with_high else value < high
-  if above and below:
-    return
-  ends = []
-  if low > -math.inf:
-    ends.append(f'{low:.0f} or more' if with_low else f'above {low:.0f}')
-  if high < math.inf:
-    ends.append(f'{"at most" if with_high else "below"} {high:.0f}')
-  allowed = ', '.join(ends) or 'finite'
-  raise ValueError(f'{name} must be {allowed}, not {value}.')
+  above = value >= low if interval[0] == '[' else value > low
+  below = value <= high if interval[-1] == ']' else value < high
+  if not (above and below):
+    raise ValueError(f'{name} must be {admissible(name)}, not {value}.')
 
 
 def _check_list(name: str, values, kind: type, low: float) -> None:
@@ -125,6 +135,5 @@ def _check_list(name: str, values, kind: type, low: float) -> None:
   kinds = (int, float) if kind is float else int
   if not all(isinstance(v, kinds) and low <= v < math.inf for v in values):
     raise ValueError(
-      f'{name} must be {"whole " if kind is int else ""}numbers of {low:g} or '
-      f'more, not {tuple(values)}.'
+      f'{name} must be {admissible(name)}, not {tuple(values)}.'
     )

@@ -36,7 +36,7 @@ def train_step(exp: experiment.Experiment, config, state, frozen, batch):
 
   Args:
     exp: the experiment.
-    config: of the experiment.
+    config: the experiment's config.
     state: TrainState before the step.
     frozen: the stage's frozen parameters.
     batch: {'image': uint8 [b, h, w, 3]}.

@@ -6,11 +6,13 @@ the field's value.
 """
 import argparse
 import ast
+import dataclasses
 import difflib
 import importlib.util
 import pathlib
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import ml_collections
@@ -38,7 +40,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(argv: Sequence[str], description: str) -> argparse.Namespace:
-  """Parses a command line; --help prints the description and exits.
+  """Parses a command line.
+
+  --help prints the description, with --config also its fields, and exits.
 
   Returns:
     config: locked ConfigDict.
@@ -51,7 +55,11 @@ def parse(argv: Sequence[str], description: str) -> argparse.Namespace:
   """
   parser = _Parser(
     prog='python -m gdc.main', description=description, allow_abbrev=False,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+    formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False,
+  )
+  parser.add_argument(
+    '-h', '--help', action='store_true',
+    help='print this and, with --config, the fields of that config',
   )
   parser.add_argument(
     '--config', metavar='FILE[:VARIANT]',
@@ -69,6 +77,11 @@ def parse(argv: Sequence[str], description: str) -> argparse.Namespace:
     '--out', metavar='FILE', help='results file; default: DIR/results.json'
   )
   options, words = parser.parse_known_args(argv)
+  if options.help:
+    parser.print_help()
+    if options.config:
+      print(f'\n{_described(read_config(options.config, words))}')
+    parser.exit()
   for name in ('config', 'workdir'):
     if not getattr(options, name):
       flag = next((w for w in words if not w.startswith('--config.')), None)
@@ -154,15 +167,38 @@ def _load(name: str) -> ml_collections.ConfigDict:
   return config
 
 
-def _fields(config, prefix='') -> list[str]:
-  """Dotted names of all fields, without the sections themselves."""
-  names = []
+def _described(config) -> str:
+  """Lists a config's fields with meanings (of decoders) and limits."""
+  from gdc import decoders  # these import jax
+  from gdc.training import limits
+  meanings = {
+    name: f'Must be {limits.admissible(name)}.' for name in _fields(config)
+    if limits.admissible(name)
+  }
+  if decoder := decoders.DECODERS.get(config.stage):
+    for field in dataclasses.fields(decoder):
+      meanings[decoder.full_name(field)] = (
+        f'{field.metadata["help"]} Must be {decoder.admissible(field)}.'
+      )
+  lines = ['fields; configs/base.py explains those that all configs share:']
+  for name, value in _fields(config).items():
+    lines.append(f'  --config.{name}={value}')
+    lines += textwrap.wrap(
+      meanings.get(name, ''), 80, initial_indent=' ' * 6,
+      subsequent_indent=' ' * 6,
+    )
+  return '\n'.join(lines)
+
+
+def _fields(config, prefix='') -> dict[str, Any]:
+  """Returns the values of all fields by dotted name, without sections."""
+  found = {}
   for name, value in config.items():
     if isinstance(value, ml_collections.ConfigDict):
-      names += _fields(value, f'{prefix}{name}.')
+      found |= _fields(value, f'{prefix}{name}.')
     else:
-      names.append(prefix + name)
-  return names
+      found[prefix + name] = value
+  return found
 
 
 def _kind(config, field: str) -> type:
@@ -203,7 +239,7 @@ def _value(field: str, kind: type, text: str) -> Any:
 # --- Advice -----------------------------------------------------------------
 
 
-def _unknown(word: str, fields: Sequence[str] = ()) -> str:
+def _unknown(word: str, fields: Collection[str] = ()) -> str:
   if not word.startswith('-'):
     return f'Unknown argument {word!r}: flags begin with --.'
   if word.lstrip('-') in fields:
@@ -211,7 +247,7 @@ def _unknown(word: str, fields: Sequence[str] = ()) -> str:
   return f'Unknown flag {word}{_nearest(word, _FLAGS)}'
 
 
-def _nearest(name: str, names: Sequence[str]) -> str:
+def _nearest(name: str, names: Collection[str]) -> str:
   last = name.rpartition('.')[2]
   near = [n for n in names if n.rpartition('.')[2] == last]
   near = near or difflib.get_close_matches(name, names, 1)

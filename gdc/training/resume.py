@@ -13,17 +13,17 @@ import ml_collections
 from etils import epath
 from flax import traverse_util
 
-from gdc import atomic
+from gdc import atomic, decoders
 
 _LOG = logging.getLogger(__name__)
 NAME = 'config.json'
 FROZEN = 'frozen'
 # A trained network is bound to these parts of its config,
-_BINDING = ('stage', 'autoencoder', 'score_net', 'flow', 'diffusion', FROZEN)
-# except for fields that only the loss reads.
+_BINDING = ('stage', 'autoencoder', 'score_net', *decoders.DECODERS, FROZEN)
+# except for settings of decoders that only the loss reads.
 _FREE = {
-  'flow.time_sampling', 'flow.time_mean', 'flow.time_std',
-  'diffusion.loss_weighting',
+  decoder.full_name(field) for decoder in decoders.DECODERS.values()
+  for field in decoder.settings('training')
 }
 
 
@@ -52,7 +52,7 @@ def check(
 
   Args:
     config: the config to resume, sample or evaluate the run with.
-    workdir: of the run; accepted if it has no record.
+    workdir: the run's workdir; accepted if it has no record.
     frozen: digests of the networks that the config builds upon, by name.
   """
   if not (epath.Path(workdir) / NAME).exists():

@@ -211,9 +211,9 @@ def test_records_that_make_no_sense(tiny_bundle, entry, change, message):
 
 def test_a_record_that_lacks_a_field_says_which(tiny_bundle):
   spec, params = tiny_bundle.decoders['diffusion']
-  sampling = {k: v for k, v in spec['sampling'].items() if k != 'gamma'}
+  sampling = {k: v for k, v in spec['sampling'].items() if k != 'steps'}
   wrong = {k: v for k, v in spec.items() if k != 'prediction'}
-  with pytest.raises(ValueError, match='lacks prediction, sampling.gamma'):
+  with pytest.raises(ValueError, match='lacks prediction, sampling.steps'):
     bundle.add_decoder(
       tiny_bundle, 'diffusion', {**wrong, 'sampling': sampling}, params
     )

@@ -165,7 +165,7 @@ opened = Image.open(io.BytesIO(data))
 sent = [pickle.dumps(c) for c in (codec, codec_lib.Codec(codec.bundle))]
 for pickled in sent:  # a pool would wait for a worker that this ends
   assert "_Forked" in forked(lambda: type(pickle.loads(pickled)))
-for door in (
+for use in (
   lambda: pickle.loads(sent[0]).compress(image),
   lambda: pickle.loads(sent[1]).decompress(data),
   lambda: codec.compress(image), lambda: codec.decompress(data, 'mse'),
@@ -174,8 +174,8 @@ for door in (
   lambda: opened.save(io.BytesIO(), 'GDC'),
   lambda: forked(lambda: codec.compress(image)),
 ):
-  said = forked(door)
-  assert said.startswith('refused: ') and 'spawn' in said, (door, said)
+  said = forked(use)
+  assert said.startswith('refused: ') and 'spawn' in said, (use, said)
 # What needs no JAX is done, and the parent goes on.
 print(forked(lambda: codec.read(data)[0].shape))
 print(codec.compress(image, lossless="never").hex())

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from gdc.codec import tables
 
 
-def laplacian_pmf(scales, reach):
-  """Returns masses of -reach to reach, float64 [symbols, channels]."""
-  x = np.arange(-reach, reach + 1)[:, None]
+def laplacian_pmf(scales, radius):
+  """Returns masses of -radius to radius, float64 [symbols, channels]."""
+  x = np.arange(-radius, radius + 1)[:, None]
   scales = np.asarray(scales, np.float64)
 
   def cdf(x):
@@ -63,16 +63,16 @@ def test_counts_have_the_least_expected_length(seed):
   st.integers(0, 300),
   st.integers(-(2**31), 2**31 - 700),
 )
-def test_rows_are_valid_for_any_density(scales, reach, first):
-  pmf = laplacian_pmf(scales, reach)
-  made = tables.from_pmfs([pmf, pmf[reach:]], [first, first + reach])
+def test_rows_are_valid_for_any_density(scales, radius, first):
+  pmf = laplacian_pmf(scales, radius)
+  made = tables.from_pmfs([pmf, pmf[radius:]], [first, first + radius])
   for q in range(2):
     for channel in range(len(scales)):
       start, counts = made.row(q, channel)
       assert counts.sum() == 2**16 and counts.min() >= 1
       assert len(counts) >= 2
       # The most probable symbol is always in the row.
-      assert 0 <= first + reach - start < len(counts) - 1
+      assert 0 <= first + radius - start < len(counts) - 1
 
 
 def test_tails_go_to_the_escape_symbol():

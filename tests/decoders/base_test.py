@@ -39,6 +39,13 @@ def test_a_record_is_read_as_it_was_written(decoder):
   assert made.record()['sampling']['warp'] == 2.0
 
 
+def test_a_sampling_setting_that_is_newer_than_a_record_keeps_its_default():
+  record = flow.Flow(source_noise=0.7, eta=2.0).record()
+  del record['sampling']['eta']
+  found, _ = decoders.from_record('flow', record)
+  assert found == flow.Flow(source_noise=0.7)
+
+
 def test_records_are_those_of_the_bundles():
   assert flow.Flow().record() == one_step.OneStep(steps=1).record() | {
     'sampling': {'sampler': 'euler', 'steps': 4, 'warp': 1.0, 'eta': 0.0}

@@ -70,8 +70,8 @@ def test_no_two_codecs_look_alike(results):
     for i in range(3)
   ]
   lines = curves.rate_panels(many, references)[0].lines
-  looks = {(line.colour, line.style) for line in lines}
-  assert len(looks) == len(lines) == 15
+  styles = {(line.colour, line.style) for line in lines}
+  assert len(styles) == len(lines) == 15
 
 
 def test_published_curves_are_marked_and_kept_to_our_rates(results):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from gdc.codec import codec as codec_lib
-from gdc.evaluation import baselines, report, showcase
+from gdc.evaluation import baselines, sheets, showcase
 from gdc.metrics import distortion, perceptual
 
 
@@ -37,13 +37,13 @@ def _photo(height=72, width=96):
 def panels(monkeypatch):
   """What is laid out, (image, lines) each, in order; LPIPS is quick."""
   seen = []
-  original = report.side_by_side
+  original = sheets.side_by_side
 
   def side_by_side(panels, *args):
     seen.extend(panels)
     return original(panels, *args)
 
-  monkeypatch.setattr(report, 'side_by_side', side_by_side)
+  monkeypatch.setattr(sheets, 'side_by_side', side_by_side)
   monkeypatch.setattr(
     perceptual, 'lpips', lambda a, b, **_: float(np.abs(a - 1. * b).mean())
   )
@@ -84,7 +84,7 @@ def test_images_are_shown_as_they_are_with_the_detail_enlarged(panels):
     (panels[0], panels[-1]), (image, image ^ 5), strict=True
   ):
     detail = np.kron(decoded[10:42, 30:62], np.ones((16, 16, 1), np.uint8))
-    assert panel.shape == (72 + report.MARGIN + 512, 512, 3)
+    assert panel.shape == (72 + sheets.MARGIN + 512, 512, 3)
     np.testing.assert_array_equal(panel[:72, 208:304], decoded)
     np.testing.assert_array_equal(panel[-512:], detail)
   assert 'detail of 32 x 32 at (30, 10), x 16' in panels[0][1]
@@ -97,9 +97,9 @@ def test_large_images_are_scaled_but_measured_at_full_resolution(
   image = _photo(150, 512)
   page = showcase.make(FakeCodec(image, 10_000), image)
   assert 'shown at 50 %, measured at 100 %' in panels[0][1]
-  assert page.width == 3 * (256 + report.MARGIN) + report.MARGIN
+  assert page.width == 3 * (256 + sheets.MARGIN) + sheets.MARGIN
   panel, lines = panels[-1]
-  assert panel.shape == (75 + report.MARGIN + 256, 256, 3)
+  assert panel.shape == (75 + sheets.MARGIN + 256, 256, 3)
   assert lines[2].startswith(f'PSNR {distortion.psnr(image, image ^ 5):.2f}')
   # The detail is cut from the full image.
   left, top, right, bottom = showcase.busiest(image)
@@ -172,7 +172,7 @@ def test_a_codec_that_fails_is_left_out_and_said(panels, monkeypatch):
 def test_a_detail_larger_than_a_panel_is_made_smaller(panels):
   image = _photo(40, 1024)
   showcase.make(FakeCodec(image, 9000), image, crop=(0, 0, 1024, 40))
-  assert panels[0][0].shape == (20 + report.MARGIN + 20, 512, 3)
+  assert panels[0][0].shape == (20 + sheets.MARGIN + 20, 512, 3)
 
 
 def test_a_codec_that_cannot_be_so_small_says_so(panels):
@@ -218,9 +218,9 @@ def test_two_rows_of_three():
   image = _photo(20, 40)
   page = showcase.make(FakeCodec(image, 900), image)
   panel = 40 * (512 // 40)
-  assert page.width == 3 * (panel + report.MARGIN) + report.MARGIN
+  assert page.width == 3 * (panel + sheets.MARGIN) + sheets.MARGIN
   for row in np.array_split(np.asarray(page), 2):
-    for left in range(report.MARGIN, page.width, panel + report.MARGIN):
+    for left in range(sheets.MARGIN, page.width, panel + sheets.MARGIN):
       assert (row[:, left:left + panel] < 250).any()
 
 

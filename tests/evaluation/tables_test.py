@@ -51,6 +51,20 @@ def test_equal_bytes(results):
   assert tables.equal_bytes({'jpeg': results['jpeg']}) is None
 
 
+def test_the_summary_for_a_terminal(results):
+  del results['gdc:flow'], results['jpeg']
+  lines = tables.summary(results).text.splitlines()
+  assert lines == [
+    'codec     quality    bpp  PSNR, dB  KID/256 x 1000',
+    '--------  -------  -----  --------  --------------',
+    'gdc:mse         1  0.050     25.00            4.00',
+    'gdc:mse         2  0.100     28.00            3.00',
+    'gdc:mse         3  0.200     31.00            2.00',
+    'gdc:mse         4  0.400     34.00               -',
+    'jpeg=gdc        1  0.040     23.00            4.00',
+  ]
+
+
 def test_means(results):
   table = tables.means(results)
   assert len(table.rows) == 4 + 4 + 4 + 1

@@ -7,7 +7,7 @@ import pytest
 
 from gdc.evaluation import units
 
-KEY = {'picture': 'abc', 'codec': {'digest': 'd'}, 'qualities': [1]}
+KEY = {'image': 'abc', 'codec': {'digest': 'd'}, 'qualities': [1]}
 UNIT = units.Unit(
   [{'name': 'a', 'bytes': 9, 'psnr': 30.123456789012345, 'lpips': None}],
   ['digest'], {'date': 'today'}, 'network',
@@ -26,7 +26,7 @@ def test_a_unit_comes_back_as_it_was(tmp_path):
 
 
 @pytest.mark.parametrize('change', [
-  {'picture': 'abd'}, {'codec': {'digest': 'e'}}, {'qualities': []}, {'new': 1},
+  {'image': 'abd'}, {'codec': {'digest': 'e'}}, {'qualities': []}, {'new': 1},
 ])
 def test_anything_else_in_the_key_is_another_unit(tmp_path, change):
   store = units.Store(tmp_path)

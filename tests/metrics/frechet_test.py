@@ -117,15 +117,3 @@ def test_kid_is_unbiased_where_the_distance_is_not():
   assert min(kid) < 0
   assert abs(np.mean(kid)) < 3 * np.std(kid) / np.sqrt(len(kid))
   assert np.mean(distance) > 20 * np.std(distance) / np.sqrt(len(distance))
-
-
-@pytest.mark.parametrize('metric', [frechet.distance, frechet.kid])
-def test_sets_must_have_two_patches_and_equal_features(metric):
-  one, two, more = np.ones((1, 3)), np.eye(2, 3), np.eye(4)
-  for pair in ((one, two), (two, one)):
-    with pytest.raises(ValueError, match='has 1 patches: 2 or more'):
-      metric(*pair)
-  with pytest.raises(ValueError, match='3 and 4 features'):
-    metric(two, more)
-  with pytest.raises(ValueError, match=r'shape \(3,\).*\[n, d\]'):
-    metric(np.ones(3), two)

@@ -42,8 +42,3 @@ def test_a_step_along_the_gradient_comes_nearer():
   step = 0.2 * before / jnp.sum(slope**2)
   after, _ = value_and_grad(decoded - step * slope, params)
   assert after < 0.95 * before
-
-
-def test_an_unknown_network_is_named():
-  with pytest.raises(ValueError, match="'squeeze'.*'alex', 'vgg'"):
-    lpips.weights('squeeze')

@@ -9,9 +9,6 @@ from gdc.metrics import distortion, dists, frechet, lpips
 def test_every_metric_has_a_key_of_its_own_and_a_function():
   assert len(metrics.BY_KEY) == len(metrics.TABLE)
   assert all(callable(metric.compute) for metric in metrics.TABLE)
-  assert metrics.NAMES == (
-    'psnr', 'ms-ssim', 'lpips', 'lpips-vgg', 'dists', 'fd',
-  )
 
 
 @pytest.mark.parametrize('name', metrics.OF_IMAGES)
@@ -40,18 +37,16 @@ def test_sets_are_compared_by_the_features_of_one_network(features):
 
 def test_unknown_names():
   metrics.check(['psnr', 'fd'])
-  with pytest.raises(ValueError, match="'ssim'.*'psnr', 'ms-ssim'"):
+  with pytest.raises(ValueError, match="'ssim'.*'psnr', .*'ms-ssim'"):
     metrics.check(['psnr', 'ssim'])
   with pytest.raises(ValueError, match="'fd'"):
     metrics.check(['fd'], metrics.OF_IMAGES)
 
 
-def test_floors_are_those_of_the_definitions():
-  smallest = {
-    name: metric.smallest for name, metric in metrics.OF_IMAGES.items()
-  }
-  assert smallest == {
-    'psnr': 1, 'ms-ssim': distortion.MS_SSIM_SMALLEST,
-    'lpips': lpips.NETWORKS['alex'].smallest,
-    'lpips-vgg': lpips.NETWORKS['vgg'].smallest, 'dists': dists.SMALLEST,
-  }
+@pytest.mark.parametrize('name, smallest', [
+  ('psnr', 1), ('ms-ssim', distortion.MS_SSIM_SMALLEST),
+  ('lpips', lpips.NETWORKS['alex'].smallest),
+  ('lpips-vgg', lpips.NETWORKS['vgg'].smallest), ('dists', dists.SMALLEST),
+])
+def test_floors_are_those_of_the_definitions(name, smallest):
+  assert metrics.OF_IMAGES[name].smallest == smallest

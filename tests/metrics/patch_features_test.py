@@ -94,17 +94,6 @@ def test_no_patches_have_no_features():
   assert found.shape == (0, 512) and found.dtype == np.float32
 
 
-@pytest.mark.parametrize('patches', [
-  np.zeros((1, 256, 256, 3)),
-  np.zeros((1, 128, 256, 3), np.uint8),
-  np.zeros((256, 256, 3), np.uint8),
-  [[0]],
-])
-def test_features_are_of_patches(patches):
-  with pytest.raises(ValueError, match=r'uint8 \[n, 256, 256, 3\] is expected'):
-    patch_features.vgg16()(patches)
-
-
 def test_inception_reads_a_file(tmp_path):
   path = tmp_path / 'w.safetensors'
   safetensors.numpy.save_file({

@@ -76,8 +76,3 @@ def test_layers_are_those_of_the_package(params):
     zip([3, *channels], channels, strict=False)
   ):
     assert params[f'Conv_{index}']['kernel'].shape == (3, 3, before, after)
-
-
-def test_an_unknown_pool_is_named(params):
-  with pytest.raises(ValueError, match="'mean'.*'max', 'l2'"):
-    vgg.features(params, jnp.zeros((1, 16, 16, 3)), 'mean')

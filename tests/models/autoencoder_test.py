@@ -1,7 +1,7 @@
 """The autoencoder: an orthonormal start, gains in log space, both transforms.
 
-`lean` starts as an orthonormal transform codec; with room for all
-coefficients and no rounding it returns its input.
+`lean` starts as an orthonormal transform codec: with all coefficients and no
+rounding it returns its input.
 """
 import functools
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs import autoencoder as autoencoder_config
-from gdc.models import autoencoder, elic, lean
+from gdc.models import autoencoder, elic, lean, receptive_field
 from gdc.training import stages
 
 TINY = {
@@ -98,7 +98,7 @@ def test_bases_are_ordered_by_frequency_and_colour():
   # Truncation is nested: a narrower one is the first part of a wider one.
   narrow, _ = lean.initial_bases(16, 24)
   np.testing.assert_array_equal(narrow, patch[:, :16])
-  # Smooth pictures end in the first channels, and noise is spread evenly.
+  # Smooth images end in the first channels, and noise is spread evenly.
   row, column = np.mgrid[:8, :8] / 8
   smooth = np.repeat((row + 0.5 * column**2)[..., None], 3, axis=-1).ravel()
   energy = (smooth @ patch) ** 2
@@ -185,7 +185,7 @@ def test_rmse_is_its_table_on_levels_and_geometric_between():
   np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize('transforms', ['lean', 'elic'])
+@pytest.mark.parametrize('transforms', receptive_field.TRANSFORMS)
 def test_quality_is_clipped_and_belongs_to_its_example(transforms):
   apply, _ = tiny(transforms)
   image = np.repeat(photo_like(1, 16, 16, 3), 4, axis=0)
@@ -203,7 +203,7 @@ def test_quality_is_clipped_and_belongs_to_its_example(transforms):
 # --- Both pairs of transforms -----------------------------------------------
 
 
-@pytest.mark.parametrize('transforms', ['lean', 'elic'])
+@pytest.mark.parametrize('transforms', receptive_field.TRANSFORMS)
 def test_transforms_are_sixteen_times_smaller_and_back(transforms):
   apply, _ = tiny(transforms)
   image, quality = photo_like(2, 32, 48, 3), np.array([1.0, 2.5])
@@ -220,7 +220,7 @@ def test_transforms_are_sixteen_times_smaller_and_back(transforms):
   )
 
 
-@pytest.mark.parametrize('transforms', ['lean', 'elic'])
+@pytest.mark.parametrize('transforms', receptive_field.TRANSFORMS)
 def test_bfloat16_layers_keep_float32_latents_and_parameters(transforms):
   model = build(transforms, dtype=jnp.bfloat16)
   (decoded, bits, rmse), variables = jax.eval_shape(
@@ -266,7 +266,7 @@ def test_lean_names_sides_that_are_not_multiples_of_sixteen():
       )
 
 
-@pytest.mark.parametrize('transforms', ['lean', 'elic'])
+@pytest.mark.parametrize('transforms', receptive_field.TRANSFORMS)
 def test_the_loss_of_stage_one_reaches_every_parameter(transforms):
   config = autoencoder_config.get_config('tiny')
   with config.unlocked():

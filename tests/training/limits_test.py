@@ -42,7 +42,7 @@ def test_every_config_is_within(module, variant):
   ('matmul_dtype', 'float16', "'float32' or 'bfloat16', not 'float16'"),
   ('evaluation.qualities', (), 'is empty'),
   ('evaluation.source', 'tfds:a', "must be bundled:heldout .* not 'tfds:a'"),
-  ('evaluation.source', 'box:held-out', "not 'box:held-out'"),
+  ('evaluation.source', 'held-out', "not 'held-out'"),
 ])
 def test_a_field_out_of_range_is_named(name, value, words):
   config = _with(name, value)

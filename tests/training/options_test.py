@@ -92,3 +92,20 @@ def test_help_says_what_there_is(capsys):
   assert ended.value.code == 0
   printed = capsys.readouterr().out
   assert 'what it does' in printed and '--config.FIELD=VALUE' in printed
+
+
+def test_help_lists_the_fields_of_a_config(capsys):
+  with pytest.raises(SystemExit) as ended:
+    _parse('--config', 'configs/diffusion.py', '--help', '--config.seed=7')
+  assert ended.value.code in (None, 0)
+  printed = ' '.join(capsys.readouterr().out.split())
+  assert '--config.seed=7 Must be 0 or more, at most 4294967295.' in printed
+  assert '--config.init_from=pretrained:lean ' in printed
+  assert (
+    '--config.diffusion.noise_shift=0.1 Below 1: less noise than the '
+    'schedule; above 1: more. Must be above 0.'
+  ) in printed
+  assert "--config.sampling.sampler=ddpm Name of the sampler. Must be one of " \
+    "'ddpm', 'ddim', 'dpmpp_2m'." in printed
+  assert '--config.sampling.start=1.0 Time of the first state;' in printed
+  assert 'Must be from 0.001 to 1.' in printed

@@ -78,7 +78,7 @@ def _teacher(autoencoder: bundle.Bundle, steps: int, dtypes):
   Returns:
     teach: (params, x_hat, rmse, quality, noise) -> the image [b, h, w, 3] where
       the teacher's path from this noise ends, without gradient.
-    params: of the teacher's network.
+    params: parameters of the teacher's network.
   """
   if 'flow' not in autoencoder.decoders:
     raise ValueError(

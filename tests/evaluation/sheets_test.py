@@ -1,7 +1,7 @@
 """Sheets of images and tables of text."""
 import numpy as np
 
-from gdc.evaluation import report
+from gdc.evaluation import sheets
 
 
 def _panels(height=120, width=200, values=(40, 140, 240)):
@@ -19,17 +19,17 @@ def test_every_image_is_shown_untouched():
   panels = [
     (rng.integers(0, 256, (120, 200, 3), np.uint8), [str(i)]) for i in range(3)
   ]
-  canvas = np.asarray(report.side_by_side(panels))
+  canvas = np.asarray(sheets.side_by_side(panels))
   for index, (image, _) in enumerate(panels):
-    left = report.MARGIN + index * (200 + report.MARGIN)
-    shown = canvas[report.MARGIN : report.MARGIN + 120, left : left + 200]
+    left = sheets.MARGIN + index * (200 + sheets.MARGIN)
+    shown = canvas[sheets.MARGIN : sheets.MARGIN + 120, left : left + 200]
     np.testing.assert_array_equal(shown, image)
 
 
 def test_captions_are_drawn_dark_below_the_images():
-  with_text = np.asarray(report.side_by_side(_panels()))
+  with_text = np.asarray(sheets.side_by_side(_panels()))
   blank = np.asarray(
-    report.side_by_side([(image, ['', '']) for image, _ in _panels()])
+    sheets.side_by_side([(image, ['', '']) for image, _ in _panels()])
   )
   assert with_text.shape == blank.shape
   assert (with_text != blank).any((1, 2)).nonzero()[0].min() > 120
@@ -46,14 +46,14 @@ def test_long_captions_stay_in_their_column():
     (image, ['a very long caption ' * 8] if index == 1 else [])
     for index, (image, _) in enumerate(_panels())
   ]
-  canvas = np.asarray(report.side_by_side(panels))
+  canvas = np.asarray(sheets.side_by_side(panels))
   text = (canvas[130:] < 200).any((0, 2)).nonzero()[0]
   assert len(text) and text.min() >= 208 and text.max() < 208 + 208
 
 
 def test_rows():
   panels = _panels(values=(40, 140, 240, 90))
-  one, two = (np.asarray(report.side_by_side(panels, c)) for c in (4, 2))
+  one, two = (np.asarray(sheets.side_by_side(panels, c)) for c in (4, 2))
   assert two.shape == (2 * one.shape[0], 2 * 208 + 8, 3)
   np.testing.assert_array_equal(two[:one.shape[0]], one[:, :424])
   np.testing.assert_array_equal(two[one.shape[0]:, 8:], one[:, 424:])
@@ -62,31 +62,15 @@ def test_rows():
 def test_a_detail_is_enlarged_below():
   image = _panels()[0][0]
   image[10:30, 20:60] = [255, 0, 0]
-  panel = report.with_detail(image, (20, 10, 60, 30), 3)
-  assert panel.shape == (120 + report.MARGIN + 60, 200, 3)
+  panel = sheets.with_detail(image, (20, 10, 60, 30), 3)
+  assert panel.shape == (120 + sheets.MARGIN + 60, 200, 3)
   np.testing.assert_array_equal(panel[:120], image)
   red = (panel[120:] == [255, 0, 0]).all(-1)
   assert red.sum() == 60 * 120
-  wide = report.with_detail(image, (0, 0, 200, 120), 2, scale=0.5)
-  assert wide.shape == (60 + report.MARGIN + 240, 400, 3)
+  wide = sheets.with_detail(image, (0, 0, 200, 120), 2, scale=0.5)
+  assert wide.shape == (60 + sheets.MARGIN + 240, 400, 3)
 
 
 def test_one_pixel_images():
-  canvas = report.side_by_side(_panels(1, 1))
-  assert canvas.width == 3 * (report.MIN_COLUMN + report.MARGIN) + report.MARGIN
-
-
-def test_table():
-  rows = [
-    {'name': 'a.png', 'bytes': 12345, 'bpp': 0.12345, 'psnr': 31.5},
-    {'name': 'long name.png', 'bytes': 7, 'bpp': 1.5, 'psnr': None, 'x': 1 / 3},
-  ]
-  assert report.format_table(rows) == '\n'.join(
-    [
-      'name           bytes    bpp   psnr       x',
-      '-------------  -----  -----  -----  ------',
-      'a.png          12345  0.123  31.50       -',
-      'long name.png      7  1.500      -  0.3333',
-    ]
-  )
-  assert report.format_table([]) == ''
+  canvas = sheets.side_by_side(_panels(1, 1))
+  assert canvas.width == 3 * (sheets.MIN_COLUMN + sheets.MARGIN) + sheets.MARGIN

@@ -1,6 +1,5 @@
-"""Sheets of images side by side, and tables of text for a terminal."""
-from collections.abc import Mapping, Sequence
-from typing import Any
+"""Sheets of images side by side."""
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -11,15 +10,6 @@ FONT, MIN_FONT = 16, 9  # pixels; a caption that does not fit at 9 is cut
 LINE_SPACING = 1.3
 PAPER = (255, 255, 255)
 INK = (24, 24, 24)
-
-# Decimals of a column; others get 4 significant digits.
-DECIMALS = {
-  'bpp': 3,
-  'psnr': 2,
-  'lpips': 4,
-  'encode_seconds': 3,
-  'decode_seconds': 3,
-}
 
 
 def side_by_side(
@@ -75,7 +65,7 @@ def with_detail(
     crop: (left, top, right, bottom) of the part, in pixels.
     magnify: factor for the part, which is cut from the image at full size.
     scale: factor for the image.
-    resampling: for the part, where it is enlarged.
+    resampling: filter for the part, where it is enlarged.
   """
   whole = Image.fromarray(image)
   smooth = Image.Resampling.LANCZOS
@@ -90,42 +80,6 @@ def with_detail(
   panel.paste(whole, ((width - whole.width) // 2, 0))
   panel.paste(detail, ((width - detail.width) // 2, whole.height + MARGIN))
   return np.asarray(panel)
-
-
-def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Formats rows as columns of text, for a terminal.
-
-  Args:
-    rows: dicts; the columns are their keys, in order of first appearance.
-      Missing values and None are shown as '-'.
-
-  Returns:
-    A header, a rule and one line per row, numbers aligned to the right; '' for
-    no rows.
-  """
-  if not rows:
-    return ''
-  columns = []
-  for name in dict.fromkeys(name for row in rows for name in row):
-    values = [row.get(name) for row in rows]
-    cells = [name, *(_cell(name, value) for value in values)]
-    width = max(map(len, cells))
-    is_text = any(isinstance(value, str) for value in values)
-    cells.insert(1, '-' * width)
-    columns.append([
-      cell.ljust(width) if is_text else cell.rjust(width) for cell in cells
-    ])
-  return '\n'.join(
-    '  '.join(line).rstrip() for line in zip(*columns, strict=True)
-  )
-
-
-def _cell(name, value) -> str:
-  if value is None:
-    return '-'
-  if isinstance(value, float | np.floating):
-    return f'{value:.{DECIMALS[name]}f}' if name in DECIMALS else f'{value:.4g}'
-  return str(value)
 
 
 def _resized(image, factor, resampling):
