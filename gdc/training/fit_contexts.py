@@ -41,23 +41,26 @@ def fit(
   ends = np.unique(np.rint(
     np.geomspace(min(_FIRST_GROUP, len(order)), len(order), _GROUPS)
   ).astype(np.int16))
-  steps = contexts._steps(ends)
+  steps = contexts.make_steps(ends)
   counts = np.zeros([contexts.CLASSES, 2 * _LARGEST + 1], np.int64)
   weights = []
   for level, images in enumerate(latents):
-    states = [contexts.Slice(*k.shape[1:]) for k in images]
+    states = [contexts.Block(*k.shape[1:]) for k in images]
+    images = [s.sort(k[order]) for k, s in zip(images, states, strict=True)]
     parts = []
     for i, step in enumerate(steps):
       symbols = [
-        k[order[step.channels]].reshape(step.shape[0], -1)[:, s.places(step)]
+        k[step.channels, s.columns(step)]
         for k, s in zip(images, states, strict=True)
       ]
       features = np.concatenate(
         [s.features(step) for s in states], axis=1
-      ).astype(np.float32)
+      )
       own = _regress(features, np.abs(np.concatenate(symbols, axis=1)))
       parts.append(own)
-      classes = contexts.classify(own.astype(np.float64) @ features)
+      classes = contexts.classify(
+        own.astype(np.float64) @ features.astype(np.float64)
+      )
       values = np.clip(np.concatenate(symbols, axis=1), -_LARGEST, _LARGEST)
       np.add.at(counts, (classes.ravel(), values.ravel() + _LARGEST), 1)
       for s, k in zip(states, symbols, strict=True):
