@@ -1,60 +1,75 @@
-"""Contexts: which table codes a symbol, decided by what is decoded already.
+"""Contexts: what is decoded already decides which table codes a symbol.
 
-One static table per channel knows nothing of a symbol's neighbourhood. Here a
-symbol is coded with one of `CLASSES` tables that all channels and qualities
-share, and its class is its expected magnitude, on a logarithmic scale, given
-the magnitudes of symbols decoded before it. It stays a factorized prior: given
-their contexts, symbols are independent.
+One static table per channel ignores a symbol's neighbourhood. Here all channels
+and qualities share `CLASSES` tables, and the class of a symbol is its expected
+magnitude, on a logarithmic scale, given the magnitudes of symbols decoded
+before it. The prior stays factorized: given their contexts, symbols are
+independent.
 
 Channels are coded in groups of falling energy (Minnen & Singh 2020, arXiv
-2007.08739) and the places of a group in two or four phases of a checkerboard
-(He et al. 2021, arXiv 2103.15306). All symbols of such a step are coded at
-once: their contexts only look at earlier steps. The log2 of the expected
-magnitude is a linear function of these features:
+2007.08739), and the positions of a group in two or four phases of a
+checkerboard (He et al. 2021, arXiv 2103.15306). A group and the phases that are
+coded at once are a step; contexts only depend on earlier steps. The log2 of the
+expected magnitude is a linear function of these features:
 
-  of each earlier channel, the log magnitude at the place;
-  of each earlier group, the log of the sum over its channels at the place, and
-    over the 3 x 3 places around it;
-  of earlier phases of the group itself, the log of the sum over the neighbours
-    of the place, of each channel and of all.
+  of each earlier channel, the log magnitude at the position;
+  of each earlier group, the log of the sum over its channels at the position,
+    and over the 3 x 3 positions around it;
+  of earlier phases of the group itself, the log of the sum over neighbours of
+    the position, of each channel and of all together;
+  a constant.
 
 Invariant: encoder and decoder choose the same tables on every machine (Balle et
 al., "Integer networks for data compression with latent-variable models", ICLR
-2019, names the problem). Features and weights are integers. A score is a dot
-product of at most 2^11 pairs, |weight| <= 2^15 and 0 <= feature < 2^9, so it
-and all its partial sums are integers below 2^35 in magnitude: float64, in which
-they are added up, holds them exactly, in whatever order.
+2019, describe the problem). Features and weights are integers, so scores are,
+and no float is ever rounded. With |weight| <= 2^15, 0 <= feature < 2^9 and at
+most 2^11 features, a score and all its partial sums are below 2^35 in
+magnitude: float64 holds them exactly, in whatever order they are added.
+Weights whose sums are also below 2^24 are used in float32, as exactly.
+
+Large images are cut into blocks, so that memory stays bounded. A block's
+contexts see nothing outside of it.
 """
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from gdc.codec import bitstream, entropy_model
 from gdc.codec import tables as tables_lib
 
 CLASSES = 64
 # Features are floor(UNIT log2(1 + n)); weights are multiples of 1 / SCALE.
 UNIT = 16
 SCALE = 256
-# Classes are a quarter of an octave wide; class 0 begins at 2^LOWEST_OCTAVE.
-_CLASS_SHIFT = 10
+# A score has UNIT * SCALE = 2^12 steps per octave. A class is a quarter of an
+# octave wide; class 0 begins at 2^LOWEST_OCTAVE.
 LOWEST_OCTAVE = -10
+_CLASS_SHIFT = 10
 # Larger magnitudes count as this one.
 CLIP = 255
-# Groups whose places are coded in four phases instead of two.
+# The first groups are coded in four phases, the others in two.
 FOUR_PHASES = 2
-_LARGEST_SUM = 9 * CLIP * 2**8  # a group has at most 2^8 channels
+BLOCK = 256  # positions of a block, along each side
+
+MAX_GROUP = 2**8  # channels
+MAX_FEATURES = 2**11
+_LARGEST_SUM = 9 * CLIP * MAX_GROUP
+# First row and first column of each phase; both go on in steps of two.
+_PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
+_BESIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))
+_DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
 @functools.cache
-def _log_table() -> np.ndarray:
-  """floor(UNIT log2(1 + n)) for n up to _LARGEST_SUM, uint16.
+def log_table() -> np.ndarray:
+  """Returns floor(UNIT log2(1 + n)) for n from 0 to _LARGEST_SUM, float32.
 
-  A value changes at the smallest n with (1 + n)^UNIT >= 2^value: integers
+  A value changes at the smallest n with (1 + n)^UNIT >= 2^value. Integers
   decide, so the table is the same everywhere.
   """
-  table = np.zeros(_LARGEST_SUM + 1, np.uint16)
+  table = np.zeros(_LARGEST_SUM + 1, np.float32)
   value = 0
   while True:
     value += 1
@@ -66,6 +81,7 @@ def _log_table() -> np.ndarray:
       else:
         low = middle + 1
     if low > _LARGEST_SUM:
+      table.setflags(write=False)
       return table
     table[low:] = value
 
@@ -75,195 +91,344 @@ class Step:
   """Symbols that are coded at once.
 
   Attributes:
-    group: index of the group.
-    channels: its channels, as a slice of `Contexts.order`.
-    phases: (first, end) of the phases 0 to 3 that the places are in.
-    weights: its columns of `Contexts.weights`, a slice.
-    shape: (channels, features) of its weights.
+    channels: of the group, a slice of `Contexts.order`.
+    phases: (first, end) of the phases that are coded.
+    neighbours: offsets of the neighbours in earlier phases, a set of four for
+      each kind of sum.
+    earlier: number of features of earlier groups.
+    weights: the step's part of `Contexts.weights`, a slice.
+    shape: (channels, features) of that part.
   """
 
-  group: int
   channels: slice
   phases: tuple[int, int]
+  neighbours: tuple[tuple[tuple[int, int], ...], ...]
+  earlier: int
   weights: slice
   shape: tuple[int, int]
 
+  @property
+  def capacity(self) -> int:
+    """Number of features that a Block holds for this step and its group."""
+    return max(self.shape[1], self.earlier + self.shape[0] + 2)
 
-def _steps(ends: np.ndarray) -> tuple[Step, ...]:
-  """The steps of groups that end at these places of the order."""
+
+def make_steps(ends) -> tuple[Step, ...]:
+  """Returns the steps, in coding order, of groups with these ends."""
   steps, start, begin = [], 0, 0
   for group, end in enumerate(int(e) for e in ends):
-    size = end - start
-    phases = ((0, 1), (1, 2), (2, 3), (3, 4))
-    if group >= FOUR_PHASES:
-      phases = ((0, 2), (2, 4))
-    for first, last in phases:
-      # Earlier channels, two sums per earlier group, a constant; from the
-      # second phase on, neighbours of each channel and of their sum.
-      features = start + 2 * group + 1
-      if first:
-        features += size + 1
-      if first > 1 and group < FOUR_PHASES:
-        features += size + 1
+    size, earlier = end - start, start + 2 * group
+    if group < FOUR_PHASES:
+      parts = [
+        ((0, 1), ()), ((1, 2), (_DIAGONAL,)), ((2, 3), (_BESIDE,)),
+        ((3, 4), (_BESIDE, _DIAGONAL)),
+      ]
+    else:
+      parts = [((0, 2), ()), ((2, 4), (_BESIDE,))]
+    for phases, neighbours in parts:
+      features = earlier + len(neighbours) * (size + 1) + 1
       area = size * features
       steps.append(Step(
-        group, slice(start, end), (first, last), slice(begin, begin + area),
-        (size, features),
+        slice(start, end), phases, neighbours, earlier,
+        slice(begin, begin + area), (size, features),
       ))
       begin += area
     start = end
   return tuple(steps)
 
 
-class Slice:
-  """What is decoded of one image or slice of it, and the features of the rest.
+class Block:
+  """What is decoded of one block, and the features of the rest.
 
-  Places are held phase by phase, so that those of a step are contiguous.
+  Positions are held phase by phase, so that those of a step are contiguous.
+  For each step in turn, call `features` and then `fill`.
   """
 
-  def __init__(self, rows: int, columns: int):
-    row, column = np.arange(rows)[:, None] % 2, np.arange(columns) % 2
-    phase = np.where((row + column) % 2, 2 + row, row)
-    self.order = np.argsort(phase, axis=None, kind='stable')
-    self.bounds = np.searchsorted(phase.ravel()[self.order], np.arange(5))
-    self._shape = rows, columns
-    self._features = np.empty([0, rows * columns], np.uint16)
-    self._magnitudes = None  # of the present group: int64 [size, rows, columns]
+  def __init__(self, rows: int, columns: int, capacity: int = 64):
+    """Begins a block.
 
-  def places(self, step: Step) -> np.ndarray:
-    """Positions, row by row, of a step's symbols."""
-    first, last = step.phases
-    return self.order[self.bounds[first]:self.bounds[last]]
+    Args:
+      rows: number of rows of positions.
+      columns: number of columns.
+      capacity: number of features to hold; grows where it does not suffice.
+    """
+    self._grid = rows, columns
+    self._shapes = [
+      ((rows - top + 1) // 2, (columns - left + 1) // 2)
+      for top, left in _PHASES
+    ]
+    sizes = [height * width for height, width in self._shapes]
+    self._bounds = np.concatenate([[0], np.cumsum(sizes)]).tolist()
+    # Rows of channels and groups that are complete, then those of the present
+    # group. Those of neighbours are overwritten once the step is decoded.
+    self._features = np.zeros([capacity, rows * columns], np.float32)
+    # Magnitudes of the present group's channels, and their sum; with a border.
+    self._magnitudes = np.empty(0)
+
+  def columns(self, step: Step) -> slice:
+    """Returns where a step's positions are, phase by phase."""
+    first, end = step.phases
+    return slice(self._bounds[first], self._bounds[end])
+
+  def sort(self, grid: np.ndarray) -> np.ndarray:
+    """[channels, rows, columns] -> [channels, positions], phase by phase."""
+    out = np.empty([len(grid), self._bounds[-1]], grid.dtype)
+    for phase, (top, left) in enumerate(_PHASES):
+      self._part(out, phase)[:] = grid[:, top::2, left::2]
+    return out
+
+  def unsort(self, values: np.ndarray) -> np.ndarray:
+    """Inverts `sort`."""
+    out = np.empty([len(values), *self._grid], values.dtype)
+    for phase, (top, left) in enumerate(_PHASES):
+      out[:, top::2, left::2] = self._part(values, phase)
+    return out
 
   def features(self, step: Step) -> np.ndarray:
-    """Features of a step's places: uint16 [features, places]."""
-    first, last = (self.bounds[p] for p in step.phases)
-    parts = [self._features[:, first:last]]
-    if step.phases[0]:
-      neighbours = [_beside, _diagonal]
-      if step.group >= FOUR_PHASES:
-        neighbours = [_beside]
-      elif step.phases[0] == 1:
-        neighbours = [_diagonal]
-      places = self.places(step)
-      for near in neighbours:
-        sums = near(self._magnitudes)
-        sums = np.concatenate([sums, sums.sum(0, keepdims=True)])
-        parts.append(_log_table()[sums.reshape(len(sums), -1)[:, places]])
-    parts.append(np.full([1, last - first], UNIT, np.uint16))
-    return np.concatenate(parts)
+    """Returns the features of a step, float32 [features, positions].
+
+    They are integers. The array is a view, valid until `fill`.
+    """
+    size, count = step.shape
+    missing = step.capacity - len(self._features)
+    if missing > 0:
+      more = max(missing, len(self._features))
+      self._features = np.pad(self._features, [(0, more), (0, 0)])
+    row = step.earlier
+    for offsets in step.neighbours:
+      for phase in range(*step.phases):
+        self._part(self._features[row:row + size + 1], phase)[:] = log_table()[
+          self._sums(self._magnitudes, phase, offsets)
+        ]
+      row += size + 1
+    out = self._features[:count, self.columns(step)]
+    out[row] = UNIT
+    return out
 
   def fill(self, step: Step, symbols: np.ndarray) -> None:
-    """Takes a step's symbols, int32 [channels, places]."""
-    size = symbols.shape[0]
+    """Takes the symbols of a step, int32 [channels, positions]."""
+    size, row = step.shape[0], step.earlier
     if step.phases[0] == 0:
-      self._magnitudes = np.zeros([size, *self._shape], np.int64)
-    flat = self._magnitudes.reshape(size, -1)
-    # Widened first: the magnitude of the least int32 is none.
-    flat[:, self.places(step)] = np.minimum(
-      np.abs(symbols.astype(np.int64)), CLIP
-    )
-    if step.phases[1] < 4:
+      rows, columns = self._grid
+      self._magnitudes = np.zeros([size + 1, rows + 2, columns + 2], np.int32)
+    # Clipped first: the least int32 has no magnitude.
+    magnitudes = np.abs(np.clip(symbols, -CLIP, CLIP))
+    own = slice(row, row + size)
+    self._features[own, self.columns(step)] = log_table()[magnitudes]
+    start = self._bounds[step.phases[0]]
+    for phase in range(*step.phases):
+      here = slice(self._bounds[phase] - start, self._bounds[phase + 1] - start)
+      part = magnitudes[:, here].reshape(size, *self._shapes[phase])
+      self._at(self._magnitudes[:size], phase)[:] = part
+      self._at(self._magnitudes[size], phase)[:] = part.sum(0)
+    if step.phases[1] < len(_PHASES):
       return
-    total = self._magnitudes.sum(0)
-    new = np.concatenate([
-      flat, total.reshape(1, -1),
-      (_around(total)).reshape(1, -1),
-    ])
-    self._features = np.concatenate([
-      self._features, _log_table()[new[:, self.order]]
-    ])
+    total = self._magnitudes[size]
+    for phase in range(len(_PHASES)):
+      at = self._at(total, phase)
+      around = at + self._sums(total, phase, _BESIDE + _DIAGONAL)
+      for k, sums in enumerate((at, around)):
+        self._part(self._features[row + size + k], phase)[:] = (
+          log_table()[sums]
+        )
 
+  def _part(self, values: np.ndarray, phase: int) -> np.ndarray:
+    """The places of a phase: [..., positions] -> view [..., rows, columns]."""
+    part = values[..., self._bounds[phase]:self._bounds[phase + 1]]
+    # Splitting the last axis of a slice needs no copy.
+    return part.reshape(*values.shape[:-1], *self._shapes[phase])
 
-def _padded(a):
-  return np.pad(a, [(0, 0)] * (a.ndim - 2) + [(1, 1), (1, 1)])
+  def _at(self, plane: np.ndarray, phase: int, offset=(0, 0)) -> np.ndarray:
+    """The places of a phase, moved by an offset, in a plane with a border."""
+    (top, left), (down, right) = _PHASES[phase], offset
+    height, width = self._shapes[phase]
+    top, left = top + down + 1, left + right + 1
+    return plane[..., top:top + 2 * height:2, left:left + 2 * width:2]
 
-
-def _beside(a):
-  """Sums over the four nearest places: [..., rows, columns], zeros around."""
-  p = _padded(a)
-  return (
-    p[..., :-2, 1:-1] + p[..., 2:, 1:-1] + p[..., 1:-1, :-2] + p[..., 1:-1, 2:]
-  )
-
-
-def _diagonal(a):
-  """Sums over the four diagonal places."""
-  p = _padded(a)
-  return p[..., :-2, :-2] + p[..., :-2, 2:] + p[..., 2:, :-2] + p[..., 2:, 2:]
-
-
-def _around(a):
-  """Sums over the 3 x 3 places."""
-  return a + _beside(a) + _diagonal(a)
+  def _sums(self, plane: np.ndarray, phase: int, offsets) -> np.ndarray:
+    """Sums over neighbours of the places of a phase."""
+    first, *others = offsets
+    sums = self._at(plane, phase, first).copy()
+    for offset in others:
+      sums += self._at(plane, phase, offset)
+    return sums
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Contexts:
-  """The contexts and tables of one model.
+class Contexts(entropy_model.EntropyModel):
+  """The contexts of one model, and their tables.
 
   Attributes:
     order: int16 [channels], in which channels are coded.
     ends: int16 [groups], where each group ends in `order`.
-    weights: int16 [levels, sum over steps of channels x features].
-    tables: one row per class, see tables.Tables; quality index 0.
+    weights: int16 [levels, sum of channels x features over steps], step after
+      step, row after row; see make_steps.
+    tables: of one quality and CLASSES channels: a row per class.
+    bits: float32 [levels], the bits that a position took on average where the
+      contexts were fitted, by which rates are guessed; optional.
   """
 
   order: np.ndarray
   ends: np.ndarray
   weights: np.ndarray
   tables: tables_lib.Tables
+  bits: np.ndarray | None = None
+
+  def __post_init__(self):
+    for name, dtype, ndim in (
+      ('order', np.int16, 1), ('ends', np.int16, 1), ('weights', np.int16, 2),
+      ('bits', np.float32, 1),
+    ):
+      if name == 'bits' and self.bits is None:
+        continue
+      array = np.asarray(getattr(self, name))
+      if array.dtype != dtype or array.ndim != ndim or not array.size:
+        raise ValueError(
+          f'{name} must be {np.dtype(dtype)} with {ndim} axes and not empty, '
+          f'not {array.dtype} of shape {array.shape}'
+        )
+      array = array.copy()
+      array.setflags(write=False)
+      object.__setattr__(self, name, array)
+    if not np.array_equal(np.sort(self.order), np.arange(self.num_channels)):
+      raise ValueError(
+        f'order must hold each of 0 to {self.num_channels - 1} once'
+      )
+    sizes = np.diff(self.ends, prepend=np.int16(0))
+    if self.ends[-1] != self.num_channels or sizes.min() < 1 or (
+      sizes.max() > MAX_GROUP
+    ):
+      raise ValueError(
+        f'ends must rise to {self.num_channels}, by at most {MAX_GROUP} each, '
+        f'not {self.ends.tolist()}'
+      )
+    if max(step.shape[1] for step in self.steps) > MAX_FEATURES:
+      raise ValueError(f'a step must have at most {MAX_FEATURES} features')
+    if self.weights.shape[1] != self.steps[-1].weights.stop:
+      raise ValueError(
+        f'weights must have {self.steps[-1].weights.stop} columns for these '
+        f'groups, not {self.weights.shape[1]}'
+      )
+    if self.tables.first.shape != (1, CLASSES):
+      raise ValueError(
+        f'tables must have 1 quality and {CLASSES} rows, not '
+        f'{self.tables.first.shape}'
+      )
+    if self.bits is not None and (
+      self.bits.shape != self.weights.shape[:1] or not self.bits.min() > 0
+    ):
+      raise ValueError(
+        f'bits must be {len(self.weights)} positive numbers, not '
+        f'{self.bits.tolist()}'
+      )
 
   @functools.cached_property
   def steps(self) -> tuple[Step, ...]:
-    return _steps(self.ends)
+    return make_steps(self.ends)
+
+  @property
+  def rows(self) -> tables_lib.Tables:
+    return self.tables
+
+  @property
+  def num_qualities(self) -> int:
+    return (len(self.weights) - 1) * bitstream.QUALITY_STEPS + 1
 
   @property
   def num_channels(self) -> int:
     return len(self.order)
 
-  def at_quality(self, index: int, per_level: int = 16) -> np.ndarray:
-    """The weights of a quality: float64, integers.
+  def at_quality(self, quality_index: int) -> np.ndarray:
+    """Returns the weights of a quality, int64.
 
-    Between two levels they are interpolated and rounded.
-
-    Args:
-      index: of the quality; level i is at per_level * i.
+    Those between two levels are interpolated and rounded.
     """
-    level, part = divmod(index, per_level)
-    weights = self.weights.astype(np.int64)
-    if part:
-      low, high = weights[level], weights[level + 1]
-      return (
-        (low * (per_level - part) + high * part + per_level // 2) // per_level
-      ).astype(np.float64)
-    return weights[level].astype(np.float64)
+    self.check_quality_index(quality_index)
+    unit = bitstream.QUALITY_STEPS
+    level, part = divmod(quality_index, unit)
+    weights = self.weights[level:level + 2].astype(np.int64)
+    if not part:
+      return weights[0]
+    return (weights[0] * (unit - part) + weights[1] * part + unit // 2) // unit
 
-  def visit(
-    self, weights: np.ndarray, rows: int, columns: int, code: Callable
-  ) -> None:
-    """Goes through all symbols in coding order.
+  def minimum_bits(self, quality_index: int) -> float:
+    """Returns the fewest bits that one position can take, over all channels."""
+    self.check_quality_index(quality_index)
+    return self.num_channels * float(self.tables.least_bits.min())
 
-    Args:
-      weights: see at_quality.
-      rows, columns: of the places.
-      code: (channels [n], places [p], classes uint8 [n, p]) -> int32 [n, p],
-        which codes the symbols at these places and returns them.
+  def entropy_bits(self, quality_index: int) -> float:
+    """Returns the bits of a typical position, over all channels.
+
+    Raises:
+      ValueError: the contexts have no `bits`.
     """
-    state = Slice(rows, columns)
-    for step in self.steps:
-      places = state.places(step)
-      if not len(places):
-        classes = np.zeros([step.shape[0], 0], np.uint8)
-      else:
-        own = weights[step.weights].reshape(step.shape)
-        classes = classify(own @ state.features(step).astype(np.float64))
-      state.fill(step, code(self.order[step.channels], places, classes))
+    self.check_quality_index(quality_index)
+    if self.bits is None:
+      raise ValueError('these contexts do not record the bits of a position')
+    level = quality_index / bitstream.QUALITY_STEPS
+    levels = np.arange(len(self.bits))
+    return float(np.exp(np.interp(level, levels, np.log(self.bits))))
+
+  def visit(self, symbols, height, quality_index, code, fills=False) -> None:
+    """Visits step after step of each block, see entropy_model.EntropyModel."""
+    weights = self.at_quality(quality_index)
+    weights = [_matrix(weights[s.weights].reshape(s.shape)) for s in self.steps]
+    capacity = max(step.capacity for step in self.steps)
+    grid = symbols.reshape(len(symbols), height, -1)
+    for here in _blocks(*grid.shape[1:]):
+      part = grid[(slice(None), *here)]
+      block = Block(*part.shape[1:], capacity)
+      values = block.sort(part[self.order])
+      for step, own in zip(self.steps, weights, strict=True):
+        columns = block.columns(step)
+        if columns.start < columns.stop:
+          features = block.features(step).astype(own.dtype, copy=False)
+          classes = classify(np.matmul(own, features))
+          code(values[step.channels, columns], classes)
+        block.fill(step, values[step.channels, columns])
+      if fills:
+        part[self.order] = block.unsort(values)
+
+  def to_arrays(self) -> dict:
+    """Returns arrays by name; those of `tables` are a dict of their own."""
+    arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    arrays['tables'] = self.tables.to_arrays()
+    return {name: value for name, value in arrays.items() if value is not None}
+
+  @classmethod
+  def from_arrays(cls, arrays: Mapping) -> 'Contexts':
+    """Inverts to_arrays; ValueError names what is wrong."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    if {*arrays, 'bits'} != names:
+      raise ValueError(
+        f'contexts are made of {sorted(names)}, not {sorted(arrays)}'
+      )
+    made = tables_lib.Tables.from_arrays(arrays['tables'])
+    return cls(**{**arrays, 'tables': made})
 
 
 def classify(scores: np.ndarray) -> np.ndarray:
-  """Scores, float64 that are integers, to classes, uint8."""
-  octave = UNIT * SCALE
-  # Exact already; rounding also undoes errors below a half, were there any.
-  found = np.rint(scores).astype(np.int64) - LOWEST_OCTAVE * octave
-  return np.clip(found >> _CLASS_SHIFT, 0, CLASSES - 1).astype(np.uint8)
+  """Returns the classes of scores, uint8; scores are integers, as floats."""
+  # They are exact already. Rounding would undo any error below a half.
+  scores = np.rint(scores)
+  scores -= LOWEST_OCTAVE * UNIT * SCALE
+  np.clip(scores, 0, (CLASSES << _CLASS_SHIFT) - 1, out=scores)
+  return (scores.astype(np.uint16) >> _CLASS_SHIFT).astype(np.uint8)
+
+
+def _matrix(weights: np.ndarray) -> np.ndarray:
+  """Returns integer weights in the smallest float that keeps scores exact."""
+  largest = np.abs(weights).sum(axis=1).max() * int(log_table()[-1])
+  # The offset of `classify` is added to scores.
+  largest -= LOWEST_OCTAVE * UNIT * SCALE
+  return weights.astype(np.float32 if largest < 2**24 else np.float64)
+
+
+def _blocks(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
+  """Yields the rows and columns of each block, in coding order."""
+  for top in range(0, rows, BLOCK):
+    for left in range(0, columns, BLOCK):
+      yield (
+        slice(top, min(top + BLOCK, rows)),
+        slice(left, min(left + BLOCK, columns)),
+      )

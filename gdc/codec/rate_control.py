@@ -67,18 +67,17 @@ def search(
     return features, found
 
 
-def guess_index(tables, target_bits: float, num_positions: int) -> int:
+def guess_index(
+  bits: Sequence[float], target_bits: float, num_positions: int
+) -> int:
   """Returns the quality index at which a typical image takes target_bits.
 
   Args:
-    tables: of the model; their entropy is the rate of its training images.
+    bits: of a typical position at each index, see Bundle.expected_bits.
     target_bits: of the payload.
     num_positions: latent positions of the image.
   """
-  bits = np.array([
-    tables.entropy_bits(i) for i in range(tables.num_qualities)
-  ])
-  ratio = bits * num_positions / max(target_bits, 1)
+  ratio = np.asarray(bits) * num_positions / max(target_bits, 1)
   return int(np.abs(np.log(ratio)).argmin())
 
 
