@@ -32,7 +32,7 @@ def get_config(variant: str = 'default'):
   c.data.source = shared.data.source  # as for training
   c.data.data_dir = shared.data.data_dir  # as for training
   base.contexts(c)
-  c.evaluation = shared.evaluation
+  c.evaluation = shared.evaluation  # as for training
   if variant == 'tiny':
     c.contexts.max_crops = 2
     c.contexts.crop = 64

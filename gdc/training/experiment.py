@@ -193,10 +193,14 @@ def _abstract(shapes, shardings):
 
 
 def frozen_digests(config, stage: stage_lib.Stage) -> dict[str, str]:
-  """Returns the digests of the networks that a stage is trained upon."""
+  """Returns the digests of the networks that a stage is trained upon.
+
+  Contexts do not count: they change files, and no image.
+  """
   if stage.autoencoder is None:
     return {}
-  found = {'autoencoder': stage.autoencoder.digest}
+  networks = dataclasses.replace(stage.autoencoder, contexts=None)
+  found = {'autoencoder': networks.digest}
   if config.stage == 'one_step' or (
     config.stage == 'flow' and config.flow.reflow_steps
   ):
