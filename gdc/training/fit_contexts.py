@@ -5,15 +5,16 @@ link, for a geometric distribution: its negative log likelihood is about what
 the symbol costs. Tables are the histograms of all symbols of a class, made
 symmetric.
 """
+import dataclasses
+import os
 from collections.abc import Sequence
 
 import numpy as np
 
-from gdc.codec import contexts, tables
+from gdc.codec import bitstream, contexts, tables
 
 _FIRST_GROUP = 4
 _MOMENTUM = 0.6
-import os
 CAL = float(os.environ.get('CAL', 1))
 RATE = float(os.environ.get('RATE', 1))
 _ITERATIONS = int(os.environ.get('ITER', 15))
@@ -43,7 +44,7 @@ def fit(
   ).astype(np.int16))
   steps = contexts.make_steps(ends)
   counts = np.zeros([contexts.CLASSES, 2 * _LARGEST + 1], np.int64)
-  weights = []
+  weights, bits = [], np.zeros(len(latents), np.float32)
   for level, images in enumerate(latents):
     states = [contexts.Block(*k.shape[1:]) for k in images]
     images = [s.sort(k[order]) for k, s in zip(images, states, strict=True)]
@@ -67,9 +68,16 @@ def fit(
         s.fill(step, k)
       report(level * len(steps) + i + 1, len(latents) * len(steps))
     weights.append(np.concatenate([w.ravel() for w in parts]))
-  return contexts.Contexts(
-    order, ends, np.stack(weights).astype(np.int16), _tables(counts)
+  made = contexts.Contexts(
+    order, ends, np.stack(weights).astype(np.int16), _tables(counts), bits + 1
   )
+  for level, images in enumerate(latents):
+    unit = bitstream.QUALITY_STEPS
+    bits[level] = sum(
+      made.ideal_bits(k.reshape(len(k), -1), unit * level, k.shape[1])
+      for k in images
+    ) / sum(k[0].size for k in images)
+  return dataclasses.replace(made, bits=bits)
 
 
 def _regress(features, magnitudes) -> np.ndarray:
@@ -102,7 +110,7 @@ def _regress(features, magnitudes) -> np.ndarray:
       velocity = _MOMENTUM * velocity + RATE * gradient
       w = w + velocity
     w = best
-    if CAL: w[:, -1] += CAL * np.log2(mean / np.exp2(w @ x).mean(1))
+    w[:, -1] += CAL * np.log2(mean / np.exp2(w @ x).mean(1))
   limit = np.iinfo(np.int16)
   return np.clip(np.rint(w * contexts.SCALE), limit.min, limit.max).astype(
     np.int32
