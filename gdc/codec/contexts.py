@@ -197,9 +197,9 @@ class Block:
     row = step.earlier
     for offsets in step.neighbours:
       for phase in range(*step.phases):
-        self._part(self._features[row:row + size + 1], phase)[:] = log_table()[
-          self._sums(self._magnitudes, phase, offsets)
-        ]
+        sums = self._sums(self._magnitudes, phase, offsets)
+        own = self._features[row:row + size + 1]
+        self._part(own, phase)[:] = log_table().take(sums)
       row += size + 1
     out = self._features[:count, self.columns(step)]
     out[row] = UNIT
@@ -214,7 +214,7 @@ class Block:
     # Clipped first: the least int32 has no magnitude.
     magnitudes = np.abs(np.clip(symbols, -CLIP, CLIP))
     own = slice(row, row + size)
-    self._features[own, self.columns(step)] = log_table()[magnitudes]
+    self._features[own, self.columns(step)] = log_table().take(magnitudes)
     start = self._bounds[step.phases[0]]
     for phase in range(*step.phases):
       here = slice(self._bounds[phase] - start, self._bounds[phase + 1] - start)
@@ -228,9 +228,8 @@ class Block:
       at = self._at(total, phase)
       around = at + self._sums(total, phase, _BESIDE + _DIAGONAL)
       for k, sums in enumerate((at, around)):
-        self._part(self._features[row + size + k], phase)[:] = (
-          log_table()[sums]
-        )
+        own = self._features[row + size + k]
+        self._part(own, phase)[:] = log_table().take(sums)
 
   def _part(self, values: np.ndarray, phase: int) -> np.ndarray:
     """The places of a phase: [..., positions] -> view [..., rows, columns]."""
