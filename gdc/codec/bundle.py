@@ -101,14 +101,6 @@ class Bundle:
     return self.tables if self.contexts is None else self.contexts
 
   @property
-  def expected_bits(self) -> np.ndarray:
-    """Bits of a typical position at each quality index, over all channels."""
-    model = self.entropy_model
-    if self.contexts is not None and self.contexts.bits is None:
-      model = self.tables
-    return np.array([model.entropy_bits(i) for i in range(model.num_qualities)])
-
-  @property
   def predicted_channels(self) -> tuple[int, ...]:
     """Latents that are coded as differences, see codec/prediction.py."""
     return tuple(self.autoencoder_spec['predicted_channels'])

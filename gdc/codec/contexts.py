@@ -197,9 +197,9 @@ class Block:
     row = step.earlier
     for offsets in step.neighbours:
       for phase in range(*step.phases):
-        self._part(self._features[row:row + size + 1], phase)[:] = log_table()[
-          self._sums(self._magnitudes, phase, offsets)
-        ]
+        sums = self._sums(self._magnitudes, phase, offsets)
+        own = self._features[row:row + size + 1]
+        self._part(own, phase)[:] = log_table().take(sums)
       row += size + 1
     out = self._features[:count, self.columns(step)]
     out[row] = UNIT
@@ -214,7 +214,7 @@ class Block:
     # Clipped first: the least int32 has no magnitude.
     magnitudes = np.abs(np.clip(symbols, -CLIP, CLIP))
     own = slice(row, row + size)
-    self._features[own, self.columns(step)] = log_table()[magnitudes]
+    self._features[own, self.columns(step)] = log_table().take(magnitudes)
     start = self._bounds[step.phases[0]]
     for phase in range(*step.phases):
       here = slice(self._bounds[phase] - start, self._bounds[phase + 1] - start)
@@ -228,9 +228,8 @@ class Block:
       at = self._at(total, phase)
       around = at + self._sums(total, phase, _BESIDE + _DIAGONAL)
       for k, sums in enumerate((at, around)):
-        self._part(self._features[row + size + k], phase)[:] = (
-          log_table()[sums]
-        )
+        own = self._features[row + size + k]
+        self._part(own, phase)[:] = log_table().take(sums)
 
   def _part(self, values: np.ndarray, phase: int) -> np.ndarray:
     """The places of a phase: [..., positions] -> view [..., rows, columns]."""
@@ -264,23 +263,21 @@ class Contexts(entropy_model.EntropyModel):
     weights: int16 [levels, sum of channels x features over steps], step after
       step, row after row; see make_steps.
     tables: of one quality and CLASSES channels: a row per class.
-    bits: float32 [levels], the bits that a position took on average where the
-      contexts were fitted, by which rates are guessed; optional.
+    bits: float32 [levels], what a position took on average where the contexts
+      were fitted; rates are guessed from it.
   """
 
   order: np.ndarray
   ends: np.ndarray
   weights: np.ndarray
   tables: tables_lib.Tables
-  bits: np.ndarray | None = None
+  bits: np.ndarray
 
   def __post_init__(self):
     for name, dtype, ndim in (
       ('order', np.int16, 1), ('ends', np.int16, 1), ('weights', np.int16, 2),
       ('bits', np.float32, 1),
     ):
-      if name == 'bits' and self.bits is None:
-        continue
       array = np.asarray(getattr(self, name))
       if array.dtype != dtype or array.ndim != ndim or not array.size:
         raise ValueError(
@@ -314,9 +311,9 @@ class Contexts(entropy_model.EntropyModel):
         f'tables must have 1 quality and {CLASSES} rows, not '
         f'{self.tables.first.shape}'
       )
-    if self.bits is not None and (
-      self.bits.shape != self.weights.shape[:1] or not self.bits.min() > 0
-    ):
+    if self.bits.shape != self.weights.shape[:1] or not (
+      np.isfinite(self.bits) & (self.bits > 0)
+    ).all():
       raise ValueError(
         f'bits must be {len(self.weights)} positive numbers, not '
         f'{self.bits.tolist()}'
@@ -357,14 +354,8 @@ class Contexts(entropy_model.EntropyModel):
     return self.num_channels * float(self.tables.least_bits.min())
 
   def entropy_bits(self, quality_index: int) -> float:
-    """Returns the bits of a typical position, over all channels.
-
-    Raises:
-      ValueError: the contexts have no `bits`.
-    """
+    """Returns the expected bits of one position, over all channels."""
     self.check_quality_index(quality_index)
-    if self.bits is None:
-      raise ValueError('these contexts do not record the bits of a position')
     level = quality_index / bitstream.QUALITY_STEPS
     levels = np.arange(len(self.bits))
     return float(np.exp(np.interp(level, levels, np.log(self.bits))))
@@ -393,13 +384,13 @@ class Contexts(entropy_model.EntropyModel):
     """Returns arrays by name; those of `tables` are a dict of their own."""
     arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
     arrays['tables'] = self.tables.to_arrays()
-    return {name: value for name, value in arrays.items() if value is not None}
+    return arrays
 
   @classmethod
   def from_arrays(cls, arrays: Mapping) -> 'Contexts':
     """Inverts to_arrays; ValueError names what is wrong."""
     names = {field.name for field in dataclasses.fields(cls)}
-    if {*arrays, 'bits'} != names:
+    if set(arrays) != names:
       raise ValueError(
         f'contexts are made of {sorted(names)}, not {sorted(arrays)}'
       )

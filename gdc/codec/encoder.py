@@ -100,8 +100,7 @@ class Encoder:
     ):
       return self._lossless_because(', which the target allows')
     guess = rate_control.guess_index(
-      self._codec.bundle.expected_bits, 8 * (target_bytes - self._overhead),
-      self._positions,
+      self._model, 8 * (target_bytes - self._overhead), self._positions
     )
     try:
       features, index = rate_control.search(

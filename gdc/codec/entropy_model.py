@@ -53,6 +53,10 @@ class EntropyModel(abc.ABC):
   def minimum_bits(self, quality_index: int) -> float:
     """Returns the fewest bits that one position can take, over all channels."""
 
+  @abc.abstractmethod
+  def entropy_bits(self, quality_index: int) -> float:
+    """Returns the expected bits of one position, over all channels."""
+
   def ideal_bits(
     self, symbols: np.ndarray, quality_index: int, height: int = 1
   ) -> float:

@@ -54,7 +54,6 @@ def encode(
     index, above, distance = tables_lib.split_escapes(
       values.ravel()[runs.order], runs.first, runs.length
     )
-    index = index.astype(np.int32)
     for row, here in runs:
       encoder.encode(index[here], _model(model.rows, row))
     if distance.size:
@@ -106,22 +105,22 @@ def decode(
 
   def code(values, rows):
     runs = _Runs(model.rows, rows, values.size)
-    index = np.empty(values.size, np.int64)
+    found = np.empty(values.size, np.int32)
     for row, here in runs:
-      index[here] = decoder.decode(
+      found[here] = decoder.decode(
         _model(model.rows, row), here.stop - here.start
       )
-    escaped = index == runs.length - 1
-    index += runs.first
+    escaped = found == runs.length - 1
+    found += runs.first
     if escaped.any():
-      smallest, count = (
-        np.broadcast_to(n, index.shape)[escaped].astype(np.int64)
-        for n in (runs.first, runs.length)
+      first, length = (
+        np.broadcast_to(a, found.shape)[escaped].astype(np.int64)
+        for a in (runs.first, runs.length)
       )
-      index[escaped] = _decode_escapes(decoder, smallest, smallest + count - 2)
-    decoded = np.empty(values.size, np.int32)
-    decoded[runs.order] = index
-    values[...] = decoded.reshape(values.shape)
+      found[escaped] = _decode_escapes(decoder, first, first + length - 2)
+    unsorted = np.empty(values.size, np.int32)
+    unsorted[runs.order] = found
+    values[...] = unsorted.reshape(values.shape)
 
   symbols = np.empty([model.num_channels, num_positions], np.int32)
   try:
@@ -141,24 +140,23 @@ class _Runs:
 
   Attributes:
     order: indices that sort the symbols by row, stably.
-    first: the smallest symbol of the row: of all, or of each in that order.
-    length: the number of counts of the row, likewise.
+    first: int32, the smallest symbol of the row: of all, or of each in order.
+    length: int32, the number of counts of the row, likewise.
   """
 
   def __init__(self, tables: tables_lib.Tables, rows, size: int):
     """Sorts symbols by their rows: one for all, or uint8 [any]."""
+    first, length = tables.first.ravel(), tables.length.ravel()
     if np.ndim(rows) == 0:
       self.order = slice(None)
+      self.first, self.length = first[rows], length[rows]
       self._runs = [(int(rows), size)]
     else:
       rows = rows.ravel()
       self.order = np.argsort(rows, kind='stable')
-      self._runs = [
-        (row, n) for row, n in enumerate(np.bincount(rows).tolist()) if n
-      ]
-      rows = rows[self.order]
-    self.first = tables.first.ravel()[rows]
-    self.length = tables.length.ravel()[rows]
+      counts = np.bincount(rows, minlength=len(first))
+      self.first, self.length = (np.repeat(a, counts) for a in (first, length))
+      self._runs = [(row, n) for row, n in enumerate(counts.tolist()) if n]
 
   def __iter__(self) -> Iterator[tuple[int, slice]]:
     start = 0

@@ -67,17 +67,19 @@ def search(
     return features, found
 
 
-def guess_index(
-  bits: Sequence[float], target_bits: float, num_positions: int
-) -> int:
+def guess_index(model, target_bits: float, num_positions: int) -> int:
   """Returns the quality index at which a typical image takes target_bits.
 
   Args:
-    bits: of a typical position at each index, see Bundle.expected_bits.
+    model: entropy_model.EntropyModel; its entropy is the rate of the images
+      that it was made from.
     target_bits: of the payload.
     num_positions: latent positions of the image.
   """
-  ratio = np.asarray(bits) * num_positions / max(target_bits, 1)
+  bits = np.array([
+    model.entropy_bits(i) for i in range(model.num_qualities)
+  ])
+  ratio = bits * num_positions / max(target_bits, 1)
   return int(np.abs(np.log(ratio)).argmin())
 
 

@@ -239,22 +239,27 @@ def split_escapes(
 
   Args:
     values: int32 of any shape.
-    first: the smallest symbol of the row: of all, or of each.
-    length: the number of counts of the row: of all, or of each.
+    first: int32, the smallest symbol of the row: of all, or of each.
+    length: int32, the number of counts of the row: of all, or of each.
 
   Returns:
-    index: int64 of that shape, into the row's counts; length - 1 is the escape.
+    index: int32 of that shape, into the row's counts; length - 1 is the escape.
     above: bool [escapes], whether the symbol lies beyond the upper end.
     distance: int64 [escapes], to the nearest symbol of the row, at least 1.
   """
-  index = values.astype(np.int64)
-  index -= first
-  last = np.broadcast_to(np.int64(length), index.shape) - 1
-  escaped = (index < 0) | (index >= last)
-  offset, last = index[escaped], last[escaped]
-  above = offset > 0
-  index[escaped] = last
-  return index, above, np.where(above, offset - last + 1, -offset)
+  first, length = np.int32(first), np.int32(length)
+  last = first + (length - 2)
+  escaped = (values < first) | (values > last)
+  index = values - first  # may wrap where it is an escape
+  if not escaped.any():
+    return index, np.zeros(0, bool), np.zeros(0, np.int64)
+  values, first, last, length = (
+    np.broadcast_to(a, values.shape)[escaped].astype(np.int64)
+    for a in (values, first, last, length)
+  )
+  index[escaped] = length - 1
+  above = values > last
+  return index, above, np.where(above, values - last, first - values)
 
 
 def escape_prefix(distance: np.ndarray) -> np.ndarray:

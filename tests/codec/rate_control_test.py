@@ -80,9 +80,9 @@ def test_the_guess_is_where_the_tables_expect_the_target():
   exact = [-(p * np.log2(p)).sum() for p in pmfs]
   np.testing.assert_allclose(bits, exact, rtol=2e-3)
   for i in range(4):
-    assert rate_control.guess_index(bits, 100 * bits[i], 100) == i
-  assert rate_control.guess_index(bits, -5, 100) == 0
-  assert rate_control.guess_index(bits, 1e9, 100) == 3
+    assert rate_control.guess_index(made, 100 * bits[i], 100) == i
+  assert rate_control.guess_index(made, -5, 100) == 0
+  assert rate_control.guess_index(made, 1e9, 100) == 3
 
 
 def test_the_guess_of_a_psnr():
