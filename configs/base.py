@@ -1,9 +1,9 @@
 """Fields and variants that all trainings share. Not run by itself.
 
 configs/autoencoder.py, flow.py, diffusion.py and one_step.py start from this
-and set the rest, configs/contexts.py takes a few; each names its command, hardware and expected results. The
-fields of a score decoder, with their ranges and meanings, are those of its
-dataclass in gdc/decoders/.
+and set the rest; configs/contexts.py takes a few fields. Each names its
+command, hardware and expected results. The fields of a score decoder, with
+their ranges and meanings, are those of its dataclass in gdc/decoders/.
 """
 import ml_collections
 from ml_collections import config_dict

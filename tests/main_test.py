@@ -117,7 +117,9 @@ def test_stage_1_fits_contexts(autoencoder_run, run_here):
   assert results['mse']['meta']['config']['contexts']['max_crops'] == 2
 
 
-def test_contexts_of_a_bundle(tiny_bundle, tiny_bundle_path, run_here, tmp_path):
+def test_contexts_of_a_bundle(
+  tiny_bundle, tiny_bundle_path, run_here, tmp_path
+):
   flags = [f'--config.autoencoder_from={tiny_bundle_path}']
   workdir = tmp_path / 'contexts'
   status, _, errors = run_here(
@@ -160,7 +162,9 @@ def test_contexts_of_a_bundle(tiny_bundle, tiny_bundle_path, run_here, tmp_path)
   (['--config.data.source=folder:none'], 1, "'none' is not a folder of"),
   (['--config.autoencoder_from=none'], 1, "No model 'none'"),
 ])
-def test_a_mistake_in_fitting_contexts(flags, status, message, run_here, tmp_path):
+def test_a_mistake_in_fitting_contexts(
+  flags, status, message, run_here, tmp_path
+):
   workdir = tmp_path / 'contexts'
   found, printed, errors = run_here('contexts.py:tiny', workdir, *flags)
   assert (found, printed) == (status, '')

@@ -1,4 +1,4 @@
-"""Contexts that are fitted to latents whose scale varies from place to place."""
+"""Contexts that are fitted to latents whose scale varies in space."""
 import dataclasses
 
 import numpy as np
