@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gdc import decoders
-from gdc.codec import contexts, tables
+from gdc.codec import bundle, contexts, tables
 from gdc.decoders import base, noise
 from gdc.models import score_net
 
@@ -131,3 +131,22 @@ def golden_contexts():
       if k.startswith('tables/')
     }
   return contexts.Contexts.from_arrays(made)
+
+
+@pytest.fixture(scope='session')
+def bundle_with_contexts(tiny_bundle, golden_contexts):
+  """tiny_bundle with contexts, in which neighbours raise the class."""
+  channels = tiny_bundle.tables.num_channels
+  levels = tiny_bundle.autoencoder_spec['num_levels']
+  ends = np.array([4, 10, channels], np.int16)
+  weights = []
+  for step in contexts.make_steps(ends):
+    own = np.full(step.shape, 8, np.int16)
+    own[:, -1] = -768
+    weights.append(own.ravel())
+  made = contexts.Contexts(
+    np.arange(channels, dtype=np.int16)[::-1], ends,
+    np.tile(np.concatenate(weights), (levels, 1)), golden_contexts.tables,
+    np.geomspace(50, 100, levels).astype(np.float32),
+  )
+  return bundle.with_contexts(tiny_bundle, made, {'source': 'none', 'crops': 0})
