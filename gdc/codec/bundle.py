@@ -315,9 +315,14 @@ def _load(folder, score_decoders) -> Bundle:
     digests[entry] = record['decoder_digests'][entry]
     stored = read(entry, decoder, digests[entry])
     decoders[entry] = decoder, _unflatten(decoder_weights.restore(stored))
-  contexts = None
-  if record['format'] == CONTEXTS_FORMAT:
-    contexts = contexts_lib.Contexts.from_arrays(weights.pop('contexts'))
+  contexts = weights.pop('contexts', None)
+  if (contexts is not None) != (record['format'] == CONTEXTS_FORMAT):
+    raise BundleError(
+      f'{folder} has bundle format {record["format"]}: format '
+      f'{CONTEXTS_FORMAT} has contexts, format {FORMAT} has none.'
+    )
+  if contexts is not None:
+    contexts = contexts_lib.Contexts.from_arrays(contexts)
   bundle = Bundle(
     record['name'], spec,
     tables=tables.Tables.from_arrays(weights.pop('tables')),
