@@ -52,6 +52,9 @@ CLIP = 255
 # The first groups are coded in four phases, the others in two.
 FOUR_PHASES = 2
 BLOCK = 256  # positions of a block, along each side
+# Bits of a position that a payload is padded to: a few bytes cannot claim a
+# large image.
+LEAST_BITS = 1.0
 
 MAX_GROUP = 2**8  # channels
 MAX_FEATURES = 2**11
@@ -351,7 +354,8 @@ class Contexts(entropy_model.EntropyModel):
   def minimum_bits(self, quality_index: int) -> float:
     """Returns the fewest bits that one position can take, over all channels."""
     self.check_quality_index(quality_index)
-    return self.num_channels * float(self.tables.least_bits.min())
+    least = self.num_channels * self.tables.least_bits.min()
+    return max(LEAST_BITS, float(least))
 
   def entropy_bits(self, quality_index: int) -> float:
     """Returns the expected bits of one position, over all channels."""
@@ -369,16 +373,18 @@ class Contexts(entropy_model.EntropyModel):
     for here in _blocks(*grid.shape[1:]):
       part = grid[(slice(None), *here)]
       block = Block(*part.shape[1:], capacity)
-      values = block.sort(part[self.order])
       for step, own in zip(self.steps, weights, strict=True):
+        if step.phases[0] == 0:
+          group = self.order[step.channels]
+          values = block.sort(part[group])
         columns = block.columns(step)
         if columns.start < columns.stop:
           features = block.features(step).astype(own.dtype, copy=False)
           classes = classify(np.matmul(own, features))
-          code(values[step.channels, columns], classes)
-        block.fill(step, values[step.channels, columns])
-      if fills:
-        part[self.order] = block.unsort(values)
+          code(values[:, columns], classes)
+        block.fill(step, values[:, columns])
+        if fills and step.phases[1] == len(_PHASES):
+          part[group] = block.unsort(values)
 
   def to_arrays(self) -> dict:
     """Returns arrays by name; those of `tables` are a dict of their own."""
