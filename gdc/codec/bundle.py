@@ -35,15 +35,8 @@ import safetensors.numpy
 
 from gdc import decoders as decoders_lib
 from gdc import paths
-from gdc.codec import (
-  bitstream,
-  decoder_weights,
-  entropy_model,
-  tables,
-)
-from gdc.codec import (
-  contexts as contexts_lib,
-)
+from gdc.codec import bitstream, decoder_weights, entropy_model, tables
+from gdc.codec import contexts as contexts_lib
 
 FORMAT = 3
 CONTEXTS_FORMAT = 4  # of bundles that have contexts

@@ -52,6 +52,9 @@ CLIP = 255
 # The first groups are coded in four phases, the others in two.
 FOUR_PHASES = 2
 BLOCK = 256  # positions of a block, along each side
+# Bits of a position that a payload is padded to: a few bytes cannot claim a
+# large image.
+LEAST_BITS = 1.0
 
 MAX_GROUP = 2**8  # channels
 MAX_FEATURES = 2**11
@@ -159,8 +162,8 @@ class Block:
     ]
     sizes = [height * width for height, width in self._shapes]
     self._bounds = np.concatenate([[0], np.cumsum(sizes)]).tolist()
-    # Rows of channels and groups that are complete, then those of the present
-    # group. Those of neighbours are overwritten once the step is decoded.
+    # Rows of earlier groups, then of the present one: sums over neighbours of a
+    # step, which its own magnitudes overwrite once they are known.
     self._features = np.zeros([capacity, rows * columns], np.float32)
     # Magnitudes of the present group's channels, and their sum; with a border.
     self._magnitudes = np.empty(0)
@@ -232,20 +235,20 @@ class Block:
         self._part(own, phase)[:] = log_table().take(sums)
 
   def _part(self, values: np.ndarray, phase: int) -> np.ndarray:
-    """The places of a phase: [..., positions] -> view [..., rows, columns]."""
+    """The positions of a phase: [..., positions] -> view [..., rows, columns]."""
     part = values[..., self._bounds[phase]:self._bounds[phase + 1]]
     # Splitting the last axis of a slice needs no copy.
     return part.reshape(*values.shape[:-1], *self._shapes[phase])
 
   def _at(self, plane: np.ndarray, phase: int, offset=(0, 0)) -> np.ndarray:
-    """The places of a phase, moved by an offset, in a plane with a border."""
+    """The positions of a phase, moved by an offset, in a plane with a border."""
     (top, left), (down, right) = _PHASES[phase], offset
     height, width = self._shapes[phase]
     top, left = top + down + 1, left + right + 1
     return plane[..., top:top + 2 * height:2, left:left + 2 * width:2]
 
   def _sums(self, plane: np.ndarray, phase: int, offsets) -> np.ndarray:
-    """Sums over neighbours of the places of a phase."""
+    """Sums over neighbours of the positions of a phase."""
     first, *others = offsets
     sums = self._at(plane, phase, first).copy()
     for offset in others:
@@ -291,7 +294,7 @@ class Contexts(entropy_model.EntropyModel):
       raise ValueError(
         f'order must hold each of 0 to {self.num_channels - 1} once'
       )
-    sizes = np.diff(self.ends, prepend=np.int16(0))
+    sizes = np.diff(self.ends.astype(np.int64), prepend=0)
     if self.ends[-1] != self.num_channels or sizes.min() < 1 or (
       sizes.max() > MAX_GROUP
     ):
@@ -321,6 +324,7 @@ class Contexts(entropy_model.EntropyModel):
 
   @functools.cached_property
   def steps(self) -> tuple[Step, ...]:
+    """The steps of a block, in coding order."""
     return make_steps(self.ends)
 
   @property
@@ -351,7 +355,8 @@ class Contexts(entropy_model.EntropyModel):
   def minimum_bits(self, quality_index: int) -> float:
     """Returns the fewest bits that one position can take, over all channels."""
     self.check_quality_index(quality_index)
-    return self.num_channels * float(self.tables.least_bits.min())
+    least = self.num_channels * self.tables.least_bits.min()
+    return max(LEAST_BITS, float(least))
 
   def entropy_bits(self, quality_index: int) -> float:
     """Returns the expected bits of one position, over all channels."""
@@ -369,16 +374,18 @@ class Contexts(entropy_model.EntropyModel):
     for here in _blocks(*grid.shape[1:]):
       part = grid[(slice(None), *here)]
       block = Block(*part.shape[1:], capacity)
-      values = block.sort(part[self.order])
       for step, own in zip(self.steps, weights, strict=True):
+        if step.phases[0] == 0:
+          group = self.order[step.channels]
+          values = block.sort(part[group])
         columns = block.columns(step)
         if columns.start < columns.stop:
           features = block.features(step).astype(own.dtype, copy=False)
           classes = classify(np.matmul(own, features))
-          code(values[step.channels, columns], classes)
-        block.fill(step, values[step.channels, columns])
-      if fills:
-        part[self.order] = block.unsort(values)
+          code(values[:, columns], classes)
+        block.fill(step, values[:, columns])
+        if fills and step.phases[1] == len(_PHASES):
+          part[group] = block.unsort(values)
 
   def to_arrays(self) -> dict:
     """Returns arrays by name; those of `tables` are a dict of their own."""

@@ -1,11 +1,15 @@
-"""Range coder: symbols and tables <-> the payload of a file.
+"""Range coder: symbols <-> the payload of a file.
 
 Range coding (Martin, "Range encoding", 1979) with constriction's queue coder
 (Bamler, "Understanding entropy coding with asymmetric numeral systems",
 arXiv:2201.01741, describes the library). docs/bitstream.md specifies every bit
 and is enough to write another decoder.
 
-Invariant: the same tables and symbols give the same bytes on every machine, and
+An entropy model (entropy_model.py) says which symbols are coded at once, and
+which row of counts codes each of them. They are sorted by row, so that the
+coder takes a run of symbols at a time; escape codes follow.
+
+Invariant: the same model and symbols give the same bytes on every machine, and
 decode(encode(symbols)) is symbols for every int32. The floats that the coder
 sees are therefore never rounded, see _model.
 """
@@ -27,9 +31,7 @@ _WORD_BYTES = 4
 # A payload may be this much shorter than its positions require. The encoder
 # stays within half of it, so rounding never rejects a valid file.
 _SLACK_BITS = 64
-
-
-# Tables -> models of their rows, made when first used.
+# Tables -> their rows as constriction's models, made when first used.
 _models = weakref.WeakKeyDictionary()
 
 

@@ -6,7 +6,7 @@ photographs; where the probes are out of order, all levels are tried.
 
 The network is not run for each probe: all qualities are quantised from the same
 features, with other gains. Features analysed at one quality are slightly
-suboptimal at another (docs/training.md, "Trials"), so the quality is guessed
+suboptimal at another (docs/log.md, "Trials"), so the quality is guessed
 first, and the network runs again where the guess was more than a level off.
 """
 import itertools

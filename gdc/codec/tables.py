@@ -6,8 +6,9 @@ quantised in float64 to integer counts that are stored with the model (Balle et
 al., "Integer networks for data compression with latent-variable models", ICLR
 2019, describe the problem).
 
-A row of counts belongs to one quality and one channel. It covers consecutive
-symbols and, last, an escape symbol that stands for every other int32.
+A row of counts belongs to one quality and one channel, or to a class of
+contexts.Contexts. It covers consecutive symbols and, last, an escape symbol
+that stands for every other int32.
 
 Invariant: the counts of a row are integers of at least 1 that sum to exactly
 2**PRECISION.

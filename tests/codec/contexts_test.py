@@ -422,17 +422,43 @@ def test_absurd_sizes_are_refused_before_anything_is_allocated(
     range_coder.decode(b'', golden_contexts, 17, 1)
 
 
-def test_a_lucky_code_keeps_the_bytes_that_its_size_calls_for(golden_contexts):
-  least = golden_contexts.minimum_bits(0)
+def test_a_position_takes_at_least_a_bit(golden_contexts):
+  # Class 0 nearly always has a zero, and all symbols are in class 0.
+  cheap = dataclasses.replace(
+    golden_contexts,
+    weights=np.full_like(golden_contexts.weights, -2000),
+    tables=tables.Tables(
+      np.tile(np.uint16([65535, 1]), 64), np.zeros([1, 64], np.int32),
+      np.full([1, 64], 2, np.int32),
+    ),
+  )
+  symbols = np.zeros([7, 8000], np.int32)
+  assert cheap.minimum_bits(0) == 1
+  assert cheap.ideal_bits(symbols, 0, 80) < 2
+  payload = assert_round_trip(symbols, cheap, 0, 80)
+  assert payload == bytes(996)
+  with pytest.raises(bitstream.BitstreamError, match='too short: 8000'):
+    range_coder.decode(payload[:-10], cheap, 0, 8000, 80)
+
+
+def test_dearer_tables_say_so(golden_contexts):
   made = golden_contexts.tables
-  assert least == 7 * min(
-    16 - np.log2(made.row(0, k)[1].max()) for k in range(64)
+  dear = tables.Tables(
+    np.tile(np.uint16([32768, 32768]), 64), np.zeros([1, 64], np.int32),
+    np.full([1, 64], 2, np.int32),
   )
-  count = 4000
-  payload = range_coder.encode(
-    np.zeros([7, count], np.int32), golden_contexts, 0
-  )
-  assert 8 * len(payload) + 64 >= count * least
+  assert dataclasses.replace(golden_contexts, tables=dear).minimum_bits(3) == 7
+  assert made.least_bits.min() == 16 - np.log2(made.row(0, 0)[1].max())
+
+
+def test_blocks_bound_memory(larger, traced_memory, monkeypatch):
+  monkeypatch.setattr(contexts, 'BLOCK', 64)
+  symbols = draw(np.random.default_rng(8), 96, 128, 192)
+  payload = range_coder.encode(symbols, larger, 20, 128)
+  with traced_memory() as peak:
+    range_coder.decode(payload, larger, 20, symbols.shape[1], 128)
+  # Besides the result: features of a block in float32, and one group.
+  assert peak[0] < symbols.nbytes + 64 * 64 * (4 * 120 + 28 * 51) + 2**17
 
 
 @settings(max_examples=150, deadline=None)
