@@ -18,7 +18,7 @@ GROUPS = 12
 FIRST_GROUP = 4  # channels; later groups grow geometrically
 ITERATIONS = 15
 MOMENTUM = 0.6
-RIDGE = 3e-3  # of the mean squared feature
+RIDGE = 1000  # positions of mean squared features that weights of 0 count for
 _LARGEST = 2**12  # larger symbols are left to the escape code
 _HIGHEST_OCTAVE = 10
 _BLOCK = 2**14  # positions at a time: bounds memory, and fits into caches
@@ -151,7 +151,7 @@ def _descend(x, k, blocks) -> np.ndarray:
   """
   gram = sum((x[:, b] @ x[:, b].T).astype(np.float64) for b in blocks)
   # The constant is hardly penalised.
-  ridge = np.full(len(x), RIDGE * np.trace(gram) / len(x))
+  ridge = np.full(len(x), RIDGE * np.trace(gram) / x.size)
   ridge[-1] = 1e-6 * x.shape[1]
   inverse = np.linalg.inv(gram + np.diag(ridge))
   w = sum(
