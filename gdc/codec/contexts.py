@@ -235,13 +235,13 @@ class Block:
         self._part(own, phase)[:] = log_table().take(sums)
 
   def _part(self, values: np.ndarray, phase: int) -> np.ndarray:
-    """The positions of a phase: [..., positions] -> view [..., rows, columns]."""
+    """[..., positions] -> view [..., rows, columns] of a phase."""
     part = values[..., self._bounds[phase]:self._bounds[phase + 1]]
     # Splitting the last axis of a slice needs no copy.
     return part.reshape(*values.shape[:-1], *self._shapes[phase])
 
   def _at(self, plane: np.ndarray, phase: int, offset=(0, 0)) -> np.ndarray:
-    """The positions of a phase, moved by an offset, in a plane with a border."""
+    """The positions of a phase, moved by an offset, in a bordered plane."""
     (top, left), (down, right) = _PHASES[phase], offset
     height, width = self._shapes[phase]
     top, left = top + down + 1, left + right + 1

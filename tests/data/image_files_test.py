@@ -388,3 +388,10 @@ def test_endings_are_those_of_pillow():
   assert set(formats.WRITTEN) < set(formats.READ)
   assert set(formats.SUFFIXES_WRITTEN.split()) < set(formats.WRITTEN)
   assert set(formats.WRITTEN.values()) == set(image_files._OPTIONS)
+
+
+def test_the_earlier_name_still_works(tmp_path):
+  from gdc.data import pictures
+  (tmp_path / 'a.png').write_bytes(b'nothing')
+  with pytest.raises(pictures.PictureError):
+    pictures.read(tmp_path / 'a.png')
