@@ -1,7 +1,7 @@
 """A bundle: an exported model, all that a codec needs, in one folder.
 
   bundle.json             name, format, the networks' records, digests
-  autoencoder.safetensors weights and the coder's integer tables
+  autoencoder.safetensors weights, the coder's integer tables and contexts
   NAME.safetensors        weights of each score decoder
 
 The digest is of the autoencoder alone: it decides what the bits mean. A file
@@ -11,6 +11,9 @@ Weights of the autoencoder are float16, except gains, prior and RMSE; those of
 score decoders have 8 bits (decoder_weights.py). All are float32 once loaded.
 Exporting rounds them, and the tables are made from the rounded ones, so a saved
 bundle equals the one in memory.
+
+Contexts are fitted to latents after the export. They change what the bits mean:
+the bundle with them is another model, with another digest.
 
 Networks and flax are imported only to export: a codec whose programs are
 compiled already (programs.py) works without them.
@@ -32,9 +35,11 @@ import safetensors.numpy
 
 from gdc import decoders as decoders_lib
 from gdc import paths
-from gdc.codec import bitstream, decoder_weights, tables
+from gdc.codec import bitstream, decoder_weights, entropy_model, tables
+from gdc.codec import contexts as contexts_lib
 
 FORMAT = 3
+CONTEXTS_FORMAT = 4  # of bundles that have contexts
 PRETRAINED = pathlib.Path(__file__).parents[1] / 'pretrained'
 _EXACT = ('prior', 'log_gain', 'log_inverse_gain', 'log_rmse')
 
@@ -54,6 +59,11 @@ class Bundle:
     tables: the coder's integer tables, a row per quality index and channel.
     decoders: entry (a key of decoders.DECODERS) -> (record, parameters) of each
       score decoder; see decoders.from_record.
+    contexts: what chooses the table of a symbol; None: `tables` alone.
+    fitted_on: a record of what the contexts were fitted on.
+
+  Raises:
+    ValueError: the contexts are of another number of channels or qualities.
   """
 
   name: str
@@ -63,6 +73,25 @@ class Bundle:
   decoders: dict[str, tuple[dict[str, Any], Any]] = dataclasses.field(
     default_factory=dict
   )
+  contexts: contexts_lib.Contexts | None = None
+  fitted_on: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    if self.contexts is None:
+      return
+    found, expected = (
+      (m.num_channels, m.num_qualities) for m in (self.contexts, self.tables)
+    )
+    if found != expected:
+      raise ValueError(
+        f'the model has {expected[0]} channels and {expected[1]} qualities, '
+        f'its contexts have {found[0]} and {found[1]}'
+      )
+
+  @property
+  def entropy_model(self) -> entropy_model.EntropyModel:
+    """What the range coder codes symbols with: contexts, or else tables."""
+    return self.tables if self.contexts is None else self.contexts
 
   @property
   def predicted_channels(self) -> tuple[int, ...]:
@@ -71,7 +100,8 @@ class Bundle:
 
   @functools.cached_property
   def digest(self) -> str:
-    """SHA-256 of what the bits mean: autoencoder and tables, 64 hex digits."""
+    """SHA-256 of what the bits mean: all but the score decoders, 64 hex digits.
+    """
     return _digest(self.autoencoder_spec, self._autoencoder_arrays())
 
   @functools.cached_property
@@ -84,9 +114,12 @@ class Bundle:
 
   def _autoencoder_arrays(self) -> dict[str, np.ndarray]:
     """Returns the contents of autoencoder.safetensors."""
-    return _flatten({
+    arrays = {
       **_narrow(self.autoencoder_params), 'tables': self.tables.to_arrays()
-    })
+    }
+    if self.contexts is not None:
+      arrays['contexts'] = self.contexts.to_arrays()
+    return _flatten(arrays)
 
 
 # --- Export -----------------------------------------------------------------
@@ -131,6 +164,23 @@ def add_decoder(bundle: Bundle, entry: str, spec: dict, params) -> Bundle:
   return dataclasses.replace(bundle, decoders={**others, **added})
 
 
+def with_contexts(
+  bundle: Bundle, contexts: contexts_lib.Contexts, fitted_on: dict[str, Any]
+) -> Bundle:
+  """Returns the bundle with contexts added or replaced: another model.
+
+  Args:
+    bundle: is left as it is.
+    contexts: fitted to the bundle's symbols.
+    fitted_on: a record of what they were fitted on, for bundle.json.
+
+  Raises:
+    ValueError: the contexts do not fit the bundle, or JSON has no such record.
+  """
+  record = json.loads(json.dumps(fitted_on, allow_nan=False))
+  return dataclasses.replace(bundle, contexts=contexts, fitted_on=record)
+
+
 def _make_tables(params, num_levels: int) -> tables.Tables:
   from gdc.models import entropy, layers
   count = (num_levels - 1) * bitstream.QUALITY_STEPS + 1
@@ -171,11 +221,13 @@ def save(bundle: Bundle, folder) -> pathlib.Path:
         decoder_weights.store(_flatten(params)),
         temporary / f'{entry}.safetensors',
       )
+    has_contexts = bundle.contexts is not None
     record = {
-      'format': FORMAT,
+      'format': CONTEXTS_FORMAT if has_contexts else FORMAT,
       'name': bundle.name,
       'digest': bundle.digest,
       'autoencoder': bundle.autoencoder_spec,
+      **({'contexts': bundle.fitted_on} if has_contexts else {}),
       'decoders': {p: spec for p, (spec, _) in bundle.decoders.items()},
       'decoder_digests': bundle.decoder_digests,
     }
@@ -232,10 +284,10 @@ def load(name_or_path, score_decoders: bool = True) -> Bundle:
 
 def _load(folder, score_decoders) -> Bundle:
   record = json.loads((folder / 'bundle.json').read_text())
-  if record['format'] != FORMAT:
+  if record['format'] not in (FORMAT, CONTEXTS_FORMAT):
     raise BundleError(
       f'{folder} has bundle format {record["format"]}; this version of gdc '
-      f'reads format {FORMAT}.'
+      f'reads formats {FORMAT} and {CONTEXTS_FORMAT}.'
     )
 
   def read(part, spec, expected):
@@ -256,10 +308,19 @@ def _load(folder, score_decoders) -> Bundle:
     digests[entry] = record['decoder_digests'][entry]
     stored = read(entry, decoder, digests[entry])
     decoders[entry] = decoder, _unflatten(decoder_weights.restore(stored))
+  contexts = weights.pop('contexts', None)
+  if (contexts is not None) != (record['format'] == CONTEXTS_FORMAT):
+    raise BundleError(
+      f'{folder} has bundle format {record["format"]}: format '
+      f'{CONTEXTS_FORMAT} has contexts, format {FORMAT} has none.'
+    )
+  if contexts is not None:
+    contexts = contexts_lib.Contexts.from_arrays(contexts)
   bundle = Bundle(
     record['name'], spec,
     tables=tables.Tables.from_arrays(weights.pop('tables')),
-    autoencoder_params=_widen(weights), decoders=decoders,
+    autoencoder_params=_widen(weights), decoders=decoders, contexts=contexts,
+    fitted_on={} if contexts is None else record['contexts'],
   )
   unknown = set(bundle.predicted_channels) - set(
     range(bundle.tables.num_channels)

@@ -1,7 +1,7 @@
 """The codec: image -> bytes -> image.
 
-The latents are exact: integers, coded with integer tables that were frozen at
-export, so every machine reads the same ones from a file. The image made from
+The latents are exact: integers, coded with integer tables that integer contexts
+choose, so every machine reads the same ones from a file. The image made from
 them is floating point and may differ between kinds of machines.
 
 networks.py runs the networks on images of any size, tile by tile; encoder.py
@@ -313,7 +313,8 @@ class Codec:
         f'{columns} x {rows} latents'
       )
     symbols = range_coder.decode(
-      payload, self.bundle.tables, header.quality_index, rows * columns
+      payload, self.bundle.entropy_model, header.quality_index, rows * columns,
+      rows,
     )
     symbols = prediction.from_differences(
       symbols, rows, self.bundle.predicted_channels
@@ -331,7 +332,9 @@ class Codec:
       np.moveaxis(latents, -1, 0).reshape(latents.shape[-1], -1),
       len(latents), self.bundle.predicted_channels,
     )
-    return self.bundle.tables.ideal_bits(symbols, header.quality_index)
+    return self.bundle.entropy_model.ideal_bits(
+      symbols, header.quality_index, len(latents)
+    )
 
   def check_decoder(self, decoder, steps=None, seed=None, realism=None):
     """Raises ValueError unless `decompress` takes these."""

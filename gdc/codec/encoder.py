@@ -57,7 +57,7 @@ class Encoder:
     self.notices = []
     self._codec = codec
     self._networks = codec._networks
-    self._tables = codec.bundle.tables
+    self._model = codec.bundle.entropy_model
     self._image = image
     self._header = header
     self._mode = mode
@@ -81,7 +81,7 @@ class Encoder:
       f'at quality {_quality(index):g} the network reaches {coded.psnr:.1f} '
       f'dB, less than the {floor:.1f} dB that this quality promises'
     )
-    for other in rate_control.levels(self._tables.num_qualities):
+    for other in rate_control.levels(self._model.num_qualities):
       if other > index:
         better = self._code(other)
         if better.psnr >= floor and len(better.data) < len(self._exact):
@@ -100,13 +100,13 @@ class Encoder:
     ):
       return self._lossless_because(', which the target allows')
     guess = rate_control.guess_index(
-      self._tables, 8 * (target_bytes - self._overhead), self._positions
+      self._model, 8 * (target_bytes - self._overhead), self._positions
     )
     try:
       features, index = rate_control.search(
         self._analyse, lambda features: rate_control.largest_within(
           lambda i: len(self._file(features, i)),
-          self._tables.num_qualities, target_bytes,
+          self._model.num_qualities, target_bytes,
         ), guess, 0,
       )
     except rate_control.RateError as e:
@@ -121,7 +121,7 @@ class Encoder:
     del features
     if best.psnr < self.floor(index):
       # The network fails on this image: more quality may even be worse.
-      for other in rate_control.levels(self._tables.num_qualities):
+      for other in rate_control.levels(self._model.num_qualities):
         coded = self._code(other)
         if len(coded.data) <= target_bytes and coded.psnr > best.psnr:
           best = coded
@@ -140,7 +140,7 @@ class Encoder:
     Raises:
       RateError: none is found, and it must not be lossless.
     """
-    count = self._tables.num_qualities
+    count = self._model.num_qualities
     if self._mode == 'auto' and self._is_flat(0):
       return self._exact
     guess = rate_control.guess_index_of_psnr(
@@ -211,7 +211,7 @@ class Encoder:
   def _is_flat(self, index: int) -> bool:
     """Whether the lossless file is smaller than any file of a quality."""
     least = self._overhead + (
-      self._positions * self._tables.minimum_bits(index) // 8 - 8
+      self._positions * self._model.minimum_bits(index) // 8 - 8
     )
     flat = self._estimate <= least and len(self._exact) <= least
     if flat:
@@ -270,10 +270,10 @@ class Encoder:
 
   def _pack(self, symbols, index: int) -> bytes:
     """Returns the file of quantised latents, which it leaves unchanged."""
-    coding = self._grid[0], self._codec.bundle.predicted_channels
-    prediction.to_differences(symbols, *coding)
-    payload = range_coder.encode(symbols, self._tables, index)
-    prediction.from_differences(symbols, *coding)
+    height, predicted = self._grid[0], self._codec.bundle.predicted_channels
+    prediction.to_differences(symbols, height, predicted)
+    payload = range_coder.encode(symbols, self._model, index, height)
+    prediction.from_differences(symbols, height, predicted)
     return bitstream.pack(self._header(quality_index=index), payload)
 
   def _psnr(self, symbols, index: int) -> float:

@@ -1,19 +1,26 @@
-"""Range coder: symbols and tables <-> the payload of a file.
+"""Range coder: symbols <-> the payload of a file.
 
 Range coding (Martin, "Range encoding", 1979) with constriction's queue coder
 (Bamler, "Understanding entropy coding with asymmetric numeral systems",
 arXiv:2201.01741, describes the library). docs/bitstream.md specifies every bit
 and is enough to write another decoder.
 
-Invariant: the same tables and symbols give the same bytes on every machine, and
+An entropy model (entropy_model.py) says which symbols are coded at once, and
+which row of counts codes each of them. They are sorted by row, so that the
+coder takes a run of symbols at a time; escape codes follow.
+
+Invariant: the same model and symbols give the same bytes on every machine, and
 decode(encode(symbols)) is symbols for every int32. The floats that the coder
 sees are therefore never rounded, see _model.
 """
 
+import weakref
+from collections.abc import Iterator
+
 import constriction
 import numpy as np
 
-from gdc.codec import bitstream
+from gdc.codec import bitstream, entropy_model
 from gdc.codec import tables as tables_lib
 
 # Escapes are rare: one bit at a time needs no further tables.
@@ -24,69 +31,102 @@ _WORD_BYTES = 4
 # A payload may be this much shorter than its positions require. The encoder
 # stays within half of it, so rounding never rejects a valid file.
 _SLACK_BITS = 64
+# Tables -> their rows as constriction's models, made when first used.
+_models = weakref.WeakKeyDictionary()
 
 
 def encode(
-  symbols: np.ndarray, tables: tables_lib.Tables, quality_index: int
+  symbols: np.ndarray, model: entropy_model.EntropyModel, quality_index: int,
+  height: int = 1,
 ) -> bytes:
-  """Returns the payload of symbols, int32 [channels, positions]."""
-  tables.check_symbols(symbols)
-  tables.check_quality_index(quality_index)
+  """Returns the payload of symbols.
+
+  Args:
+    symbols: int32 [channels, positions], row by row.
+    model: tables.Tables or contexts.Contexts.
+    quality_index: of the image.
+    height: number of rows of positions.
+  """
+  model.check_symbols(symbols)
+  model.check_quality_index(quality_index)
   encoder = constriction.stream.queue.RangeEncoder()
-  for channel, values in enumerate(symbols):
-    first, counts = tables.row(quality_index, channel)
+
+  def code(values, rows):
+    runs = _Runs(model.rows, rows, values.size)
     index, above, distance = tables_lib.split_escapes(
-      values, first, len(counts)
+      values.ravel()[runs.order], runs.first, runs.length
     )
-    encoder.encode(index.astype(np.int32), _model(counts))
+    for row, here in runs:
+      encoder.encode(index[here], _model(model.rows, row))
     if distance.size:
       _encode_escapes(encoder, above, distance)
+
+  model.visit(symbols, height, quality_index, code)
   digits = _shortest_digits(encoder)
   # A code value that ends in zeros could be stored in fewer bytes. Enough are
   # kept to account for the positions, so that `decode` can refuse absurd sizes.
-  bits = symbols.shape[1] * tables.minimum_bits(quality_index)
+  bits = symbols.shape[1] * model.minimum_bits(quality_index)
   least = max(0, int((bits - _SLACK_BITS / 2) // 8))
   return _to_little_endian(digits.ljust(least, b'\0'))
 
 
 def decode(
   payload: bytes,
-  tables: tables_lib.Tables,
+  model: entropy_model.EntropyModel,
   quality_index: int,
   num_positions: int,
+  height: int = 1,
 ) -> np.ndarray:
   """Returns the symbols of a payload, int32 [channels, positions].
 
   Bytes that no encoder wrote give some symbols or a BitstreamError. Work is
   bounded by num_positions, and by what the payload could hold.
+
+  Args:
+    payload: see encode.
+    model: tables.Tables or contexts.Contexts.
+    quality_index: of the image.
+    num_positions: of the image.
+    height: number of rows of positions.
   """
   payload = bytes(payload)
   if num_positions < 0:
     raise ValueError(f'num_positions must be 0 or more, not {num_positions}')
-  if not 0 <= quality_index < tables.num_qualities:
+  if not 0 <= quality_index < model.num_qualities:
     raise bitstream.BitstreamError(
       f'unknown quality index {quality_index}: this model has 0 to '
-      f'{tables.num_qualities - 1}'
+      f'{model.num_qualities - 1}'
     )
-  least_bits = num_positions * tables.minimum_bits(quality_index)
+  least_bits = num_positions * model.minimum_bits(quality_index)
   if least_bits > 8 * len(payload) + _SLACK_BITS:
     raise bitstream.BitstreamError(
       f'payload too short: {num_positions} positions take at least '
       f'{least_bits / 8:.0f} bytes, not {len(payload)}'
     )
   decoder = constriction.stream.queue.RangeDecoder(_to_words(payload))
-  symbols = np.empty([tables.num_channels, num_positions], np.int32)
+
+  def code(values, rows):
+    runs = _Runs(model.rows, rows, values.size)
+    found = np.empty(values.size, np.int32)
+    for row, here in runs:
+      found[here] = decoder.decode(
+        _model(model.rows, row), here.stop - here.start
+      )
+    escaped = found == runs.length - 1
+    found += runs.first
+    if escaped.any():
+      first, length = (
+        np.broadcast_to(a, found.shape)[escaped].astype(np.int64)
+        for a in (runs.first, runs.length)
+      )
+      found[escaped] = _decode_escapes(decoder, first, first + length - 2)
+    unsorted = np.empty(values.size, np.int32)
+    unsorted[runs.order] = found
+    values[...] = unsorted.reshape(values.shape)
+
+  symbols = np.empty([model.num_channels, num_positions], np.int32)
   try:
-    for channel in range(tables.num_channels):
-      first, counts = tables.row(quality_index, channel)
-      index = decoder.decode(_model(counts), num_positions)
-      escaped = index == len(counts) - 1
-      values = index.astype(np.int64) + first
-      if escaped.any():
-        values[escaped] = _decode_escapes(
-          decoder, int(escaped.sum()), first, first + len(counts) - 2
-        )
-      symbols[channel] = values
+    model.visit(symbols, height, quality_index, code, fills=True)
   except AssertionError as error:
     # constriction raises this for a code value in no interval.
     raise bitstream.BitstreamError(
@@ -95,22 +135,60 @@ def decode(
   return symbols
 
 
-def _model(counts: np.ndarray) -> constriction.stream.model.Categorical:
-  """Returns the model whose probabilities are exactly counts / 2**16.
+class _Runs:
+  """The order of symbols that are coded at once: all of a row, then the next.
+
+  Iterating gives (row, slice of the sorted symbols) of each run.
+
+  Attributes:
+    order: indices that sort the symbols by row, stably.
+    first: int32, the smallest symbol of the row: of all, or of each in order.
+    length: int32, the number of counts of the row, likewise.
+  """
+
+  def __init__(self, tables: tables_lib.Tables, rows, size: int):
+    """Sorts symbols by their rows: one for all, or uint8 [any]."""
+    first, length = tables.first.ravel(), tables.length.ravel()
+    if np.ndim(rows) == 0:
+      self.order = slice(None)
+      self.first, self.length = first[rows], length[rows]
+      self._runs = [(int(rows), size)]
+    else:
+      rows = rows.ravel()
+      self.order = np.argsort(rows, kind='stable')
+      counts = np.bincount(rows, minlength=len(first))
+      self.first, self.length = (np.repeat(a, counts) for a in (first, length))
+      self._runs = [(row, n) for row, n in enumerate(counts.tolist()) if n]
+
+  def __iter__(self) -> Iterator[tuple[int, slice]]:
+    start = 0
+    for row, n in self._runs:
+      yield row, slice(start, start + n)
+      start += n
+
+
+def _model(
+  tables: tables_lib.Tables, row: int
+) -> constriction.stream.model.Categorical:
+  """Returns the model whose probabilities are exactly a row's counts / 2**16.
 
   constriction gives each of n symbols one of its 2**24 units and distributes
   the other 2**24 - n in proportion to the weights. Weights of 256 * count - 1
   sum to exactly 2**24 - n: their scale is 1, nothing is rounded, and every
   interval is exactly 256 * count units, in float32 and in float64.
   """
-  share = 2 ** (_CODER_PRECISION - tables_lib.PRECISION)
-  return constriction.stream.model.Categorical(
-    (share * counts - 1).astype(np.float64), perfect=False
-  )
+  made = _models.setdefault(tables, {})
+  if row not in made:
+    share = 2 ** (_CODER_PRECISION - tables_lib.PRECISION)
+    weights = share * tables.row_counts(row) - 1
+    made[row] = constriction.stream.model.Categorical(
+      weights.astype(np.float64), perfect=False
+    )
+  return made[row]
 
 
 def _encode_escapes(encoder, above: np.ndarray, distance: np.ndarray) -> None:
-  """Writes sides, unary prefixes and suffixes of one channel, plane by plane.
+  """Writes sides, unary prefixes and suffixes, plane by plane.
 
   This is the Exp-Golomb code of order 0 of the distance. In bit planes, any
   number of escapes takes at most 63 calls.
@@ -132,9 +210,19 @@ def _encode_escapes(encoder, above: np.ndarray, distance: np.ndarray) -> None:
 
 
 def _decode_escapes(
-  decoder, num_escapes: int, smallest: int, largest: int
+  decoder, smallest: np.ndarray, largest: np.ndarray
 ) -> np.ndarray:
-  """Inverts _encode_escapes: returns symbols, int64 [num_escapes]."""
+  """Inverts _encode_escapes.
+
+  Args:
+    decoder: constriction's.
+    smallest: int64 [escapes], the smallest symbol of each escape's row.
+    largest: int64 [escapes], the largest symbol.
+
+  Returns:
+    The symbols, int64 [escapes].
+  """
+  num_escapes = len(smallest)
 
   def get(num_bits):
     return decoder.decode(_BIT, int(num_bits))

@@ -67,16 +67,17 @@ def search(
     return features, found
 
 
-def guess_index(tables, target_bits: float, num_positions: int) -> int:
+def guess_index(model, target_bits: float, num_positions: int) -> int:
   """Returns the quality index at which a typical image takes target_bits.
 
   Args:
-    tables: of the model; their entropy is the rate of its training images.
+    model: entropy_model.EntropyModel; its entropy is the rate of the images
+      that it was made from.
     target_bits: of the payload.
     num_positions: latent positions of the image.
   """
   bits = np.array([
-    tables.entropy_bits(i) for i in range(tables.num_qualities)
+    model.entropy_bits(i) for i in range(model.num_qualities)
   ])
   ratio = bits * num_positions / max(target_bits, 1)
   return int(np.abs(np.log(ratio)).argmin())

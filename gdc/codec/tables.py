@@ -6,8 +6,9 @@ quantised in float64 to integer counts that are stored with the model (Balle et
 al., "Integer networks for data compression with latent-variable models", ICLR
 2019, describe the problem).
 
-A row of counts belongs to one quality and one channel. It covers consecutive
-symbols and, last, an escape symbol that stands for every other int32.
+A row of counts belongs to one quality and one channel, or to a class of
+contexts.Contexts. It covers consecutive symbols and, last, an escape symbol
+that stands for every other int32.
 
 Invariant: the counts of a row are integers of at least 1 that sum to exactly
 2**PRECISION.
@@ -18,6 +19,8 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from gdc.codec import entropy_model
 
 PRECISION = 16
 TOTAL = 2**PRECISION
@@ -33,8 +36,10 @@ _INT32 = np.iinfo(np.int32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Tables:
+class Tables(entropy_model.EntropyModel):
   """The tables of all qualities and channels of one model.
+
+  Row quality * channels + channel belongs to a quality and a channel.
 
   Attributes:
     counts: uint16 [sum of length], all rows: quality outer, channel inner.
@@ -113,42 +118,55 @@ class Tables:
     return bits.reshape(self.first.shape).sum(axis=1)
 
   @functools.cached_property
-  def _minimum_bits(self) -> np.ndarray:
-    """float64 [qualities]."""
+  def least_bits(self) -> np.ndarray:
+    """Bits of each row's most likely symbol, float64 [qualities, channels]."""
     largest = np.maximum.reduceat(self.counts, self._offsets)
     bits = PRECISION - np.log2(largest.astype(np.float64))
-    return bits.reshape(self.first.shape).sum(axis=1)
+    return bits.reshape(self.first.shape)
+
+  @functools.cached_property
+  def _bits(self) -> np.ndarray:
+    """Bits of each count."""
+    return PRECISION - np.log2(self.counts.astype(np.float64))
 
   def row(self, quality_index: int, channel: int) -> tuple[int, np.ndarray]:
     """Returns (first symbol, counts as int64 with the escape symbol last)."""
     self.check_quality_index(quality_index)
-    start = self._offsets[quality_index * self.num_channels + channel]
-    counts = self.counts[start : start + self.length[quality_index, channel]]
-    return int(self.first[quality_index, channel]), counts.astype(np.int64)
+    row = quality_index * self.num_channels + channel
+    return int(self.first[quality_index, channel]), self.row_counts(row)
 
-  def ideal_bits(self, symbols: np.ndarray, quality_index: int) -> float:
+  def row_counts(self, row: int) -> np.ndarray:
+    """Returns the counts of a row, as int64 with the escape symbol last."""
+    start = self._offsets[row]
+    counts = self.counts[start : start + self.length.flat[row]]
+    return counts.astype(np.int64)
+
+  @property
+  def rows(self) -> 'Tables':
+    return self
+
+  def visit(self, symbols, height, quality_index, code, fills=False) -> None:
+    """Visits channel after channel, see entropy_model.EntropyModel."""
+    for channel, values in enumerate(symbols):
+      code(values, quality_index * self.num_channels + channel)
+
+  def bits(self, values: np.ndarray, rows: int | np.ndarray) -> float:
     """Returns the ideal code length of symbols, escapes included.
 
-    range_coder.encode comes within a few bytes of it.
-
     Args:
-      symbols: int32 [channels, positions].
-      quality_index: selects the tables.
+      values: int32 of any shape.
+      rows: of each symbol: an int for all, or an array of that shape.
     """
-    self.check_symbols(symbols)
-    bits = 0.0
-    for channel, values in enumerate(symbols):
-      first, counts = self.row(quality_index, channel)
-      index, _, distance = split_escapes(values, first, len(counts))
-      used = np.bincount(index, minlength=len(counts))
-      bits += (used * (PRECISION - np.log2(counts))).sum()
-      bits += escape_bits(distance).sum()
-    return float(bits)
+    index, _, distance = split_escapes(
+      values, self.first.ravel()[rows], self.length.ravel()[rows]
+    )
+    bits = self._bits[self._offsets[rows] + index].sum()
+    return float(bits + escape_bits(distance).sum())
 
   def minimum_bits(self, quality_index: int) -> float:
     """Returns the fewest bits that one position can take, over all channels."""
     self.check_quality_index(quality_index)
-    return float(self._minimum_bits[quality_index])
+    return float(self.least_bits[quality_index].sum())
 
   def entropy_bits(self, quality_index: int) -> float:
     """Returns the expected bits of one position, over all channels.
@@ -157,22 +175,6 @@ class Tables:
     """
     self.check_quality_index(quality_index)
     return float(self._entropy_bits[quality_index])
-
-  def check_symbols(self, symbols: np.ndarray) -> None:
-    if symbols.dtype != np.int32 or symbols.ndim != 2 or (
-      len(symbols) != self.num_channels
-    ):
-      raise ValueError(
-        f'symbols must be int32 [{self.num_channels}, positions], not '
-        f'{symbols.dtype} {list(symbols.shape)}'
-      )
-
-  def check_quality_index(self, quality_index: int) -> None:
-    if not 0 <= quality_index < self.num_qualities:
-      raise ValueError(
-        f'quality_index must be 0 to {self.num_qualities - 1}, '
-        f'not {quality_index}'
-      )
 
   def to_arrays(self) -> dict[str, np.ndarray]:
     return {'counts': self.counts, 'first': self.first, 'length': self.length}
@@ -232,26 +234,33 @@ def from_pmfs(pmfs: Sequence[np.ndarray], first: Sequence[int]) -> Tables:
 
 
 def split_escapes(
-  values: np.ndarray, first: int, length: int
+  values: np.ndarray, first: int | np.ndarray, length: int | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Splits the symbols of one channel into indices and escapes.
+  """Splits symbols into indices and escapes.
 
   Args:
-    values: int32 [positions].
-    first: the smallest symbol of the row.
-    length: the number of counts of the row.
+    values: int32 of any shape.
+    first: int32, the smallest symbol of the row: of all, or of each.
+    length: int32, the number of counts of the row: of all, or of each.
 
   Returns:
-    index: int64 [positions], into the row's counts; length - 1 is the escape.
+    index: int32 of that shape, into the row's counts; length - 1 is the escape.
     above: bool [escapes], whether the symbol lies beyond the upper end.
     distance: int64 [escapes], to the nearest symbol of the row, at least 1.
   """
-  index = values.astype(np.int64) - first
-  escaped = (index < 0) | (index >= length - 1)
-  offset = index[escaped]
-  above = offset > 0
+  first, length = np.int32(first), np.int32(length)
+  last = first + (length - 2)
+  escaped = (values < first) | (values > last)
+  index = values - first  # may wrap where it is an escape
+  if not escaped.any():
+    return index, np.zeros(0, bool), np.zeros(0, np.int64)
+  values, first, last, length = (
+    np.broadcast_to(a, values.shape)[escaped].astype(np.int64)
+    for a in (values, first, last, length)
+  )
   index[escaped] = length - 1
-  return index, above, np.where(above, offset - (length - 2), -offset)
+  above = values > last
+  return index, above, np.where(above, values - last, first - values)
 
 
 def escape_prefix(distance: np.ndarray) -> np.ndarray:

@@ -165,6 +165,53 @@ def test_damaged_bundles_raise_one_error(tiny_bundle_path, tmp_path, damage):
     bundle.load(folder)
 
 
+def test_contexts_make_another_model(
+  tiny_bundle, bundle_with_contexts, tmp_path
+):
+  assert bundle_with_contexts.digest != tiny_bundle.digest
+  assert bundle_with_contexts.entropy_model is bundle_with_contexts.contexts
+  assert tiny_bundle.entropy_model is tiny_bundle.tables
+  folder = bundle.save(bundle_with_contexts, tmp_path / 'b')
+  record = json.loads((folder / 'bundle.json').read_text())
+  assert record['format'] == 4
+  assert record['contexts'] == {'source': 'none', 'crops': 0}
+  loaded = bundle.load(folder)
+  assert loaded.digest == bundle_with_contexts.digest
+  assert loaded.fitted_on == record['contexts']
+  np.testing.assert_array_equal(
+    loaded.contexts.weights, bundle_with_contexts.contexts.weights
+  )
+  assert set(loaded.autoencoder_params) == set(tiny_bundle.autoencoder_params)
+  # Decoders are added without a change to what the bits mean.
+  again = bundle.add_decoder(loaded, 'flow', *loaded.decoders['flow'])
+  assert again.digest == loaded.digest
+  # Without contexts, a bundle is as readers of format 3 know it.
+  folder = bundle.save(tiny_bundle, tmp_path / 'bare')
+  record = json.loads((folder / 'bundle.json').read_text())
+  assert record['format'] == 3 and 'contexts' not in record
+
+
+def test_contexts_must_fit_the_model(
+  tiny_bundle, bundle_with_contexts, golden_contexts, tmp_path
+):
+  with pytest.raises(ValueError, match='24 channels and 81 .* have 7 and 17'):
+    bundle.with_contexts(tiny_bundle, golden_contexts, {})
+  folder = bundle.save(bundle_with_contexts, tmp_path / 'b')
+  path = folder / 'autoencoder.safetensors'
+  arrays = safetensors.numpy.load_file(path)
+  arrays['contexts/order'] = np.zeros(24, np.int16)
+  safetensors.numpy.save_file(arrays, path)
+  record = json.loads((folder / 'bundle.json').read_text())
+  record['digest'] = bundle._digest(record['autoencoder'], arrays)
+  (folder / 'bundle.json').write_text(json.dumps(record))
+  with pytest.raises(bundle.BundleError, match='order must hold each of 0 to'):
+    bundle.load(folder)
+  record['format'] = 3
+  (folder / 'bundle.json').write_text(json.dumps(record))
+  with pytest.raises(bundle.BundleError, match='format 3: .* 3 has none'):
+    bundle.load(folder)
+
+
 def test_unknown_decoder_and_sampler(tiny_bundle):
   spec, params = tiny_bundle.decoders['flow']
   with pytest.raises(ValueError, match="not 'gan'"):

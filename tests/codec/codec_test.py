@@ -684,3 +684,61 @@ def test_latents_do_not_depend_on_the_networks_type(codec, tiny_bundle):
   payload = range_coder.encode(coded, tiny_bundle.tables, 64)
   read = codec.read(bitstream.pack(header, payload))[0]
   np.testing.assert_array_equal(read, latents)
+
+
+# --- Contexts ---------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def in_contexts(bundle_with_contexts):
+  return codec_lib.Codec(bundle_with_contexts)
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (16, 90), (50, 20), (70, 90)])
+@pytest.mark.parametrize('quality', [1, 3.3125, 6])
+def test_contexts_leave_latents_and_image_as_they_are(
+  codec, in_contexts, shape, quality
+):
+  image = _image(*shape)
+  data = in_contexts.compress(image, quality, lossless='never')
+  latents, header, _ = in_contexts.read(data)
+  np.testing.assert_array_equal(latents, codec.encode(image, quality))
+  np.testing.assert_array_equal(
+    in_contexts.decompress(data, 'mse'),
+    codec.decompress(codec.compress(image, quality, lossless='never'), 'mse'),
+  )
+  _, payload, _ = bitstream.unpack(data)
+  ideal = in_contexts.ideal_bits(data) / 8
+  assert len(payload) <= 1.001 * ideal + 8
+  symbols = range_coder.decode(
+    payload, in_contexts.bundle.contexts, header.quality_index,
+    latents[..., 0].size, len(latents),
+  )
+  prediction.from_differences(
+    symbols, len(latents), in_contexts.bundle.predicted_channels
+  )
+  np.testing.assert_array_equal(
+    symbols, np.moveaxis(latents, -1, 0).reshape(len(symbols), -1)
+  )
+  with pytest.raises(bitstream.BitstreamError, match='made with model'):
+    codec.read(data)
+
+
+def test_targets_are_met_with_contexts(in_contexts, monkeypatch):
+  image, analysed = _image(64, 64), []
+  sizes = [
+    len(in_contexts.compress(image, q, lossless='never')) for q in (1, 3, 6)
+  ]
+  assert sizes == sorted(sizes)
+  analyse = in_contexts._networks.analyse
+
+  def counted(image, quality):
+    analysed.append(quality)
+    return analyse(image, quality)
+
+  monkeypatch.setattr(in_contexts._networks, 'analyse', counted)
+  data = in_contexts.compress(image, target_bytes=sizes[1], lossless='never')
+  assert 0.9 * sizes[1] <= len(data) <= sizes[1]
+  assert len(analysed) <= 2
+  with pytest.raises(rate_control.RateError):
+    in_contexts.compress(image, target_bytes=30, lossless='never')

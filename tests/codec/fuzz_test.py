@@ -59,6 +59,14 @@ def subject(tiny_bundle):
   )
 
 
+@pytest.fixture(scope='module')
+def in_contexts(bundle_with_contexts):
+  """The subject with contexts."""
+  return Subject(codec_lib.Codec(
+    bundle_with_contexts, autoencoder_tile=TINY_TILE, score_block=None
+  ))
+
+
 # --- Good files and what damages them -----------------------------------------
 
 
@@ -341,6 +349,27 @@ def test_a_damaged_file_is_refused_or_decoded(subject, rng, sealed):
 
 
 @settings(max_examples=300, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_a_damaged_file_with_contexts_is_refused_or_decoded(in_contexts, rng):
+  _, data = damage(rng, in_contexts.files, True)
+  note(data.hex())
+  check(in_contexts.codec, data)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_a_damaged_file_with_contexts_takes_little_memory(
+  traced_memory, in_contexts, rng
+):
+  _, data = damage(rng, in_contexts.files, True)
+  note(data.hex())
+  in_contexts.codec.read(in_contexts.files[0])  # fills caches
+  with traced_memory() as peak, contextlib.suppress(gdc.codec.BitstreamError):
+    in_contexts.codec.read(data)
+  assert peak[0] < MAX_READ_BYTES
+
+
+@settings(max_examples=300, deadline=None)
 @given(st.randoms(use_true_random=False), st.booleans())
 def test_a_damaged_file_takes_little_memory(
   traced_memory, subject, rng, sealed
@@ -495,7 +524,7 @@ def test_latents_take_little_more_than_themselves(golden_tables, traced_memory):
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_damaged_files(subject):
+def test_a_hundred_thousand_damaged_files(subject, in_contexts):
   rng = random.Random(0)
   counts = collections.defaultdict(collections.Counter)
   failures, slowest = [], 0.0
@@ -503,7 +532,8 @@ def test_a_hundred_thousand_damaged_files(subject):
     gdc.load('lean').bundle, autoencoder_tile=LEAN_TILE, score_block=None
   )
   for name, model, number in (
-    ('tiny', subject.codec, 90_000),
+    ('tiny', subject.codec, 80_000),
+    ('contexts', in_contexts.codec, 10_000),
     ('lean', lean, 10_000),
   ):
     files = make_files(model)

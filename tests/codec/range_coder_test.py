@@ -37,63 +37,16 @@ def draw(rng, model, quality_index, num_positions):
   return symbols
 
 
-def decode_by_the_document(payload, model, quality_index, num_positions):
-  """Decodes as docs/bitstream.md says, in plain integers."""
-  lacking = -len(payload) % 4
-  whole = len(payload) // 4 * 4
-  data = payload[:whole] + bytes(lacking) + payload[whole:]
-  words = [
-    int.from_bytes(data[k : k + 4], 'little') for k in range(0, len(data), 4)
-  ]
-  following = iter(words + [0] * (8 * num_positions * model.num_channels + 9))
-  state = {
-    'lower': 0,
-    'range': 2**64 - 1,
-    'point': next(following) << 32 | next(following),
-  }
-
-  def get(counts):
-    scale = state['range'] >> 24
-    quantile = (state['point'] - state['lower']) % 2**64 // scale
-    assert quantile < 2**24
-    k, before = 0, 0
-    while quantile >= 256 * (before + counts[k]):
-      before += counts[k]
-      k += 1
-    state['lower'] = (state['lower'] + scale * 256 * before) % 2**64
-    state['range'] = scale * 256 * counts[k]
-    if state['range'] < 2**32:
-      state['lower'] = (state['lower'] << 32) % 2**64
-      state['range'] <<= 32
-      state['point'] = (state['point'] << 32) % 2**64 | next(following)
-    return k
-
-  result = []
-  for channel in range(model.num_channels):
-    first, counts = model.row(quality_index, channel)
-    counts = counts.tolist()
-    index = [get(counts) for _ in range(num_positions)]
-    escapes = [k for k, i in enumerate(index) if i == len(counts) - 1]
-    above = {k: get([32768, 32768]) for k in escapes}
-    prefix = dict.fromkeys(escapes, 0)
-    for plane in range(31):
-      for k in escapes:
-        if prefix[k] == plane:
-          prefix[k] += get([32768, 32768])
-    distance = dict.fromkeys(escapes, 1)
-    for plane in range(30, -1, -1):
-      for k in escapes:
-        if prefix[k] > plane:
-          distance[k] = 2 * distance[k] + get([32768, 32768])
-    values = [first + i for i in index]
-    for k in escapes:
-      values[k] = (
-        first + len(counts) - 2 + distance[k]
-        if above[k]
-        else first - distance[k]
-      )
-    result.append(values)
-  return np.array(result, np.int64).reshape(model.num_channels, num_positions)
+@pytest.fixture(scope='module')
+def decode_by_the_document(documented_reader):
+  """A function that decodes as docs/bitstream.md says, in plain integers."""
+  def decode(payload, model, quality_index, num_positions):
+    reader, result = documented_reader(payload), []
+    for channel in range(model.num_channels):
+      first, counts = model.row(quality_index, channel)
+      result.append(reader.get_step([(first, counts.tolist())] * num_positions))
+    return np.array(result, np.int64).reshape(model.num_channels, num_positions)
+  return decode
 
 
 def assert_round_trip(symbols, model, quality_index=0):
@@ -104,7 +57,7 @@ def assert_round_trip(symbols, model, quality_index=0):
   return payload
 
 
-def test_golden_bytes(golden_tables):
+def test_golden_bytes(golden_tables, decode_by_the_document):
   symbols = np.load(GOLDEN / 'symbols.npy', allow_pickle=False)
   payload = (GOLDEN / 'payload.bin').read_bytes()
   assert range_coder.encode(symbols, golden_tables, 1) == payload
@@ -159,7 +112,7 @@ def test_intervals_are_exact():
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_any_int32_round_trips(golden_tables, data):
+def test_any_int32_round_trips(golden_tables, decode_by_the_document, data):
   num_positions = data.draw(st.integers(0, 9))
   near = st.integers(-310, 310)
   symbols = np.array(

@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 
-from gdc.codec import bitstream, range_coder, tables
+from gdc.codec import bitstream, contexts, range_coder, tables
 
 HERE = pathlib.Path(__file__).parent
 QUALITY_INDEX = 1
@@ -22,6 +22,9 @@ HEADER = bitstream.Header(
 # Every optional field; the payload is that of HEADER.
 SEED = 0xFEDCBA98
 NUM_ICC_BYTES = 600
+# Contexts: a quality between two levels, and a grid with odd sides.
+CONTEXTS_INDEX = 9
+GRID = 7, 5
 
 
 def make_tables() -> tables.Tables:
@@ -62,6 +65,51 @@ def make_symbols(golden: tables.Tables) -> np.ndarray:
   return symbols
 
 
+def make_contexts() -> contexts.Contexts:
+  """Makes contexts of 7 channels in groups of 2, 1 and 4; 2 levels."""
+  rows = []
+  for row in range(contexts.CLASSES):
+    radius = row // 3
+    share = [(radius + 1 - abs(k)) ** 2 for k in range(-radius, radius + 1)]
+    counts = [1 + 60000 * n // sum(share) for n in share]
+    rows.append((row % 2 - radius, [*counts, 65536 - sum(counts)]))
+  ends = np.array([2, 3, 7], np.int16)
+  steps, state, weights = contexts.make_steps(ends), 1, []
+  for _ in range(2):
+    for step in steps:
+      for _ in range(step.shape[0]):
+        for column in range(step.shape[1]):
+          state = (1664525 * state + 1013904223) % 2**32
+          is_constant = column == step.shape[1] - 1
+          weights.append(
+            (state >> 16) % 2048 - 1600 if is_constant
+            else (state >> 16) % 256 - 80
+          )
+  return contexts.Contexts(
+    order=np.array([5 * k % 7 for k in range(7)], np.int16),
+    ends=ends,
+    weights=np.array(weights, np.int16).reshape(2, -1),
+    tables=tables.Tables(
+      counts=np.concatenate([counts for _, counts in rows]).astype(np.uint16),
+      first=np.array([[first for first, _ in rows]], np.int32),
+      length=np.array([[len(counts) for _, counts in rows]], np.int32),
+    ),
+    bits=np.array([10, 20], np.float32),
+  )
+
+
+def make_contexts_symbols() -> np.ndarray:
+  """Draws symbols of all magnitudes, int32 [7, positions of GRID]."""
+  state, symbols = 7, np.zeros([7, GRID[0] * GRID[1]], np.int32)
+  for channel in range(7):
+    for position in range(symbols.shape[1]):
+      state = (1664525 * state + 1013904223) % 2**32
+      scale = 1 << (state >> 28) * (position % 9) // 12
+      symbols[channel, position] = (state >> 8) % (2 * scale + 1) - scale
+  symbols[0, 3], symbols[2, 8], symbols[6, 11] = 2**31 - 1, -(2**31), 5000
+  return symbols
+
+
 def make_optional_header() -> bitstream.Header:
   """Returns HEADER with all optional fields."""
   icc = bytes(k * k % 251 for k in range(NUM_ICC_BYTES))
@@ -79,6 +127,15 @@ def main():
   golden = make_tables()
   symbols = make_symbols(golden)
   payload = range_coder.encode(symbols, golden, QUALITY_INDEX)
+  fitted = make_contexts()
+  arrays = fitted.to_arrays()
+  of_tables = {f'tables/{k}': v for k, v in arrays.pop('tables').items()}
+  np.savez(HERE / 'contexts.npz', **arrays, **of_tables)
+  in_contexts = make_contexts_symbols()
+  np.save(HERE / 'contexts_symbols.npy', in_contexts)
+  (HERE / 'contexts_payload.bin').write_bytes(
+    range_coder.encode(in_contexts, fitted, CONTEXTS_INDEX, GRID[0])
+  )
   np.savez(HERE / 'tables.npz', **golden.to_arrays())
   np.save(HERE / 'symbols.npy', symbols)
   (HERE / 'payload.bin').write_bytes(payload)
