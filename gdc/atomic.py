@@ -1,10 +1,12 @@
-"""Files that are written whole or not at all, on any file system."""
+"""Files and folders that are written whole or not at all."""
 import contextlib
 import errno
 import os
 import pathlib
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 
 # Errors of file systems that cannot rename a file, or not onto an existing one.
@@ -42,6 +44,34 @@ def replaced(path, overwrite: bool = True) -> Iterator:
       if e.errno and e.filename in (None, str(temporary)):
         raise OSError(e.errno, e.strerror, str(path)) from e
       raise
+
+
+@contextlib.contextmanager
+def replaced_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a temporary folder, which becomes `folder` on leaving the context.
+
+  After an exception it is removed, and an existing folder is unchanged. Files
+  in it become readable for everybody.
+  """
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  temporary = pathlib.Path(
+    tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent)
+  )
+  old = temporary.with_name(f'{temporary.name}-old')
+  try:
+    yield temporary
+    for path in (temporary, *temporary.iterdir()):
+      with contextlib.suppress(OSError):  # where there are no permissions
+        path.chmod(0o755 if path == temporary else 0o644)
+    if folder.exists():
+      os.replace(folder, old)
+    os.replace(temporary, folder)
+    shutil.rmtree(old, ignore_errors=True)
+  except BaseException:
+    if old.exists() and not folder.exists():
+      os.replace(old, folder)
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
 
 
 def check_writable(path: pathlib.Path) -> None:

@@ -18,23 +18,19 @@ the bundle with them is another model, with another digest.
 Networks and flax are imported only to export: a codec whose programs are
 compiled already (programs.py) works without them.
 """
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
-import os
 import pathlib
-import shutil
-import tempfile
 from typing import Any
 
 import jax
 import numpy as np
 import safetensors.numpy
 
+from gdc import atomic, paths
 from gdc import decoders as decoders_lib
-from gdc import paths
 from gdc.codec import bitstream, decoder_weights, entropy_model, tables
 from gdc.codec import contexts as contexts_lib
 
@@ -205,14 +201,9 @@ def _make_tables(params, num_levels: int) -> tables.Tables:
 
 
 def save(bundle: Bundle, folder) -> pathlib.Path:
-  """Writes a bundle, whole or not at all; two renames replace an old one."""
+  """Writes a bundle, whole or not at all; returns its folder."""
   folder = pathlib.Path(paths.expand(str(folder))).absolute()
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  temporary = pathlib.Path(
-    tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent)
-  )
-  old = temporary.with_name(temporary.name + '-old')
-  try:
+  with atomic.replaced_folder(folder) as temporary:
     safetensors.numpy.save_file(
       bundle._autoencoder_arrays(), temporary / 'autoencoder.safetensors'
     )
@@ -232,18 +223,6 @@ def save(bundle: Bundle, folder) -> pathlib.Path:
       'decoder_digests': bundle.decoder_digests,
     }
     (temporary / 'bundle.json').write_text(json.dumps(record, indent=2) + '\n')
-    for path in (temporary, *temporary.iterdir()):
-      with contextlib.suppress(OSError):  # where there are no permissions
-        path.chmod(0o755 if path == temporary else 0o644)
-    if folder.exists():
-      os.replace(folder, old)
-    os.replace(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
-  except BaseException:
-    if old.exists() and not folder.exists():
-      os.replace(old, folder)
-    shutil.rmtree(temporary, ignore_errors=True)
-    raise
   return folder
 
 
