@@ -22,6 +22,7 @@ def get_config(variant: str = 'default'):
   c = base.get_config()
   c.stage = 'autoencoder'
   base.autoencoder(c)
+  base.contexts(c)  # fitted at the end
   # Level weights lambda^-level_balance: 0 lets the highest rates lead, 1
   # weighs every level's error alike.
   c.level_balance = 0.5

@@ -1,9 +1,9 @@
 """Fields and variants that all trainings share. Not run by itself.
 
 configs/autoencoder.py, flow.py, diffusion.py and one_step.py start from this
-and set the rest; each names its command, hardware and expected results. The
-fields of a score decoder, with their ranges and meanings, are those of its
-dataclass in gdc/decoders/.
+and set the rest; configs/contexts.py takes a few fields. Each names its
+command, hardware and expected results. The fields of a score decoder, with
+their ranges and meanings, are those of its dataclass in gdc/decoders/.
 """
 import ml_collections
 from ml_collections import config_dict
@@ -14,7 +14,7 @@ from gdc.decoders import base as decoder_base
 def get_config() -> ml_collections.ConfigDict:
   """The shared fields, each with its admissible values."""
   c = ml_collections.ConfigDict()
-  # autoencoder, flow, diffusion, one_step
+  # autoencoder, flow, diffusion, one_step; configs/contexts.py has contexts
   c.stage = config_dict.placeholder(str)
   c.seed = 0  # of initialisation, data order, crops and noise
   c.dtype = 'float32'  # float32, bfloat16: dtype of the networks' layers
@@ -80,6 +80,16 @@ def autoencoder(c: ml_collections.ConfigDict):
   c.autoencoder.lambdas = (0.0009, 0.0023, 0.0057, 0.0144, 0.0366, 0.0932)
 
 
+def contexts(c: ml_collections.ConfigDict):
+  """What the coder's contexts are fitted on: crops of the data source."""
+  c.contexts = ml_collections.ConfigDict()
+  # 1 or more: 300 take a few minutes on two cores, and 2 GB of memory
+  c.contexts.max_crops = 300
+  # pixels, 16 or more: of a crop, which is not scaled; at most as many crops of
+  # an image as fit side by side; a smaller image is taken whole
+  c.contexts.crop = 512
+
+
 def paper_data(c: ml_collections.ConfigDict):
   """Data and duration of the `paper` variants: a pod and a TFDS set."""
   c.data.source = 'tfds:imagenet2012:train'
@@ -103,6 +113,9 @@ def tiny(c: ml_collections.ConfigDict):
     c.autoencoder.widths = (16, 24)
     c.autoencoder.depths = (1, 1)
     c.autoencoder.latent_channels = 24
+  if 'contexts' in c:
+    c.contexts.max_crops = 2
+    c.contexts.crop = 64
   if 'score_net' in c:
     c.score_net.widths = (8, 16)
     c.score_net.depths = (1, 1)

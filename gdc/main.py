@@ -3,7 +3,8 @@
   python -m gdc.main --config configs/flow.py --workdir DIR
 
 Run from the repository's root. --mode=train trains, or resumes training,
-exports a bundle and evaluates it; --mode=sample and --mode=eval only do the
+exports a bundle, with contexts that are fitted to a new autoencoder, and
+evaluates it; --mode=sample and --mode=eval only do the
 last parts, with the newest checkpoint. Set any field of the config with a flag
 such as --config.optimizer.learning_rate=1e-4. With --mode=eval --out FILE the
 workdir is only read, so that one run can be sampled in many ways (see
@@ -27,8 +28,8 @@ from gdc.training import preemption
 
 # Training-only fields: results record the values they had during training.
 _TRAINING_ONLY = (
-  'data', 'dtype', 'init_from', 'level_balance', 'matmul_dtype', 'one_step',
-  'optimizer', 'seed',
+  'contexts', 'data', 'dtype', 'init_from', 'level_balance', 'matmul_dtype',
+  'one_step', 'optimizer', 'seed',
 )
 
 
@@ -84,7 +85,8 @@ def main(asked) -> None:
     _evaluate(asked)
   elif not _is_finished(asked):
     with lock.held(asked.workdir) if is_first else contextlib.nullcontext():
-      loop.train(asked.config, asked.workdir)
+      if asked.config.stage != 'contexts':
+        loop.train(asked.config, asked.workdir)
       _evaluate(asked)
   # A process that left early would end the run for all.
   multihost_utils.sync_global_devices('evaluated')
@@ -105,7 +107,7 @@ def _check_backend() -> None:
 
 
 def _evaluate(asked) -> None:
-  """Exports the newest checkpoint, evaluates it, prints what was written.
+  """Makes a bundle, evaluates it, prints what was written.
 
   All processes restore the checkpoint together; the first one does the rest.
   """
@@ -115,9 +117,13 @@ def _evaluate(asked) -> None:
   from gdc.evaluation import heldout
   from gdc.training import experiment, export
   config, workdir, out = asked.config, asked.workdir, asked.out
-  stage, params, steps = experiment.restore(config, workdir)
+  made, steps = experiment.restore_bundle(config, workdir)
   if jax.process_index():
     return
+  if 'contexts' in config:
+    made = experiment.with_contexts(
+      config, made, workdir, fit=asked.mode == 'train'
+    )
   # Results are made in a local folder, which is then copied to a bucket. With
   # --mode=eval --out the workdir is left as it is.
   in_bucket = '://' in workdir
@@ -125,13 +131,13 @@ def _evaluate(asked) -> None:
   with tempfile.TemporaryDirectory() as temporary:
     folder = temporary if in_bucket or only_read else workdir
     bundle_folder = pathlib.Path(folder, 'bundle')
-    bundle.save(export.bundle_of(stage, params, config.name), bundle_folder)
+    bundle.save(made, bundle_folder)
     written = heldout.run(
       bundle_folder,
       source=config.evaluation.source,
       qualities=config.evaluation.qualities,
       max_images=config.evaluation.max_images,
-      decoder=None if config.stage == 'autoencoder' else config.stage,
+      decoder=None if 'contexts' in config else config.stage,
       pictures=None if only_read else f'{folder}/pictures',
       results=None if asked.mode == 'sample' else out or (
         f'{folder}/results.json'
@@ -139,24 +145,27 @@ def _evaluate(asked) -> None:
       record=_record(config, workdir, steps),
     )
     if not only_read:
-      written |= _places(workdir)
+      written |= _places(workdir, config)
       if in_bucket:
         export.copy_files(folder, workdir)
     for name, path in written.items():
       print(f'{name:12} {path.replace(folder, workdir)}')
 
 
-def _places(workdir) -> dict[str, str]:
-  return {
-    'bundle': f'{workdir}/bundle', 'tensorboard': f'{workdir}/tensorboard'
-  }
+def _places(workdir, config) -> dict[str, str]:
+  places = {'bundle': f'{workdir}/bundle'}
+  if config.stage != 'contexts':
+    places['tensorboard'] = f'{workdir}/tensorboard'
+  return places
 
 
-def _record(config, workdir, steps: int):
+def _record(config, workdir, steps: int | None):
   """The config as results record it, with the number of steps trained."""
   from gdc.training import resume
   trained = resume.read(workdir)
-  record = json.loads(config.to_json_best_effort()) | {'steps': steps}
+  record = json.loads(config.to_json_best_effort())
+  if steps is not None:
+    record['steps'] = steps
   return record | {n: trained[n] for n in _TRAINING_ONLY if n in trained}
 
 
@@ -167,6 +176,8 @@ def _is_finished(asked) -> bool:
   from gdc.evaluation import records
   from gdc.training import checkpoints
   config, workdir = asked.config, asked.workdir
+  if config.stage == 'contexts':
+    return False  # fitting them again takes minutes
   results = asked.out or f'{workdir}/results.json'
   done = max(checkpoints.steps(workdir), default=0)
   if done < config.steps or not epath.Path(f'{workdir}/bundle').exists():
@@ -182,7 +193,7 @@ def _is_finished(asked) -> bool:
     f'{workdir} is finished, at step {done}. --config.steps={2 * done} trains '
     'it on; --mode=eval evaluates it again.'
   )
-  for name, path in {'results': results, **_places(workdir)}.items():
+  for name, path in {'results': results, **_places(workdir, config)}.items():
     print(f'{name:12} {path}')
   return True
 
@@ -194,7 +205,8 @@ def _message(error: Exception) -> str:
   """An error's line for the user; '' for a bug, which needs its traceback."""
   if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
     return (
-      'out of memory: lower --config.data.batch_size or --config.data.crop '
+      'out of memory: lower --config.data.batch_size or --config.data.crop; '
+      'for contexts, --config.contexts.max_crops '
       f'({_first_line(error)})'
     )
   if isinstance(error, ImportError):

@@ -11,6 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gdc.codec import codec
+from gdc.data import sources
+from gdc.training import contexts_step
+
 FOLDER = pathlib.Path(__file__).parents[1] / 'benchmarks'
 
 
@@ -22,7 +26,7 @@ def _load(name):
 
 
 @pytest.mark.parametrize('name', [
-  'codec_speed', 'guidance', 'large_images', 'peer_measures',
+  'codec_speed', 'contexts', 'guidance', 'large_images', 'peer_measures',
   'patch_pattern', 'plain_noise', 'precision', 'startup', 'training_speed',
 ])
 def test_help(name):
@@ -132,3 +136,22 @@ def test_a_pattern_is_told_from_noise():
   assert 0.01 < periodic / total < 0.02
   periodic, total = pattern.energies(pattern.blocks(image), 4)
   assert 0.4 < periodic / total < 0.6
+
+
+def test_bits_of_contexts_and_of_what_is_fitted_between(tiny_bundle):
+  module = _load('contexts')
+  assert module.parser().parse_args(['a', '--between', '1.5,2']).between == [
+    1.5, 2
+  ]
+  settings = contexts_step.Settings('bundled:heldout', 2, 64, 0)
+  coder = codec.Codec(contexts_step.add(tiny_bundle, settings))
+  fitted = module.fit_between(coder, [1.5, 2.5], settings.source)
+  source = sources.bundled('heldout')
+  images = contexts_step.draw(source, 2, 64, 0)
+  row = module.measure(coder, images, 1.5, {'fitted': (fitted, 0)})
+  data = [coder.compress(image, 1.5, lossless='never') for image in images]
+  bits = sum(map(coder.ideal_bits, data))
+  assert row['contexts'] == pytest.approx(bits / (2 * 64**2), abs=1e-4)
+  assert row['loss, %'] == pytest.approx(
+    100 * (row['contexts'] / row['fitted'] - 1), abs=0.05
+  )

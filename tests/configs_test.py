@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import autoencoder, diffusion, flow, one_step
+from configs import autoencoder, contexts, diffusion, flow, one_step
 from gdc.codec import bundle
 from gdc.training import options, stages
 from gdc.training import state as train_state
@@ -101,6 +101,19 @@ def test_optimiser_builds(name, variant):
   assert config.checkpoint_every % config.log_every == 0
 
 
+def test_contexts_take_what_training_takes():
+  config, training = contexts.get_config(), autoencoder.get_config()
+  assert config.is_locked
+  assert config.contexts == training.contexts
+  assert config.evaluation == training.evaluation
+  for name, value in config.data.items():
+    assert training.data[name] == value
+  with pytest.raises(AttributeError):
+    config.contexts.max_crop = 1
+  with pytest.raises(ValueError, match="default or tiny, not 'huge'"):
+    contexts.get_config('huge')
+
+
 def test_paper_score_network_is_of_the_stated_size():
   *_, params = _build('flow', 'paper')
   count = sum(a.size for a in jax.tree.leaves(params))
@@ -150,7 +163,7 @@ def test_every_field_says_what_it_is():
   Settings of score decoders say it in their dataclass.
   """
   named, said = set(), set()
-  for stem in ('base', *MODULES):
+  for stem in ('base', 'contexts', *MODULES):
     lines = (ROOT / 'configs' / f'{stem}.py').read_text().splitlines()
     for above, line in itertools.pairwise(lines):
       field = re.match(r'  +c\.([\w.]+) = (.*)', line)

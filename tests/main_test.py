@@ -16,7 +16,7 @@ from PIL import Image
 
 import gdc
 from gdc import main
-from gdc.codec import programs
+from gdc.codec import bundle, programs
 from gdc.data import sources
 from gdc.training import checkpoints, export, lock
 
@@ -98,6 +98,78 @@ def test_stage_1_leaves_everything_that_it_names(autoencoder_run):
   results = json.loads((workdir / 'results.json').read_text())
   row = results['mse']['images'][0]
   assert row['bpp'] == 8 * row['bytes'] / (row['height'] * row['width'])
+
+
+def test_stage_1_fits_contexts(autoencoder_run, run_here):
+  workdir, _ = autoencoder_run
+  before = bundle.load(workdir / 'bundle')
+  assert before.contexts is not None
+  assert before.fitted_on['source'] == 'bundled:train'
+  assert before.fitted_on['crops'] == 2
+  # Evaluating it again does not fit them again, even with other settings.
+  status, *_ = run_here(
+    'autoencoder.py:tiny', workdir, '--mode=eval',
+    '--config.contexts.max_crops=1',
+  )
+  assert status == 0
+  assert bundle.load(workdir / 'bundle').digest == before.digest
+  results = json.loads((workdir / 'results.json').read_text())
+  assert results['mse']['meta']['config']['contexts']['max_crops'] == 2
+
+
+def test_contexts_of_a_bundle(
+  tiny_bundle, tiny_bundle_path, run_here, tmp_path
+):
+  flags = [f'--config.autoencoder_from={tiny_bundle_path}']
+  workdir = tmp_path / 'contexts'
+  status, _, errors = run_here(
+    'contexts.py:tiny', workdir, *flags, '--mode=eval'
+  )
+  assert status == 1 and '--mode=train fits them' in errors
+  assert not workdir.exists()
+
+  status, printed, _ = run_here('contexts.py:tiny', workdir, *flags)
+  assert status == 0
+  for name in ('bundle', 'pictures', 'results'):
+    assert f'\n{name} ' in printed
+  assert 'tensorboard' not in printed
+  made = bundle.load(workdir / 'bundle')
+  assert made.contexts is not None
+  assert list(made.decoders) == list(tiny_bundle.decoders)
+  results = json.loads((workdir / 'results.json').read_text())
+  assert list(results) == ['mse']
+  config = results['mse']['meta']['config']
+  assert config['stage'] == 'contexts' and 'steps' not in config
+
+  # Evaluated again, at another quality, with the same contexts.
+  status, printed, _ = run_here(
+    'contexts.py:tiny', workdir, *flags, '--mode=eval',
+    '--config.evaluation.qualities=(1.0,)', '--config.seed=1',
+  )
+  assert status == 0
+  assert bundle.load(workdir / 'bundle').digest == made.digest
+  # Another stage does not take the workdir, nor this step another stage's.
+  shutil.rmtree(workdir / 'bundle')
+  record = workdir / 'config.json'
+  record.write_text(record.read_text().replace('contexts"', 'flow"', 1))
+  status, _, errors = run_here('contexts.py:tiny', workdir, *flags)
+  assert status == 1 and 'was trained with stage = flow, not contexts' in errors
+
+
+@pytest.mark.parametrize('flags, status, message', [
+  (['--config.contexts.max_crop=3'], 2, "no field 'contexts.max_crop'; did"),
+  (['--config.contexts.crop=8'], 2, 'contexts.crop must be 16 or more, not 8.'),
+  (['--config.data.source=folder:none'], 1, "'none' is not a folder of"),
+  (['--config.autoencoder_from=none'], 1, "No model 'none'"),
+])
+def test_a_mistake_in_fitting_contexts(
+  flags, status, message, run_here, tmp_path
+):
+  workdir = tmp_path / 'contexts'
+  found, printed, errors = run_here('contexts.py:tiny', workdir, *flags)
+  assert (found, printed) == (status, '')
+  assert message in errors and errors.count('\n') == 1
+  assert not workdir.exists()
 
 
 @pytest.fixture(scope='module')

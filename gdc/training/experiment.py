@@ -10,7 +10,15 @@ import ml_collections
 from gdc import paths
 from gdc.codec import bundle, jax_settings
 from gdc.data import device_cache, pipeline, sources
-from gdc.training import checkpoints, export, limits, resume, sharding, stages
+from gdc.training import (
+  checkpoints,
+  contexts_step,
+  export,
+  limits,
+  resume,
+  sharding,
+  stages,
+)
 from gdc.training import state as train_state
 from gdc.training.stages import base as stage_lib
 
@@ -185,10 +193,14 @@ def _abstract(shapes, shardings):
 
 
 def frozen_digests(config, stage: stage_lib.Stage) -> dict[str, str]:
-  """Returns the digests of the networks that a stage is trained upon."""
+  """Returns the digests of the networks that a stage is trained upon.
+
+  Contexts do not count: they change files, and no image.
+  """
   if stage.autoencoder is None:
     return {}
-  found = {'autoencoder': stage.autoencoder.digest}
+  networks = dataclasses.replace(stage.autoencoder, contexts=None)
+  found = {'autoencoder': networks.digest}
   if config.stage == 'one_step' or (
     config.stage == 'flow' and config.flow.reflow_steps
   ):
@@ -239,13 +251,33 @@ def restore(config: ml_collections.ConfigDict, workdir):
   return networks.stage, jax.device_get(params), step
 
 
+def restore_bundle(
+  config: ml_collections.ConfigDict, workdir
+) -> tuple[bundle.Bundle, int | None]:
+  """Returns the bundle of a run, without contexts that are to be fitted.
+
+  Returns:
+    bundle: of the newest checkpoint; to fit contexts, that of autoencoder_from.
+    step: of the checkpoint; None without one.
+
+  Raises:
+    ValueError: see restore.
+  """
+  if config.stage == 'contexts':
+    resume.check(config, workdir, {})
+    return read_autoencoder(config.autoencoder_from), None
+  stage, params, step = restore(config, workdir)
+  return export.bundle_of(stage, params, config.name), step
+
+
 def read_autoencoder(name: str) -> bundle.Bundle:
   """Reads the frozen autoencoder of stage 2.
 
   Args:
     name: pretrained:NAME, a bundle folder, or workdir:PATH for the newest
-      checkpoint of a stage-1 run, which its own config.json describes. Paths
-      may be in a bucket.
+      checkpoint of a stage-1 run, which its own config.json describes; with
+      the contexts that were fitted to it, if they were. Paths may be in a
+      bucket.
   """
   kind, _, path = name.partition(':')
   if kind != 'workdir':
@@ -253,4 +285,40 @@ def read_autoencoder(name: str) -> bundle.Bundle:
   path = paths.expand(path)
   config = ml_collections.ConfigDict(resume.read(path))
   stage, params, _ = restore(config, path)
-  return export.bundle_of(stage, params, config.name)
+  found = export.bundle_of(stage, params, config.name)
+  return contexts_step.kept(found, path) or found
+
+
+def with_contexts(
+  config: ml_collections.ConfigDict, bundle: bundle.Bundle, workdir,
+  fit: bool = True,
+) -> bundle.Bundle:
+  """Returns an autoencoder's bundle with contexts.
+
+  Args:
+    config: of stage 1, or of the step that fits contexts.
+    bundle: of the autoencoder.
+    workdir: whose bundle may have contexts of the same autoencoder.
+    fit: whether to fit them again although the workdir has some.
+
+  Raises:
+    ValueError: see contexts_step.add; or the step is not to fit, and the
+      workdir has no contexts.
+  """
+  if not fit:
+    if found := contexts_step.kept(bundle, workdir):
+      return found
+    if config.stage == 'contexts':
+      raise ValueError(
+        f'{workdir} has no contexts of this autoencoder: --mode=train fits '
+        'them.'
+      )
+  found = contexts_step.add(
+    bundle, contexts_step.Settings(
+      config.data.source, config.contexts.max_crops, config.contexts.crop,
+      config.seed,
+    ), config.data.data_dir or None,
+  )
+  if config.stage == 'contexts':
+    resume.write(config, workdir, {})
+  return found

@@ -19,6 +19,8 @@ _NUMBERS = {
   'data.crop': '[16, inf]',
   'data.min_scale': '(0, 1]',
   'data.cache_on_device': '[0, inf]',
+  'contexts.max_crops': '[1, inf]',
+  'contexts.crop': '[16, inf]',
   'autoencoder.latent_channels': '[1, inf]',
   'autoencoder.initial_gain': '(0, inf)',
   'level_balance': '(-inf, inf)',
@@ -48,7 +50,7 @@ _LISTS = {
   'evaluation.qualities': (float, 1),
 }
 _WORDS = {
-  'stage': ('autoencoder', *stages.STAGE_2),
+  'stage': ('autoencoder', *stages.STAGE_2, 'contexts'),
   'dtype': ('float32', 'bfloat16'),
   'matmul_dtype': layers.MATMUL_DTYPES,
 }
@@ -75,6 +77,9 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'{name} must be {" or ".join(map(repr, words))}, not {value!r}.'
       )
 
+  sources.check_files(config.evaluation.source)
+  if config.stage == 'contexts':
+    return
   crop, side = config.data.crop, config.data.cache_on_device
   if crop % 16:
     raise ValueError(f'data.crop {crop} must be a multiple of 16.')
@@ -93,7 +98,6 @@ def check(config: ml_collections.ConfigDict) -> None:
       f'score_net.patch {net.patch}, doubled for each of score_net.widths '
       f'after the first, must divide data.crop {crop}.'
     )
-  sources.check_files(config.evaluation.source)
 
 
 def _value(config, name: str):

@@ -1,6 +1,6 @@
 import pytest
 
-from configs import autoencoder, diffusion, flow, one_step
+from configs import autoencoder, contexts, diffusion, flow, one_step
 from gdc.training import experiment, limits
 
 
@@ -16,6 +16,26 @@ def _with(name, value):
 def test_every_config_is_within(module, variant):
   if (module, variant) != (one_step, 'paper'):  # there is none
     limits.check(module.get_config(variant))
+
+
+@pytest.mark.parametrize('variant', ['default', 'tiny'])
+def test_the_config_of_contexts_is_within(variant):
+  limits.check(contexts.get_config(variant))
+
+
+@pytest.mark.parametrize('name, value, words', [
+  ('contexts.max_crops', 0, '1 or more, not 0'),
+  ('contexts.crop', 15, '16 or more, not 15'),
+  ('evaluation.qualities', (), 'is empty'),
+  ('evaluation.source', 'tfds:a', "must be bundled:heldout .* not 'tfds:a'"),
+])
+@pytest.mark.parametrize('module', [autoencoder, contexts])
+def test_fields_of_contexts_out_of_range(module, name, value, words):
+  config = module.get_config('tiny')
+  config.unlock()
+  config.update_from_flattened_dict({name: value})
+  with pytest.raises(ValueError, match=f'{name} .*{words}'):
+    limits.check(config)
 
 
 @pytest.mark.parametrize('name, value, words', [
