@@ -11,8 +11,12 @@ decoders are kept. Decoded images stay the same, and files become smaller. Files
 of the bundle as it was need it as it was.
 
 configs/autoencoder.py fits contexts at its end, on its own data. This one is
-for a bundle without contexts, or for other photographs: more of them are
-better.
+for a bundle without contexts, or for other photographs.
+
+To expect, on two CPU cores: on the 38 bundled crops, in two minutes of CPU
+time, 17 % fewer bits at quality 1 and 24 to 26 % from quality 3 on; on 300
+crops of the photographs of docs/model_card.md, in three and a half, 21 % and 25
+to 27 %.
 """
 import ml_collections
 

@@ -205,7 +205,8 @@ def _message(error: Exception) -> str:
   """An error's line for the user; '' for a bug, which needs its traceback."""
   if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
     return (
-      'out of memory: lower --config.data.batch_size or --config.data.crop '
+      'out of memory: lower --config.data.batch_size or --config.data.crop; '
+      'for contexts, --config.contexts.max_crops '
       f'({_first_line(error)})'
     )
   if isinstance(error, ImportError):

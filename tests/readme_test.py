@@ -5,15 +5,15 @@ import shlex
 
 import pytest
 
-from configs import autoencoder, diffusion, flow, one_step
+from configs import autoencoder, contexts, diffusion, flow, one_step
 from gdc.cli import main
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAUNCH = ROOT / 'launch' / 'README.md'
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')), LAUNCH]
 CONFIGS = {
-  'autoencoder': autoencoder, 'diffusion': diffusion, 'flow': flow,
-  'one_step': one_step,
+  'autoencoder': autoencoder, 'contexts': contexts, 'diffusion': diffusion,
+  'flow': flow, 'one_step': one_step,
 }
 
 

@@ -85,7 +85,7 @@ def add(
       for image in images:
         # Fewer bytes than int32; clipped to far beyond any table.
         found.append(np.clip(
-          symbols(coder, image, 1.0 + level), -2**15, 2**15 - 1
+          symbols(coder, image, 1.0 + level), 1 - 2**15, 2**15 - 1
         ).astype(np.int16))
         bar.advance(unit)
         bar.note = f'quality {1 + level} of {num_levels}'

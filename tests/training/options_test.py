@@ -32,7 +32,7 @@ def _parse(*words):
   (['--config', 'configs/flw.py', *W],
    "no config file 'configs/flw.py'; did you mean configs/flow.py?"),
   (['--config', 'flow', *W], 'did you mean configs/flow.py?'),
-  (['--config', 'configs', *W], 'only configs/autoencoder.py, configs/diff'),
+  (['--config', 'configs', *W], 'only configs/autoencoder.py, configs/cont'),
   (['--config', 'README.md', *W], 'is no Python file'),
   (['--config', 'launch/sweep.py', *W], "no attribute 'get_config'"),
   (['--config', 'configs/flow.py:tny', *W],
