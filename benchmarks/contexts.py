@@ -15,7 +15,7 @@ import numpy as np
 
 from gdc.codec import bitstream, loading
 from gdc.data import sources
-from gdc.evaluation import report
+from gdc.evaluation import tables
 from gdc.training import contexts_step, fit_contexts
 
 
@@ -62,6 +62,12 @@ def measure(codec, images, quality: float, others: dict) -> dict:
   return row
 
 
+def table(rows) -> str:
+  """Returns rows as a table for a terminal."""
+  cells = [[f'{value:g}' for value in row.values()] for row in rows]
+  return tables.Table('', '', list(rows[0]), cells).text
+
+
 def _qualities(text: str) -> list[float]:
   return [float(word) for word in text.split(',')]
 
@@ -97,10 +103,10 @@ def main():
   images = images[:asked.max_images or None]
   levels = np.arange(1.0, codec.bundle.autoencoder_spec['num_levels'] + 1)
   rows = [measure(codec, images, float(level), {}) for level in levels]
-  print(report.format_table(rows), flush=True)
+  print(table(rows), flush=True)
   if asked.between:
     fitted = fit_between(codec, asked.between, asked.fit)
-    print(report.format_table([
+    print(table([
       measure(codec, images, quality, {
         'fitted': (fitted, i * bitstream.QUALITY_STEPS)
       }) for i, quality in enumerate(asked.between)

@@ -364,5 +364,5 @@ def test_a_run_whose_data_is_on_the_devices_goes_on(tmp_path, monkeypatch):
   assert [row['step'] for row in _rows(tmp_path / 'run')] == [1, 2]
   # Its checkpoints have no position in data that the host reads.
   config.data.cache_on_device = 0
-  with pytest.raises(ValueError, match='go on with the data.cache_on_device'):
+  with pytest.raises(ValueError, match='resume with the data.cache_on_device'):
     loop.train(config, tmp_path / 'run')
