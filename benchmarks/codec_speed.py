@@ -6,14 +6,16 @@ PATH is the Python of a separate environment with compressai, as torch is not a
 dependency of gdc. Without it gdc is timed alone.
 
 Timed on both sides: compress, from uint8 pixels in memory to the bytes of a
-file in memory, and decompress, from those bytes to uint8 pixels. gdc uses its
-bundled weights at --quality, lossless='never' and decoder mse; for information
-also the default lossless='auto', which checks the file by decoding it, and flow
-with one and four steps. The peer is bmshj2018_factorized(quality=5,
-pretrained=False) with net.update(force=True), in torch's inference mode with a
-thread on every core. Its weights are random, as nothing is downloaded: its file
-sizes mean nothing. Its coder codes a symbol for every latent whatever its
-value; that its times are those of trained weights is assumed, not measured.
+file in memory, and decompress, from those bytes to uint8 pixels. gdc uses the
+weights of --model at --quality, lossless='never' and decoder mse; for
+information also the default lossless='auto', which checks the file by decoding
+it, the other decoders, and the coder alone: contexts, if the model has any, and
+range coder, from integer symbols to the payload and back. The peer is
+bmshj2018_factorized(quality=5, pretrained=False) with net.update(force=True),
+in torch's inference mode with a thread on every core. Its weights are random,
+as nothing is downloaded: its file sizes mean nothing. Its coder codes a symbol
+for every latent whatever its value; that its times are those of trained weights
+is assumed, not measured.
 
 The images are 768 x 512: bundled held-out photographs (512 x 512) extended to
 the right by their mirror image. Both sides take turns, image by image. The peer
@@ -45,6 +47,9 @@ def parser() -> argparse.ArgumentParser:
   made.add_argument(
     '--peer-python', metavar='PATH',
     help='a Python that has compressai; without it gdc is timed alone',
+  )
+  made.add_argument(
+    '--model', default='lean', help='of gdc; default %(default)s'
   )
   made.add_argument('--quality', type=float, default=3.0, help='of gdc')
   made.add_argument('--images', type=int, default=4, help='default 4')
@@ -176,8 +181,9 @@ def measure(arguments) -> dict:
   import jax
 
   import gdc
+  from gdc.codec import prediction, range_coder
   peer = Peer(arguments.peer_python) if arguments.peer_python else None
-  codec = gdc.load('lean')
+  codec = gdc.load(arguments.model)
   decoders = {
     'mse': ('mse', None), 'one_step': ('one_step', None), 'flow@4': ('flow', 4)
   }
@@ -216,12 +222,27 @@ def measure(arguments) -> dict:
             told = peer.ask('decompress', path)
             note('peer', 'decompress', told['seconds'], number)
         sizes['gdc'].append(len(data))
+        latents, header, _ = codec.read(data)
+        rows, columns, channels = latents.shape
+        symbols = prediction.to_differences(
+          np.moveaxis(latents, -1, 0).reshape(channels, -1).copy(), rows,
+          codec.bundle.predicted_channels,
+        )
+        coding = codec.bundle.entropy_model, header.quality_index
+        start = time.perf_counter()
+        payload = range_coder.encode(symbols, *coding, rows)
+        note('gdc', 'coder, encode', time.perf_counter() - start, number)
+        start = time.perf_counter()
+        decoded = range_coder.decode(payload, *coding, rows * columns, rows)
+        note('gdc', 'coder, decode', time.perf_counter() - start, number)
+        assert (decoded == symbols).all()
   about = {
     'cpu': cpu_name(),
     'cores': len(os.sched_getaffinity(0)),
     'device': jax.devices()[0].device_kind,
     'python': platform.python_version(),
     'gdc': gdc.__version__,
+    'model': codec.digest[:8],
     'jax': jax.__version__,
     'flax': flax.__version__,
     'numpy': np.__version__,
