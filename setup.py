@@ -17,6 +17,7 @@ CODEC = [
   'pillow>=13',
   'constriction>=0.4.2,<0.6',
   'safetensors>=0.5',
+  'threadpoolctl>=3.5',
   'tqdm>=4.66',
   'shtab>=1.7',
 ]

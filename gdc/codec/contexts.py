@@ -35,6 +35,7 @@ import functools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import threadpoolctl
 
 from gdc.codec import bitstream, entropy_model
 from gdc.codec import tables as tables_lib
@@ -381,8 +382,11 @@ class Contexts(entropy_model.EntropyModel):
         columns = block.columns(step)
         if columns.start < columns.stop:
           features = block.features(step).astype(own.dtype, copy=False)
-          classes = classify(np.matmul(own, features))
-          code(values[:, columns], classes)
+          # These products are small: threads cost more time than they save,
+          # and several times as much where other work shares the cores.
+          with _blas().limit(limits=1, user_api='blas'):
+            scores = np.matmul(own, features)
+          code(values[:, columns], classify(scores))
         block.fill(step, values[:, columns])
         if fills and step.phases[1] == len(_PHASES):
           part[group] = block.unsort(values)
@@ -412,6 +416,12 @@ def classify(scores: np.ndarray) -> np.ndarray:
   scores -= LOWEST_OCTAVE * UNIT * SCALE
   np.clip(scores, 0, (CLASSES << _CLASS_SHIFT) - 1, out=scores)
   return (scores.astype(np.uint16) >> _CLASS_SHIFT).astype(np.uint8)
+
+
+@functools.cache
+def _blas() -> threadpoolctl.ThreadpoolController:
+  """Returns what sets the number of BLAS threads."""
+  return threadpoolctl.ThreadpoolController()
 
 
 def _matrix(weights: np.ndarray) -> np.ndarray:
