@@ -6,6 +6,7 @@ except for the orientation: offsets in maker notes stay valid.
 """
 import re
 import struct
+import warnings
 
 from PIL import ExifTags, Image
 
@@ -156,9 +157,12 @@ def for_tiff(exif: bytes, xmp: bytes = b'') -> Image.Exif:
   found = Image.Exif()
   if exif:
     source = Image.Exif()
-    source.load(exif)
+    with warnings.catch_warnings():  # on damaged values
+      warnings.simplefilter('ignore')
+      source.load(exif)
+      kept = _metadata(source).tobytes()
     # From bytes: Pillow's writer looks its IFDs up in them.
-    found.load(_metadata(source).tobytes())
+    found.load(kept)
   if xmp:
     found[ExifTags.Base.XMLPacket] = xmp
   return found

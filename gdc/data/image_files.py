@@ -9,6 +9,7 @@ decoded Pillow image.
 """
 import dataclasses
 import io
+import warnings
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -340,7 +341,9 @@ def encode(
   image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
   out = io.BytesIO()
   try:
-    image.save(out, format=name, **options)
+    with warnings.catch_warnings():  # of Pillow, on EXIF with damaged values
+      warnings.simplefilter('ignore')
+      image.save(out, format=name, **options)
   except (OSError, ValueError, RuntimeError) as e:
     raise ImageError(
       f'{width} x {height} pixels cannot be written as {name}: {e}'
