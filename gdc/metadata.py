@@ -132,15 +132,16 @@ def find(
       f'{max_exif_bytes:,} are'
     )
     exif = b''
-  if isinstance(xmp, str):
-    xmp = xmp.encode()
+  if not isinstance(xmp, bytes):  # numbers, in a tag of a TIFF
+    notices.append('its XMP is not kept: it is no text')
+    xmp = b''
   if len(xmp) > max_xmp_bytes:
     notices.append(
       f'its XMP of {len(xmp):,} bytes is not kept: at most '
       f'{max_xmp_bytes:,} are'
     )
     xmp = b''
-  return exif, upright_xmp(bytes(xmp)), notices
+  return exif, upright_xmp(xmp), notices
 
 
 def for_tiff(exif: bytes, xmp: bytes = b'') -> Image.Exif:

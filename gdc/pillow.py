@@ -224,7 +224,7 @@ def _upright(image, exif, xmp):
   """Turns an image upright, and its metadata: (image, exif, xmp)."""
   from gdc.codec import arguments  # imports jax
   if isinstance(exif, Image.Exif):
-    exif = exif.tobytes() if exif else b''
+    exif = exif.tobytes()
   if isinstance(xmp, str):
     xmp = xmp.encode()
   exif, xmp = arguments.as_exif(exif), arguments.as_xmp(xmp)

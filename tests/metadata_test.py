@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, TiffTags
 
 from gdc import metadata
 from gdc.codec import bitstream
@@ -154,6 +154,16 @@ def test_exif_as_imagemagick_writes_it_in_a_png():
   )
   image = _read(_saved('PNG', pnginfo=text))
   assert image.exif == exif[6:] and image.notices == []
+
+
+def test_xmp_of_a_tiff_that_is_no_text():
+  tags = TiffImagePlugin.ImageFileDirectory_v2()
+  tags[700] = 5
+  tags.tagtype[700] = TiffTags.SHORT
+  tags[274] = 1  # else Pillow looks for it in the XMP
+  image = _read(_saved('TIFF', tiffinfo=tags))
+  assert image.xmp == b''
+  assert image.notices == ['its XMP is not kept: it is no text']
 
 
 def test_content_that_is_too_long_is_left_out():

@@ -295,6 +295,11 @@ def test_metadata_travel_if_given():
   plain = _save(image)
   image.info.update(exif=exif.tobytes(), xmp=XMP)
   assert _save(image) == plain  # as Pillow's own formats
+  place = Image.Exif()
+  place.get_ifd(0x8825)[1] = 'N'
+  opened = _open(_save(image, exif=place))
+  assert opened.getexif().get_ifd(0x8825) == {1: 'N'}
+  assert _save(image, exif=Image.Exif()) == plain
   for given in (exif, exif.tobytes(), exif.tobytes()[6:]):
     opened = _open(_save(image, exif=given))
     assert opened.info['exif'] == exif.tobytes() and 'xmp' not in opened.info

@@ -199,6 +199,18 @@ def test_golden_bytes_of_optional_fields():
   )
 
 
+def test_golden_bytes_of_metadata():
+  data = (GOLDEN / 'metadata.gdc').read_bytes()
+  header, payload, crc = bitstream.unpack(data)
+  made = runpy.run_path(str(GOLDEN / 'make.py'))['make_metadata_header']()
+  assert header == made and header.flags == 96
+  assert read_by_the_document(data) == (dataclasses.asdict(made), payload)
+  assert payload == (GOLDEN / 'payload.bin').read_bytes()
+  assert data[:13] == b'GDC\x01\x60\x64\xac\x02\x01\x01\x02\xfe\xff'
+  assert data[-4:] == crc.to_bytes(4, 'little')
+  assert bitstream.unpack(bitstream.pack(made, payload))[:2] == (made, payload)
+
+
 def test_overhead_of_common_and_extreme_sizes():
   for side, overhead in (
     (1, 16),

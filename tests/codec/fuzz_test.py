@@ -392,7 +392,8 @@ def test_a_damaged_file_takes_little_memory(
 def test_damaged_golden_files(golden_tables, rng, sealed):
   # Awkward tables with escapes, and no network.
   good = [
-    (GOLDEN / name).read_bytes() for name in ('picture.gdc', 'optional.gdc')
+    (GOLDEN / name).read_bytes()
+    for name in ('picture.gdc', 'optional.gdc', 'metadata.gdc')
   ]
   _, data = damage(rng, good, sealed)
   note(data.hex())
