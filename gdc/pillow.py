@@ -13,23 +13,29 @@ for each name or path.
 
 Opening gives the size, the mode (L, LA, RGB or RGBA) and in `info`: bpp;
 lossless; if it is not lossless, quality and model_digest (8 hex digits);
-icc_profile if there is one.
+icc_profile, exif and xmp if there are any.
 
 Saving takes modes L, LA, RGB and RGBA, and 1, P, PA and RGBX, which become one
 of them without loss. Others raise OSError, as does save_all of several frames.
-Transparency is kept, an EXIF orientation is not: apply
-ImageOps.exif_transpose first. Options are those of Codec.compress (quality or
+Transparency is kept. Options are those of Codec.compress (quality or
 target_bytes, target_bpp, min_psnr; lossless; seed) and
 
   model          a bundled model or a bundle folder; default GdcImageFile.model
   icc_profile    default the image's own, unless it is sRGB; None leaves it out
+  exif           bytes or Image.Exif; default none, as for Pillow's formats
+  xmp            bytes; default none
+
+The orientation that exif (or else xmp) gives is applied to the pixels and set
+to 1, as by `gdc compress`. That of info alone is not: apply
+ImageOps.exif_transpose first, or give exif.
 
 Pillow empties an existing file before it calls a plugin, so saving over one
 loses it if an option is refused: save under another name and rename.
 
 A profile of other colours than those saved (RGB, or GRAY for L and LA) is left
 out with a warning if it comes from info, where Pillow keeps it on conversion,
-and is a ValueError as icc_profile. A file with such a profile opens without it.
+and is a ValueError as icc_profile. A file with such a profile, or with damaged
+EXIF, opens without it.
 
 Errors in a file are GdcError: on opening if its bytes are damaged, on loading
 if it is of another model.
@@ -41,6 +47,7 @@ from PIL import Image, ImageFile
 
 import gdc
 from gdc import icc as icc_lib
+from gdc import metadata
 from gdc.codec import bitstream, forks, lossless
 from gdc.models import receptive_field
 
@@ -59,6 +66,13 @@ _ADVICE = {
 _CODEC_OPTIONS = (
   'quality', 'target_bytes', 'target_bpp', 'min_psnr', 'seed', 'lossless',
 )
+# How an image of each EXIF orientation becomes upright.
+_UPRIGHT = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
 _lock = forks.lock()  # threads may load one image at once
 
 
@@ -126,6 +140,13 @@ class GdcImageFile(ImageFile.ImageFile):
       _warn(problem)
     elif header.icc:
       self.info['icc_profile'] = header.icc
+    problem = header.exif and metadata.problem(header.exif)
+    if problem:
+      warnings.warn(f'its EXIF is left out: {problem}', stacklevel=4)
+    elif header.exif:
+      self.info['exif'] = metadata.PREFIX + header.exif
+    if header.xmp:
+      self.info['xmp'] = header.xmp
 
   def load(self):
     """Decodes the file when first called.
@@ -176,11 +197,14 @@ def _save(image, fp, filename):
     icc = options['icc_profile']
   else:
     icc = _own_profile(image, mode)
+  image, exif, xmp = _upright(image, options.get('exif'), options.get('xmp'))
   pixels = np.asarray(image if image.mode == mode else image.convert(mode))
   fp.write(
     _codec(str(options.get('model', GdcImageFile.model))).compress(
       pixels.reshape(*pixels.shape[:2], -1),
       icc=icc,
+      exif=exif,
+      xmp=xmp,
       **{k: options[k] for k in _CODEC_OPTIONS if k in options},
     )
   )
@@ -194,6 +218,20 @@ def _save_all(image, fp, filename):
       f'{FORMAT} holds one image, not {frames} frames; save each to a file'
     )
   _save(image, fp, filename)
+
+
+def _upright(image, exif, xmp):
+  """Turns an image upright, and its metadata: (image, exif, xmp)."""
+  from gdc.codec import arguments  # imports jax
+  if isinstance(exif, Image.Exif):
+    exif = exif.tobytes()
+  if isinstance(xmp, str):
+    xmp = xmp.encode()
+  exif, xmp = arguments.as_exif(exif), arguments.as_xmp(xmp)
+  orientation = metadata.orientation(exif, xmp)
+  if orientation != 1:
+    image = image.transpose(_UPRIGHT[orientation])
+  return image, metadata.upright(exif), metadata.upright_xmp(xmp)
 
 
 def _own_profile(image, mode: str) -> bytes:

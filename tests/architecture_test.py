@@ -78,15 +78,17 @@ MAY_IMPORT = {
   'gdc.atomic': [],
   'gdc.progress': [],
   'gdc.icc': [],
+  'gdc.metadata': [],
   'gdc.models': [],
   'gdc.decoders': [],
   'gdc.metrics': [],
   'gdc.codec': [
-    'gdc.decoders', 'gdc.models', 'gdc.atomic', 'gdc.icc', 'gdc.paths',
-    'gdc.progress',
+    'gdc.decoders', 'gdc.models', 'gdc.atomic', 'gdc.icc', 'gdc.metadata',
+    'gdc.paths', 'gdc.progress',
   ],
   'gdc.data': [
-    'gdc.codec.bitstream', 'gdc.icc', 'gdc.paths', 'gdc.progress',
+    'gdc.codec.bitstream', 'gdc.icc', 'gdc.metadata', 'gdc.paths',
+    'gdc.progress',
   ],
   'gdc.training': [
     'gdc.codec', 'gdc.decoders', 'gdc.models', 'gdc.metrics', 'gdc.data',
@@ -106,7 +108,9 @@ MAY_IMPORT = {
     'gdc.paths',
   ],
   'gdc.__main__': ['gdc.cli', 'gdc.atomic'],
-  'gdc.pillow': ['gdc.codec', 'gdc.icc', 'gdc.models.receptive_field'],
+  'gdc.pillow': [
+    'gdc.codec', 'gdc.icc', 'gdc.metadata', 'gdc.models.receptive_field',
+  ],
 }
 
 

@@ -11,7 +11,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 import gdc
 from gdc import pillow
@@ -238,7 +238,7 @@ def fake(monkeypatch):
 ], ids=str)
 def test_options_reach_the_codec(options, fake):
   assert _save(_image('RGB'), **options, optimize=True) == b'bytes'
-  assert fake.asked == [{**options, 'icc': b''}]
+  assert fake.asked == [{**options, 'icc': b'', 'exif': b'', 'xmp': b''}]
 
 
 def test_a_model_is_loaded_once(fake, model):
@@ -280,6 +280,57 @@ def test_a_setting_out_of_range_can_be_put_right(codec):
     image.load()
   image.steps = 1
   assert image.load()
+
+
+# --- EXIF and XMP -----------------------------------------------------------
+
+XMP = b'<x:xmpmeta tiff:Orientation="6"/>'
+
+
+def test_metadata_travel_if_given():
+  exif = Image.Exif()
+  exif[271] = 'a camera'
+  exif.get_ifd(0x8825)[1] = 'N'
+  image = _image('RGB')
+  plain = _save(image)
+  image.info.update(exif=exif.tobytes(), xmp=XMP)
+  assert _save(image) == plain  # as Pillow's own formats
+  place = Image.Exif()
+  place.get_ifd(0x8825)[1] = 'N'
+  opened = _open(_save(image, exif=place))
+  assert opened.getexif().get_ifd(0x8825) == {1: 'N'}
+  assert _save(image, exif=Image.Exif()) == plain
+  for given in (exif, exif.tobytes(), exif.tobytes()[6:]):
+    opened = _open(_save(image, exif=given))
+    assert opened.info['exif'] == exif.tobytes() and 'xmp' not in opened.info
+    assert opened.getexif()[271] == 'a camera'
+    assert opened.getexif().get_ifd(0x8825) == {1: 'N'}
+  opened = _open(_save(image, exif=exif, xmp=XMP, lossless='always'))
+  assert opened.info['xmp'] == XMP.replace(b'6', b'1')
+  again = io.BytesIO()
+  opened.save(again, 'JPEG', exif=opened.info['exif'])
+  assert Image.open(again).getexif()[271] == 'a camera'
+  with pytest.raises(ValueError, match='exif cannot be read'):
+    _save(image, exif=b'nothing')
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_the_orientation_that_is_given_is_applied(orientation):
+  exif = Image.Exif()
+  exif.update({271: 'a camera', 274: orientation})
+  image = _image('RGBA')
+  opened = _open(_save(image, exif=exif, lossless='always'))
+  assert opened.getexif()[274] == 1
+  image.info['exif'] = exif.tobytes()
+  np.testing.assert_array_equal(opened, ImageOps.exif_transpose(image))
+
+
+def test_damaged_exif_of_a_file_is_left_out():
+  header, payload, _ = bitstream.unpack(_save(_image('RGB')))
+  header = dataclasses.replace(header, exif=b'nothing', xmp=XMP)
+  with pytest.warns(UserWarning, match='its EXIF is left out: it starts with'):
+    opened = _open(bitstream.pack(header, payload))
+  assert 'exif' not in opened.info and opened.info['xmp'] == XMP
 
 
 # --- Colour profiles --------------------------------------------------------

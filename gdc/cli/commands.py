@@ -4,6 +4,7 @@ Each takes the parsed arguments and a Report, and returns the exit status.
 Modules that import jax, numpy or Pillow are imported where they are needed.
 """
 import contextlib
+import dataclasses
 import logging
 import os
 import pathlib
@@ -37,10 +38,12 @@ def compress(arguments, report) -> int:
 
   def work(job):
     image = image_files.read(_stream(job), srgb=arguments.srgb)
+    if arguments.strip:
+      image = dataclasses.replace(image, exif=b'', xmp=b'')
     data = codec.compress(
       image.pixels, arguments.quality, **_targets(arguments),
-      seed=arguments.seed, icc=image.icc, lossless=arguments.lossless,
-      notices=image.notices,
+      seed=arguments.seed, icc=image.icc, exif=image.exif, xmp=image.xmp,
+      lossless=arguments.lossless, notices=image.notices,
     )
     files.write(job.target, data, arguments.force)
     height, width, channels = image.pixels.shape
@@ -63,6 +66,8 @@ def compress(arguments, report) -> int:
       'lossless': header.lossless,
       'seed': header.seed,
       'icc_bytes': len(header.icc),
+      'exif_bytes': len(header.exif),
+      'xmp_bytes': len(header.xmp),
       'model': None if header.lossless else codec.name,
       'model_digest': header.digest.hex() or None,
       'notices': image.notices,
@@ -93,12 +98,14 @@ def decompress(arguments, report) -> int:
     suffix = default if job.target is None else job.target.suffix
     image_files.check_size(header.width, header.height, suffix, header.grey)
     seed = _first(arguments.seed, header.seed, checksum)
-    icc, lossless = header.icc, header.lossless
+    lossless, kept = header.lossless, (header.icc, header.exif, header.xmp)
     del header  # an alpha plane may be large
     pixels = codec.decompress(data, *options)
     height, width, channels = pixels.shape
-    fitted = image_files.fit(pixels, suffix, icc)
-    encoded = image_files.encode(fitted.pixels, suffix, fitted.icc)
+    fitted = image_files.fit(pixels, suffix, *kept)
+    encoded = image_files.encode(
+      fitted.pixels, suffix, fitted.icc, fitted.exif, fitted.xmp
+    )
     files.write(job.target, encoded, arguments.force)
     decoder, steps = (None, None) if lossless else codec.resolve(*options[:2])
     is_score = decoder not in (None, 'mse')
@@ -115,6 +122,8 @@ def decompress(arguments, report) -> int:
       'seed': seed if is_score else None,
       'realism': _first(arguments.realism, 1.0) if is_score else None,
       'icc_bytes': len(fitted.icc),
+      'exif_bytes': len(fitted.exif),
+      'xmp_bytes': len(fitted.xmp),
       'model': None if lossless else codec.name,
       'notices': fitted.notices,
     }
@@ -145,6 +154,8 @@ def info(arguments, report) -> int:
       'grey': header.grey,
       'alpha': header.alpha is not None,
       'icc_bytes': len(header.icc),
+      'exif_bytes': len(header.exif),
+      'xmp_bytes': len(header.xmp),
       'lossless': header.lossless,
       'formats': lossless.kinds(payload, header) if header.lossless else None,
       'quality': _quality(header),

@@ -150,6 +150,10 @@ _COMPRESS = (
     help='convert colours with another profile to sRGB instead of keeping both',
   ),
   _option(
+    '--strip', action='store_true',
+    help='leave out EXIF and XMP, such as camera, place and thumbnail',
+  ),
+  _option(
     '--seed', type=types.seed, metavar='N',
     help="store a seed for the score decoders' noise; default: the file's "
     'checksum is the seed',

@@ -9,7 +9,7 @@ import os
 import jax
 import numpy as np
 
-from gdc import decoders
+from gdc import decoders, metadata
 from gdc import icc as icc_lib
 from gdc.codec import bitstream
 from gdc.models import receptive_field
@@ -143,18 +143,40 @@ def as_icc(given, image: np.ndarray) -> bytes:
   Raises:
     ValueError: it is not a profile of the image's samples.
   """
-  if given is None:
-    return b''
-  if not isinstance(given, bytes | bytearray | memoryview):
-    raise ValueError(
-      f'icc must be the bytes of an ICC profile, or None, not '
-      f'{type(given).__name__}.'
-    )
-  icc = bytes(given)
+  icc = _as_field('icc', given, 'an ICC profile')
   problem = icc and icc_lib.problem(icc, bitstream.MODES[image.shape[2] - 1])
   if problem:
     raise ValueError(f'icc does not fit the image: {problem}.')
   return icc
+
+
+def as_exif(given) -> bytes:
+  """Returns EXIF to be stored, without a prefix; b'' for None.
+
+  Raises:
+    ValueError: it is not EXIF.
+  """
+  exif = metadata.trim(_as_field('exif', given, 'EXIF'))
+  problem = exif and metadata.problem(exif)
+  if problem:
+    raise ValueError(f'exif cannot be read: {problem}.')
+  return exif
+
+
+def as_xmp(given) -> bytes:
+  """Returns XMP to be stored; b'' for None; ValueError if it is not bytes."""
+  return _as_field('xmp', given, 'an XMP packet')
+
+
+def _as_field(name: str, given, content: str) -> bytes:
+  if given is None:
+    return b''
+  if not isinstance(given, bytes | bytearray | memoryview):
+    raise ValueError(
+      f'{name} must be the bytes of {content}, or None, not '
+      f'{type(given).__name__}.'
+    )
+  return bytes(given)
 
 
 # --- Files ------------------------------------------------------------------

@@ -5,8 +5,8 @@ and checks; range_coder and lossless know the two kinds of payload.
 
 Two invariants. Whatever the bytes, `unpack` returns or raises BitstreamError,
 in time and memory linear in their number. And the container adds at most
-OVERHEAD bytes to the payload at any size up to MAX_PIXELS, besides an ICC
-profile and an alpha plane.
+OVERHEAD bytes to the payload at any size up to MAX_PIXELS, besides ICC
+profile, alpha plane, EXIF and XMP.
 
 The score decoders draw noise, and the CRC of a file is their default seed: the
 same file always gives the same image, at no cost in bytes. A file may store
@@ -28,9 +28,16 @@ ICC_FLAG = 2
 GREY_FLAG = 4
 ALPHA_FLAG = 8
 LOSSLESS_FLAG = 16
-KNOWN_FLAGS = SEED_FLAG | ICC_FLAG | GREY_FLAG | ALPHA_FLAG | LOSSLESS_FLAG
+EXIF_FLAG = 32
+XMP_FLAG = 64
+KNOWN_FLAGS = (
+  SEED_FLAG | ICC_FLAG | GREY_FLAG | ALPHA_FLAG | LOSSLESS_FLAG | EXIF_FLAG
+  | XMP_FLAG
+)
 DIGEST_BYTES = 4
 MAX_ICC_BYTES = 2**22  # inflated
+MAX_EXIF_BYTES = 2**20  # inflated
+MAX_XMP_BYTES = 2**20  # inflated
 MAX_SIDE = 2**28 - 1  # one to four groups of seven bits
 MAX_PIXELS = 2**28
 OVERHEAD = 24
@@ -70,6 +77,8 @@ class Header:
     alpha: width * height bytes in raster order, 255 opaque; None without alpha;
       b'' in a lossless file, whose payload holds it.
     lossless: whether the payload is the image itself.
+    exif: EXIF from its TIFF header on, inflated; b'': none.
+    xmp: an XMP packet, inflated; b'': none.
   """
 
   width: int
@@ -81,6 +90,8 @@ class Header:
   grey: bool = False
   alpha: bytes | None = dataclasses.field(default=None, repr=False)
   lossless: bool = False
+  exif: bytes = dataclasses.field(default=b'', repr=False)
+  xmp: bytes = dataclasses.field(default=b'', repr=False)
 
   @property
   def channels(self) -> int:
@@ -106,6 +117,8 @@ class Header:
       | GREY_FLAG * bool(self.grey)
       | ALPHA_FLAG * (self.alpha is not None)
       | LOSSLESS_FLAG * bool(self.lossless)
+      | EXIF_FLAG * bool(self.exif)
+      | XMP_FLAG * bool(self.xmp)
     )
 
 
@@ -129,10 +142,14 @@ def pack(header: Header, payload: bytes) -> bytes:
     )
   if header.seed is not None and not 0 <= header.seed < 2**32:
     raise ValueError(f'seed must be 0 to 2^32 - 1, not {header.seed}')
-  if len(header.icc) > MAX_ICC_BYTES:
-    raise ValueError(
-      f'icc must be at most {MAX_ICC_BYTES} bytes, not {len(header.icc)}'
-    )
+  for name, field, most in (
+    ('icc', header.icc, MAX_ICC_BYTES), ('exif', header.exif, MAX_EXIF_BYTES),
+    ('xmp', header.xmp, MAX_XMP_BYTES),
+  ):
+    if len(field) > most:
+      raise ValueError(
+        f'{name} must be at most {most} bytes, not {len(field)}'
+      )
   pixels = header.width * header.height
   has_plane = header.alpha is not None and not header.lossless
   if has_plane and len(header.alpha) != pixels:
@@ -155,6 +172,8 @@ def pack(header: Header, payload: bytes) -> bytes:
     plane = np.frombuffer(header.alpha, np.uint8).reshape(-1, header.width)
     difference = np.diff(plane, axis=0, prepend=np.uint8(0))
     parts += _deflate(difference.tobytes())
+  for field in filter(None, (header.exif, header.xmp)):
+    parts += _deflate(field)
   body = b''.join([*parts, bytes(payload)])
   return body + struct.pack('<I', zlib.crc32(body))
 
@@ -216,15 +235,12 @@ def unpack(
       f'{max_pixels}'
     )
   lossless = bool(flags & LOSSLESS_FLAG)
-  index, digest, seed, icc, alpha = None, b'', None, b'', None
+  index, digest, seed, alpha = None, b'', None, None
   if not lossless:
     index, *digest = reader.take(1 + DIGEST_BYTES, 'header')
   if flags & SEED_FLAG:
     (seed,) = struct.unpack('<I', reader.take(4, 'seed'))
-  if flags & ICC_FLAG:
-    icc = reader.deflated('ICC profile', MAX_ICC_BYTES)
-    if not icc:
-      raise BitstreamError('malformed: its ICC profile is empty')
+  icc = _metadata(reader, flags & ICC_FLAG, 'ICC profile', MAX_ICC_BYTES)
   if flags & ALPHA_FLAG and lossless:
     alpha = b''
   elif flags & ALPHA_FLAG:
@@ -237,9 +253,11 @@ def unpack(
     import numpy as np
     plane = np.frombuffer(alpha, np.uint8).reshape(height, width)
     alpha = np.add.accumulate(plane, axis=0, dtype=np.uint8).tobytes()
+  exif = _metadata(reader, flags & EXIF_FLAG, 'EXIF', MAX_EXIF_BYTES)
+  xmp = _metadata(reader, flags & XMP_FLAG, 'XMP', MAX_XMP_BYTES)
   header = Header(
     width, height, index, bytes(digest), seed, icc, bool(flags & GREY_FLAG),
-    alpha, lossless,
+    alpha, lossless, exif, xmp,
   )
   return header, reader.rest(), crc
 
@@ -337,6 +355,16 @@ class Reader:
         f'of its {name}'
       )
     return field
+
+
+def _metadata(reader: Reader, flag: int, name: str, max_bytes: int) -> bytes:
+  """Reads a deflated field that is not empty; b'' if its flag is not set."""
+  if not flag:
+    return b''
+  field = reader.deflated(name, max_bytes)
+  if not field:
+    raise BitstreamError(f'malformed: its {name} is empty')
+  return field
 
 
 def _deflate(field: bytes) -> list[bytes]:

@@ -81,6 +81,8 @@ class Codec:
     min_psnr: float | None = None,
     seed: int | None = None,
     icc: bytes | None = None,
+    exif: bytes | None = None,
+    xmp: bytes | None = None,
     lossless: str = 'auto',
     notices: list[str] | None = None,
   ) -> bytes:
@@ -100,6 +102,10 @@ class Codec:
       seed: default seed of the score decoders, 0 to 2^32 - 1, in place of the
         file's checksum; four more bytes.
       icc: profile of the colours, stored in the file; None or b'' is sRGB.
+      exif: metadata stored in the file, from their TIFF header or the prefix
+        Exif\\0\\0 on, at most 2^20 bytes; None or b'': none. The image is taken
+        for upright: set the orientation in it to 1.
+      xmp: an XMP packet, likewise.
       lossless: 'auto' keeps the image losslessly where that takes no more
         bytes, and where the network misses what the quality promises
         (docs/bitstream.md); 'never'; or 'always', without a quality.
@@ -109,12 +115,13 @@ class Codec:
       The file, as docs/bitstream.md describes it.
 
     Raises:
-      ValueError: wrong type or shape, a value out of range, or a profile that
-        does not fit the image.
+      ValueError: wrong type or shape, a value out of range, a profile that does
+        not fit the image, or bytes that are not EXIF.
       RateError: a ValueError; no file that meets the target was found.
     """
     image = arguments.as_image(image)
     icc = arguments.as_icc(icc, image)
+    exif, xmp = arguments.as_exif(exif), arguments.as_xmp(xmp)
     arguments.check_lossless(lossless, quality)
     if notices is not None and not isinstance(notices, list):
       raise ValueError(
@@ -127,7 +134,8 @@ class Codec:
     height, width = image.shape[:2]
     header = functools.partial(
       bitstream.Header, width, height, digest=bytes.fromhex(self.digest[:8]),
-      seed=arguments.as_seed(seed), icc=icc, grey=image.shape[2] < 3,
+      seed=arguments.as_seed(seed), icc=icc, exif=exif, xmp=xmp,
+      grey=image.shape[2] < 3,
       alpha=image[:, :, -1].tobytes() if image.shape[2] in (2, 4) else None,
     )
     # Fails on a bad header before the networks run.

@@ -204,6 +204,7 @@ class Encoder:
   def _may_be(self, num_bytes: int) -> bool:
     """Whether the lossless file may have at most num_bytes, by estimates."""
     fast, fair = lossless.ESTIMATE_FACTORS
+    num_bytes -= self._metadata
     return self._estimate <= max(fast * num_bytes, _SMALL) and (
       self._fair_estimate <= fair * num_bytes
     )
@@ -213,7 +214,9 @@ class Encoder:
     least = self._overhead + (
       self._positions * self._model.minimum_bits(index) // 8 - 8
     )
-    flat = self._estimate <= least and len(self._exact) <= least
+    flat = self._estimate <= least - self._metadata and (
+      len(self._exact) <= least
+    )
     if flat:
       self._lossless_because(
         f', fewer than any file of quality {_quality(index):g} has'
@@ -248,6 +251,13 @@ class Encoder:
   def _overhead(self) -> int:
     """Bytes besides the payload, the same at every quality."""
     return len(bitstream.pack(self._header(quality_index=0), b''))
+
+  @functools.cached_property
+  def _metadata(self) -> int:
+    """Bytes of EXIF and XMP, which a lossless file has too."""
+    return self._overhead - len(
+      bitstream.pack(self._header(quality_index=0, exif=b'', xmp=b''), b'')
+    )
 
   def _code(self, index: int, features=None) -> Coded:
     """Codes and decodes the image at a quality; analyses it unless given."""

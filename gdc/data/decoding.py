@@ -20,6 +20,7 @@ from PIL import (
   UnidentifiedImageError,
 )
 
+from gdc import metadata
 from gdc.codec import bitstream
 from gdc.data import formats, layouts
 from gdc.data import notices as notices_lib
@@ -40,6 +41,8 @@ class Decoded:
   image: Image.Image  # 8 bits per channel, or grey of up to 16
   bits: int  # per channel in the file, where Pillow may narrow silently
   orientation: int  # EXIF's, 1 to 8, still to be applied
+  exif: bytes  # upright and without prefix; b'': none
+  xmp: bytes  # upright; b'': none
   notices: list[str]  # on losses
 
 
@@ -95,8 +98,11 @@ def _decode(file, head, kind, incomplete) -> Decoded:
     problem = layouts.png_problem(image, file)
     if problem:
       raise ValueError(problem)
-  orientation = _orientation(image)
-  notices += notices_lib.find(image, file, frames)
+  orientation = metadata.orientation_of(image)
+  exif, xmp, lost = metadata.find(
+    image, bitstream.MAX_EXIF_BYTES, bitstream.MAX_XMP_BYTES
+  )
+  notices += notices_lib.find(image, file, frames) + lost
   if image.mode == 'F' or image.mode == 'I' and image.format != 'PPM':
     raise _UnsupportedError(f'{image.mode} pixels (32 bits)')
   if image.format == 'TIFF':
@@ -115,7 +121,7 @@ def _decode(file, head, kind, incomplete) -> Decoded:
     image.info['transparency'] = key * 255 // (2**bits - 1)
   if is_grey:
     image = image.convert('LA')
-  return Decoded(image, bits, orientation, notices)
+  return Decoded(image, bits, orientation, exif, xmp, notices)
 
 
 def _open(file, kind):
@@ -211,15 +217,6 @@ def _refusal(name, kind, problem=None) -> ImageError:
     f'{name} is {f"a {kind} file, not" if kind else "not"} an image of a kind '
     f'that is read: {formats.NAMES_READ}.'
   )
-
-
-def _orientation(image: Image.Image) -> int:
-  """Returns EXIF's orientation; 1, upright, if absent or damaged."""
-  try:
-    value = image.getexif().get(ExifTags.Base.Orientation, 1)
-  except Exception:  # damaged metadata must not prevent decoding
-    return 1
-  return value if value in range(1, 9) else 1
 
 
 @contextlib.contextmanager

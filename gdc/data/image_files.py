@@ -9,11 +9,13 @@ decoded Pillow image.
 """
 import dataclasses
 import io
+import warnings
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from gdc import icc as icc_lib
+from gdc import metadata
 from gdc.codec import bitstream
 from gdc.data import decoding, formats
 
@@ -31,7 +33,9 @@ _OPTIONS = {
 }
 _MAX_SIDE = {'JPEG': 65_500, 'WEBP': 16_383}
 _WITHOUT_ALPHA = ('JPEG', 'BMP', 'PPM')
-_WITHOUT_PROFILE = ('BMP', 'PPM')
+_WITHOUT_PROFILE = _WITHOUT_METADATA = ('BMP', 'PPM')
+# A JPEG segment has 65,533 bytes, of which a name takes 6 or 29.
+_MAX_METADATA = {('JPEG', 'EXIF'): 65_527, ('JPEG', 'XMP'): 65_504}
 # Numbers of channels that a format writes as RGB or RGBA.
 _WRITTEN_AS_COLOURS = {'WEBP': (1, 2), 'AVIF': (2,)}
 # Mode that samples are read in, by Pillow's mode of the file; else RGB.
@@ -60,6 +64,8 @@ class ImageData:
   pixels: np.ndarray  # uint8 [height, width, 1 to 4]
   icc: bytes = b''  # ICC profile of its colours; empty: sRGB
   notices: list[str] = dataclasses.field(default_factory=list)
+  exif: bytes = b''  # without prefix; empty: none
+  xmp: bytes = b''  # empty: none
 
 
 # --- Reading ----------------------------------------------------------------
@@ -71,8 +77,8 @@ def read(source, srgb: bool = False, incomplete: bool = True) -> ImageData:
   The EXIF orientation is applied. Grey stays grey, a palette becomes RGB, and
   transparency is kept unless everything is opaque. More than 8 bits become 8;
   CMYK, and grey with a profile of its own, become sRGB; of several frames the
-  first is taken. Each of these gives a notice, as does each kind of metadata,
-  of which only a profile of RGB is kept.
+  first is taken. Each of these gives a notice, as does metadata that is not
+  kept: EXIF and XMP are, with the orientation set to 1.
 
   Args:
     source: a path, or a binary file object, such as sys.stdin.buffer.
@@ -88,6 +94,7 @@ def read(source, srgb: bool = False, incomplete: bool = True) -> ImageData:
   """
   decoded = decoding.decode(source, incomplete)
   image, notices = decoded.image, decoded.notices
+  exif, xmp = decoded.exif, decoded.xmp
   icc = icc_lib.trim(image.info.get('icc_profile'))
   if image.mode[0] == 'I':
     channels, convert = _wide_grey(image, decoded.bits, icc, notices)
@@ -107,7 +114,7 @@ def read(source, srgb: bool = False, incomplete: bool = True) -> ImageData:
   del decoded, image, convert
   if channels in (2, 4) and pixels[..., -1].min() == 255:
     pixels = np.ascontiguousarray(pixels[..., :-1])
-  return ImageData(pixels, icc, list(dict.fromkeys(notices)))
+  return ImageData(pixels, icc, list(dict.fromkeys(notices)), exif, xmp)
 
 
 def read_rgb(path) -> tuple[np.ndarray, list[str]]:
@@ -233,17 +240,23 @@ def _bands(pixels):
 # --- Writing ----------------------------------------------------------------
 
 
-def fit(pixels: np.ndarray, suffix: str, icc: bytes = b'') -> ImageData:
+def fit(
+  pixels: np.ndarray, suffix: str, icc: bytes = b'', exif: bytes = b'',
+  xmp: bytes = b'',
+) -> ImageData:
   """Reduces an image to what a format can hold.
 
   JPEG, BMP and PPM have no transparency: it is laid on white. BMP and PPM have
   no profile, WebP none of grey: colours become sRGB. A profile that does not
-  fit the channels is left out. Each gives a notice.
+  fit the channels is left out, as are EXIF and XMP that the format does not
+  hold. Each gives a notice.
 
   Args:
     pixels: uint8 [height, width, 1 to 4].
     suffix: a file name ending, see encode.
     icc: profile of the colours; empty: sRGB.
+    exif: without prefix; empty: none.
+    xmp: empty: none.
 
   Raises:
     ImageError: the ending is unknown.
@@ -267,10 +280,40 @@ def fit(pixels: np.ndarray, suffix: str, icc: bytes = b'') -> ImageData:
   if channels in (2, 4) and name in _WITHOUT_ALPHA:
     notices.append(f'{name} holds no transparency; it is laid on white')
     pixels = _on_white(pixels)
-  return ImageData(pixels, icc, notices)
+  exif = _fit_metadata('EXIF', exif, name, notices)
+  xmp = _fit_metadata('XMP', xmp, name, notices)
+  return ImageData(pixels, icc, notices, exif, xmp)
 
 
-def encode(pixels: np.ndarray, suffix: str, icc: bytes = b'') -> bytes:
+def _fit_metadata(kind, content, name, notices) -> bytes:
+  """Returns EXIF or XMP, or b'' and a notice if a format does not hold it."""
+  if not content:
+    return b''
+  most = _MAX_METADATA.get((name, kind), len(content))
+  damage = kind == 'EXIF' and metadata.problem(content)
+  if kind == 'EXIF' and name == 'TIFF' and not damage:
+    try:
+      metadata.for_tiff(content)
+    except Exception as e:  # Pillow raises errors of many kinds
+      damage = str(e) or type(e).__name__
+  if damage:
+    notices.append(f'its EXIF is left out: {damage}')
+  elif name in _WITHOUT_METADATA:
+    notices.append(f'{name} holds no {kind}; it is left out')
+  elif len(content) > most:
+    notices.append(
+      f'{name} holds at most {most:,} bytes of {kind}; the {len(content):,} of '
+      'this image are left out'
+    )
+  else:
+    return content
+  return b''
+
+
+def encode(
+  pixels: np.ndarray, suffix: str, icc: bytes = b'', exif: bytes = b'',
+  xmp: bytes = b'',
+) -> bytes:
   """Returns the bytes of an image file.
 
   Args:
@@ -279,16 +322,18 @@ def encode(pixels: np.ndarray, suffix: str, icc: bytes = b'') -> bytes:
       BMP, PPM and WebP are lossless; JPEG and AVIF have quality 95 without
       colour subsampling.
     icc: profile of the colours, stored in the file; empty: sRGB.
+    exif: without prefix, stored where the format holds it; empty: none.
+    xmp: the same.
 
   Raises:
     ImageError: the ending is unknown, or the format cannot hold the size.
   """
   name = format_of(suffix)
-  fitted = fit(pixels, suffix, icc)
+  fitted = fit(pixels, suffix, icc, exif, xmp)
   pixels = fitted.pixels
   height, width, channels = pixels.shape
   check_size(width, height, suffix, channels < 3)
-  options = dict(_OPTIONS[name])
+  options = _OPTIONS[name] | _metadata_options(name, fitted.exif, fitted.xmp)
   if fitted.icc:
     options['icc_profile'] = fitted.icc
   if name == 'AVIF' and channels == 1:
@@ -296,12 +341,33 @@ def encode(pixels: np.ndarray, suffix: str, icc: bytes = b'') -> bytes:
   image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
   out = io.BytesIO()
   try:
-    image.save(out, format=name, **options)
+    with warnings.catch_warnings():  # of Pillow, on EXIF with damaged values
+      warnings.simplefilter('ignore')
+      image.save(out, format=name, **options)
   except (OSError, ValueError, RuntimeError) as e:
     raise ImageError(
       f'{width} x {height} pixels cannot be written as {name}: {e}'
     ) from e
   return out.getvalue()
+
+
+def _metadata_options(name, exif, xmp) -> dict:
+  """Returns Pillow's options that store EXIF and XMP in a file."""
+  if name == 'TIFF' and (exif or xmp):
+    return {'exif': metadata.for_tiff(exif, xmp)}
+  options = {}
+  if exif and name == 'AVIF':
+    # AVIF has an orientation of its own; Pillow would write EXIF anew, without
+    # the thumbnail, to move it there.
+    exif = metadata.without_orientation(exif)
+  if exif:
+    options['exif'] = metadata.PREFIX + exif
+  if xmp and name == 'PNG':
+    options['pnginfo'] = PngImagePlugin.PngInfo()
+    options['pnginfo'].add_itxt('XML:com.adobe.xmp', xmp)
+  elif xmp:
+    options['xmp'] = xmp
+  return options
 
 
 def check_size(

@@ -14,14 +14,10 @@ _SRGB_TRANSFERS = (1, 2, 6, 13, 14, 15)
 _GAIN_MAPS = (
   b'hdrgm:', b'HDRGainMap', b'urn:iso:std:iso:ts:21496', b'\x04tmap', b'tmap\0',
 )
-# In a TIFF every tag counts as EXIF; these are metadata.
-_TIFF_EXIF = {
-  ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.Base.Make,
-  ExifTags.Base.Model, ExifTags.Base.DateTime, ExifTags.Base.Artist,
-  ExifTags.Base.Copyright,
-}
 _TIFF_COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # channels by photometric; else 1
-_XMP, _IPTC, _DESCRIPTION = 700, 33723, 270  # TIFF tags
+_IPTC = 33723  # TIFF tag
+# PNG texts that are not comments; metadata.py keeps them.
+_KEPT_TEXTS = {'XML:com.adobe.xmp', 'Raw profile type exif'}
 _ADOBE_RGB = 2  # EXIF ColorSpace, as some cameras write it
 
 
@@ -85,31 +81,18 @@ def _is_followed(image, file, head) -> bool:
 
 
 def _metadata(image) -> list[str]:
-  """Returns the names of the kinds of metadata in a file."""
+  """Returns the names of the kinds of metadata that are not kept."""
   info = image.info
   tags = image.tag_v2 if image.format == 'TIFF' else {}
   photoshop = info.get('photoshop')
-  text = set(getattr(image, 'text', {})) - {'XML:com.adobe.xmp'}
+  text = set(getattr(image, 'text', {})) - _KEPT_TEXTS
   found = {
-    'EXIF': _has_exif(image),
-    'XMP': 'xmp' in info or 'XML:com.adobe.xmp' in info or _XMP in tags,
     'IPTC': _IPTC in tags or (
       isinstance(photoshop, dict) and 0x404 in photoshop
     ),
-    'comments': info.get('comment') or text or _DESCRIPTION in tags,
+    'comments': info.get('comment') or text,
   }
   return [name for name, is_there in found.items() if is_there]
-
-
-def _has_exif(image) -> bool:
-  """Whether there is more EXIF than the orientation, which is applied."""
-  try:
-    exif = set(image.getexif())
-  except Exception:  # damaged metadata
-    return 'exif' in image.info
-  if image.format == 'TIFF':
-    return bool(exif & _TIFF_EXIF)
-  return bool(exif - {ExifTags.Base.Orientation})
 
 
 def _colours(image, file, head) -> list[str]:

@@ -11,7 +11,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 import gdc
 from gdc import atomic
@@ -279,6 +279,62 @@ def test_profiles(photo, model, codec, rgb_profile, tmp_path, capsys):
   assert out.read_bytes() != codec.compress(image)
 
 
+@pytest.mark.parametrize('suffix', ['jpg', 'png', 'webp', 'avif', 'tif'])
+def test_camera_and_place_are_kept(suffix, model, tmp_path, capsys):
+  exif = Image.Exif()
+  exif.update({271: 'a camera', 272: 'its model', 274: 6})
+  exif.get_ifd(ExifTags.IFD.Exif)[33434] = (1, 125)
+  exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: 'N', 2: (47.0, 30.0, 15.5)})
+  xmp = b'<x:xmpmeta tiff:Orientation="6" title="a place"/>'
+  photo, out = tmp_path / 'photo.jpg', tmp_path / 'photo.gdc'
+  back = tmp_path / f'back.{suffix}'
+  Image.fromarray(noise(21, 34, 3)).save(photo, exif=exif, xmp=xmp)
+  assert run('compress', photo, '--json', *model) == 0
+  record, = records(capsys)
+  assert record['exif_bytes'] == len(exif.tobytes()) - 6
+  assert record['xmp_bytes'] == len(xmp) and not record['notices']
+  assert run('info', out, '--json', *model) == 0
+  found, = records(capsys)
+  assert found['flags'] == 96
+  for field in ('exif_bytes', 'xmp_bytes'):
+    assert found[field] == record[field]
+  assert run('decompress', out, '-o', back, '--json', *model) == 0
+  assert not records(capsys)[0]['notices']
+  with Image.open(back) as opened:
+    kept = opened.getexif()
+    assert opened.size == (21, 34) and kept.get(274, 1) == 1
+    assert (kept[271], kept[272]) == ('a camera', 'its model')
+    assert kept.get_ifd(ExifTags.IFD.Exif)[33434] == (1, 125)
+    assert kept.get_ifd(ExifTags.IFD.GPSInfo) == {1: 'N', 2: (47, 30, 15.5)}
+    assert opened.info['xmp'] == xmp.replace(b'6', b'1')
+  stripped = tmp_path / 'stripped.gdc'
+  assert run('compress', photo, '-o', stripped, '--strip', *model) == 0
+  header, payload, _ = bitstream.unpack(stripped.read_bytes())
+  assert header.flags == 0
+  assert payload == bitstream.unpack(out.read_bytes())[1]
+
+
+def test_metadata_that_a_format_does_not_hold(photo, model, codec, tmp_path,
+                                              capsys):
+  exif = Image.Exif()
+  exif.update({271: 'a camera', 37510: bytes(66_000)})
+  image, out = noise(21, 34, 3), tmp_path / 'a.gdc'
+  out.write_bytes(codec.compress(image, exif=exif.tobytes(), xmp=b'<x/>'))
+  for suffix, said in (
+    ('bmp', ['BMP holds no EXIF', 'BMP holds no XMP']),
+    ('jpg', ['JPEG holds at most 65,527 bytes of EXIF; the 66,0']),
+    ('png', []),
+  ):
+    back = tmp_path / f'a.{suffix}'
+    assert run('decompress', out, '-o', back, '--json', *model) == 0
+    record, = records(capsys)
+    assert [n[:len(s)] for n, s in zip(record['notices'], said, strict=True)
+            ] == said
+    assert (record['exif_bytes'] > 0) == (suffix == 'png')
+    assert record['xmp_bytes'] == (0 if suffix == 'bmp' else 4)
+    assert Image.open(back).size == (34, 21)
+
+
 def test_a_stored_profile_of_other_colours_is_left_out(
   model, codec, rgb_profile, tmp_path, capsys
 ):
@@ -316,6 +372,7 @@ def test_info(photo, model, codec, tmp_path, capsys):
   assert record == {
     'input': str(out), 'version': 1, 'flags': 0, 'width': 34, 'height': 21,
     'channels': 3, 'grey': False, 'alpha': False, 'icc_bytes': 0,
+    'exif_bytes': 0, 'xmp_bytes': 0,
     'lossless': False, 'formats': None, 'quality': 2.5,
     'seed': bitstream.unpack(out.read_bytes())[2],
     'seed_stored': False, 'model_digest': codec.digest[:8], 'model': 'tiny',
@@ -325,8 +382,8 @@ def test_info(photo, model, codec, tmp_path, capsys):
   assert abs(ideal - record['payload_bytes']) < 10
   assert run('info', out, out, *model) == 0
   lines = capsys.readouterr().out.splitlines()
-  assert len(lines) == 2 * 20
-  assert lines[19].split() == ['ideal_bytes', f'{ideal:.6g}']
+  assert len(lines) == 2 * 22
+  assert lines[21].split() == ['ideal_bytes', f'{ideal:.6g}']
 
 
 def test_info_of_a_file_of_another_model(photo, tmp_path, model, capsys):

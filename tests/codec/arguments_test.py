@@ -148,6 +148,13 @@ def test_numbers_of_other_libraries_are_numbers(tiny):
   ({'seed': True}, 'seed .* not True'),
   ({'seed': 'a'}, "seed .* not the str 'a'"),
   ({'icc': 'sRGB'}, 'icc must be the bytes of .* not str'),
+  ({'exif': 'EXIF'}, 'exif must be the bytes of EXIF, or None, not str'),
+  ({'exif': b'a camera'}, "exif cannot be read: it starts with b'a ca', which"),
+  ({'exif': b'Exif\0\0II*'}, "exif cannot be read: it starts with b'II.*no TI"),
+  ({'exif': b'MM\0*\0\0\0\x08\0\1'}, 'its table of tags is cut off'),
+  ({'exif': b'II*\0\x08\0\0\0' + bytes(2**20)}, 'exif must be at most 1048576'),
+  ({'xmp': '<x/>'}, 'xmp must be the bytes of an XMP packet, or None, not str'),
+  ({'xmp': bytes(2**20 + 1)}, 'xmp must be at most 1048576 bytes'),
   ({'quality': 3, 'target_bytes': 999}, 'Only one of quality and target_bytes'),
   ({'quality': 3, 'target_bpp': 1}, 'Only one of quality and target_bpp'),
   ({'quality': 3, 'min_psnr': 30}, 'Only one of quality and min_psnr'),
@@ -172,10 +179,10 @@ def test_options_of_decompress_are_named(tiny, options, message):
     tiny.decompress(b'', **options)
 
 
-def test_no_profile_is_srgb(tiny):
+def test_no_profile_is_srgb_and_no_metadata_none(tiny):
   plain = tiny.compress(IMAGE)
   for none in (None, b'', bytearray()):
-    assert tiny.compress(IMAGE, icc=none) == plain
+    assert tiny.compress(IMAGE, icc=none, exif=none, xmp=none) == plain
 
 
 def test_compressing_in_a_traced_function_is_refused(tiny):

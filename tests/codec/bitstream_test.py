@@ -63,7 +63,7 @@ def read_by_the_document(data):
       if byte < 128:
         return value
 
-  assert data[:4] == b'GDC\1' and data[4] < 32
+  assert data[:4] == b'GDC\1' and data[4] < 128
   fields = {'width': get_varint(), 'height': get_varint()}
   fields |= {'lossless': bool(data[4] & 16), 'quality_index': None}
   fields |= {'digest': b''}
@@ -82,6 +82,8 @@ def read_by_the_document(data):
     for k in range(fields['width'], len(plane)):
       plane[k] = (plane[k] + plane[k - fields['width']]) % 256
     fields['alpha'] = bytes(plane)
+  for name, flag in (('exif', 32), ('xmp', 64)):
+    fields[name] = zlib.decompress(get(get_varint())) if data[4] & flag else b''
   return fields, data[position:-4]
 
 
@@ -114,9 +116,11 @@ def test_round_trip(width, height, quality_index, digest, seed, grey, payload):
   st.binary(max_size=300),
   st.booleans(),
   st.booleans(),
+  st.binary(max_size=99),
+  st.binary(max_size=99),
 )
 def test_optional_fields_round_trip(
-  data, width, height, seed, icc, grey, alpha
+  data, width, height, seed, icc, grey, alpha, exif, xmp
 ):
   size = width * height
   header = bitstream.Header(
@@ -128,6 +132,8 @@ def test_optional_fields_round_trip(
     icc=icc,
     grey=grey,
     alpha=data.draw(st.binary(min_size=size, max_size=size)) if alpha else None,
+    exif=exif,
+    xmp=xmp,
   )
   packed = bitstream.pack(header, b'payload')
   assert packed[4] == header.flags
@@ -137,7 +143,7 @@ def test_optional_fields_round_trip(
 
 
 def test_every_flag_is_its_field():
-  for flags in range(32):
+  for flags in range(128):
     exact = bool(flags & 16)
     header = bitstream.Header(
       2,
@@ -149,6 +155,8 @@ def test_every_flag_is_its_field():
       icc=b'icc' if flags & 2 else b'',
       grey=bool(flags & 4),
       alpha=(b'' if exact else b'ab') if flags & 8 else None,
+      exif=b'exif' if flags & 32 else b'',
+      xmp=b'xmp' if flags & 64 else b'',
     )
     packed = bitstream.pack(header, b'payload')
     assert header.flags == flags == packed[4]
@@ -189,6 +197,18 @@ def test_golden_bytes_of_optional_fields():
   assert bitstream.pack(plain, payload) == seal(
     start.replace(b'\x0f', b'\x05') + payload
   )
+
+
+def test_golden_bytes_of_metadata():
+  data = (GOLDEN / 'metadata.gdc').read_bytes()
+  header, payload, crc = bitstream.unpack(data)
+  made = runpy.run_path(str(GOLDEN / 'make.py'))['make_metadata_header']()
+  assert header == made and header.flags == 96
+  assert read_by_the_document(data) == (dataclasses.asdict(made), payload)
+  assert payload == (GOLDEN / 'payload.bin').read_bytes()
+  assert data[:13] == b'GDC\x01\x60\x64\xac\x02\x01\x01\x02\xfe\xff'
+  assert data[-4:] == crc.to_bytes(4, 'little')
+  assert bitstream.unpack(bitstream.pack(made, payload))[:2] == (made, payload)
 
 
 def test_overhead_of_common_and_extreme_sizes():
@@ -256,7 +276,7 @@ def with_stream(stream, flags=8):
     (seal(b'GDC\x00' + BODY[4:]), 'version 0 of the format'),
     (GOOD[:5], 'cut off'),
     (seal(BODY[:4] + b'\x8f' + BODY[5:]), 'unknown flags 0x80'),
-    (seal(BODY[:4] + b'\x20' + BODY[5:]), 'unknown flags 0x20'),
+    (seal(BODY[:4] + b'\xa0' + BODY[5:]), 'unknown flags 0x80'),
     (seal(b'GDC\1\0' + b'\0\5' + BODY[9:]), 'width is 0'),
     (seal(b'GDC\1\0' + b'\5\0' + BODY[9:]), 'height is 0'),
     (seal(b'GDC\1\0' + b'\x85\0\5' + BODY[9:]), 'width is padded'),
@@ -307,6 +327,24 @@ def test_damage_is_named(data, message):
       with_stream(zlib.compress(bytes(9)) + b'ab', 2),
       '2 bytes follow the zlib stream of its ICC profile',
     ),
+    (with_fields(32, b''), 'length of the EXIF does not end within 5'),
+    (with_fields(64, b'\0'), 'length of the XMP is 0'),
+    (with_fields(96, deflated(b'II') + b'\4abc'), 'within the XMP: 4 bytes'),
+    (with_stream(zlib.compress(b''), 32), 'EXIF is empty'),
+    (with_stream(zlib.compress(b''), 64), 'XMP is empty'),
+    (
+      with_stream(zlib.compress(bytes(2**20 + 1)), 32),
+      'EXIF inflates to more than 1048576 bytes',
+    ),
+    (
+      with_stream(zlib.compress(bytes(2**20 + 1)), 64),
+      'XMP inflates to more than 1048576 bytes',
+    ),
+    (with_stream(zlib.compress(bytes(9))[:-1], 32), 'EXIF is cut off'),
+    (
+      with_stream(zlib.compress(bytes(9)) + b'ab', 64),
+      '2 bytes follow the zlib stream of its XMP',
+    ),
     (with_stream(zlib.compress(bytes(5))), 'has 5 bytes for 3 x 2 pixels'),
     (with_stream(zlib.compress(b'')), 'has 0 bytes for 3 x 2 pixels'),
     (
@@ -346,8 +384,11 @@ def test_any_zlib_stream_will_do():
       assert (header.icc, payload) == (b'abc\0\1\xff', b'')
 
 
-def test_the_largest_profile_is_read():
-  header = dataclasses.replace(HEADER, icc=bytes(bitstream.MAX_ICC_BYTES))
+def test_the_largest_metadata_are_read():
+  header = dataclasses.replace(
+    HEADER, icc=bytes(bitstream.MAX_ICC_BYTES),
+    exif=bytes(bitstream.MAX_EXIF_BYTES), xmp=bytes(bitstream.MAX_XMP_BYTES),
+  )
   assert bitstream.unpack(bitstream.pack(header, b''))[0] == header
 
 
@@ -357,13 +398,17 @@ def test_the_largest_profile_is_read():
     # Much data where little is allowed.
     (START % 8, deflated(bytes(2**26)), 2**18),
     (START % 2, deflated(bytes(2**26)), 2**22 * 2.2),
+    (START % 32, deflated(bytes(2**26)), 2**20 * 2.6),
     # Little data where much is allowed.
     (b'GDC\1\x08\x80\x80\1\x80\x80\1\0abcd', deflated(bytes(999)), 2**18),
     (b'GDC\1\x08\x80\x80\1\x80\x80\1\0abcd', b'\xff' * 4 + b'\x7f', 2**16),
     # A length of 2^28 - 1, and 2^19 bytes that do not inflate.
     (START % 2, b'\xff' * 3 + b'\x7f' + bytes(2**19), 2**20 * 3),
   ],
-  ids=['alpha bomb', 'icc bomb', 'short alpha', 'length', 'length of much'],
+  ids=[
+    'alpha bomb', 'icc bomb', 'exif bomb', 'short alpha', 'length',
+    'length of much',
+  ],
 )
 def test_memory_is_bounded_by_what_is_there(traced_memory, start, field, limit):
   data = seal(start + field)
@@ -390,7 +435,7 @@ def test_the_caller_may_limit_the_pixels():
 @given(
   st.binary(max_size=60),
   st.sampled_from(['raw', 'magic', 'start', 'sealed', 'sealed start']),
-  st.integers(0, 15),
+  st.integers(0, 127),
 )
 def test_random_bytes_raise_one_error(data, how, flags):
   if how != 'raw':
@@ -403,13 +448,13 @@ def test_random_bytes_raise_one_error(data, how, flags):
   except bitstream.BitstreamError:
     return
   again = bitstream.pack(header, payload)
-  if header.icc or header.alpha is not None:
+  if header.flags & (2 | 8 | 32 | 64):
     assert bitstream.unpack(again)[:2] == (header, payload)
   else:
     assert again == data
 
 
-@pytest.mark.parametrize('good', [GOOD, with_fields(15, b'seed' + PLANE * 2)])
+@pytest.mark.parametrize('good', [GOOD, with_fields(111, b'seed' + PLANE * 4)])
 def test_every_flipped_bit_and_every_truncation_is_found(good):
   bitstream.unpack(good)
   for k in range(8 * len(good)):
@@ -423,10 +468,10 @@ def test_every_flipped_bit_and_every_truncation_is_found(good):
 
 
 def test_every_truncation_of_an_optional_field_is_found():
-  fields = b'seed' + PLANE * 2
+  fields = b'seed' + PLANE * 4
   for length in range(len(fields)):
     with pytest.raises(bitstream.BitstreamError, match='^malformed: '):
-      bitstream.unpack(with_fields(15, fields[:length]))
+      bitstream.unpack(with_fields(111, fields[:length]))
 
 
 @pytest.mark.parametrize(
@@ -439,6 +484,8 @@ def test_every_truncation_of_an_optional_field_is_found():
     ({'seed': -1}, r'seed must be 0 to 2\^32 - 1, not -1'),
     ({'seed': 2**32}, 'seed must be 0 to .*, not 4294967296'),
     ({'icc': bytes(2**22 + 1)}, 'icc must be at most 4194304 bytes, not 41943'),
+    ({'exif': bytes(2**20 + 1)}, 'exif must be at most 1048576 bytes, not 104'),
+    ({'xmp': bytes(2**20 + 1)}, 'xmp must be at most 1048576 bytes, not 1048'),
     ({'alpha': b''}, 'alpha must be 1 bytes for 1 x 1 pixels, not 0'),
     ({'alpha': b'ab'}, 'alpha must be 1 bytes for 1 x 1 pixels, not 2'),
   ],

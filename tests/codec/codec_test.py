@@ -566,6 +566,39 @@ def test_profile_and_seed_travel(codec, rgb_profile):
   )
 
 
+@pytest.mark.parametrize('lossless', ['never', 'always'])
+def test_exif_and_xmp_travel(codec, lossless):
+  image = _image(24, 24)
+  exif = b'II*\0\x08\0\0\0\1\0\x0f\1\2\0\4\0\0\0abc\0\0\0\0\0'
+  plain = codec.compress(image, lossless=lossless)
+  for given in ({'exif': exif}, {'xmp': b'<x/>'}, {'exif': exif, 'xmp': b'x'}):
+    data = codec.compress(image, lossless=lossless, **given)
+    header, payload, _ = bitstream.unpack(data)
+    assert (header.exif, header.xmp) == (
+      given.get('exif', b''), given.get('xmp', b'')
+    )
+    assert payload == bitstream.unpack(plain)[1]
+    np.testing.assert_array_equal(
+      codec.decompress(data, 'mse'), codec.decompress(plain, 'mse')
+    )
+  prefixed = codec.compress(image, lossless=lossless, exif=b'Exif\0\0' + exif)
+  assert prefixed == codec.compress(image, lossless=lossless, exif=exif)
+
+
+def test_metadata_count_for_a_target_but_not_for_the_choice_of_lossless(codec):
+  image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+  xmp = np.random.default_rng(1).bytes(5000)
+  plain = codec.compress(image, 3)
+  data = codec.compress(image, 3, xmp=xmp)
+  assert bitstream.unpack(data)[0].lossless == (
+    bitstream.unpack(plain)[0].lossless
+  )
+  target = len(data)
+  assert len(codec.compress(image, target_bytes=target, xmp=xmp)) <= target
+  with pytest.raises(ValueError, match='The '):
+    codec.compress(image, target_bytes=5000, xmp=xmp)
+
+
 @pytest.mark.parametrize('quality', [0.9, 6.1, float('nan'), -1])
 def test_quality_out_of_range(codec, quality):
   with pytest.raises(ValueError, match=f'from 1 to 6, not {quality}'):

@@ -37,6 +37,7 @@ MAX_SIDE = 400  # the same for lossless files
 # The smallest tiles, to save time.
 TINY_TILE = (80, 80)
 LEAN_TILE = (176, 176)
+EXIF = b'II*\0\x08\0\0\0\1\0\x0f\1\2\0\4\0\0\0abc\0\0\0\0\0'
 # Peak memory allowed for a file of a kilobyte or two, whatever it claims.
 MAX_READ_BYTES = 2**22
 
@@ -91,8 +92,11 @@ def make_files(codec):
       made.append(data)
       for fields in (
         {'alpha': alpha, 'grey': True},
-        {'seed': 123456789, 'icc': icc},
-        {'seed': 0, 'icc': icc, 'grey': True, 'alpha': alpha},
+        {'seed': 123456789, 'icc': icc, 'exif': EXIF},
+        {
+          'seed': 0, 'icc': icc, 'grey': True, 'alpha': alpha, 'exif': EXIF,
+          'xmp': b'<x:xmpmeta/>',
+        },
       ):
         made.append(
           bitstream.pack(dataclasses.replace(header, **fields), payload)
@@ -111,7 +115,7 @@ def make_lossless():
     image = image.astype(np.uint8)
     header = bitstream.Header(
       20, 20, None, b'', lossless=True, grey=image.shape[2] == 1,
-      alpha=b'' if image.shape[2] == 4 else None,
+      alpha=b'' if image.shape[2] == 4 else None, exif=EXIF,
     )
     payloads = {lossless.RAW: image.tobytes()}
     payloads |= dict(lossless._candidates(lossless._pillow(image)))
@@ -213,9 +217,10 @@ def claim(rng, data, _):
 def deflate(rng, data, _):
   """Writes other optional fields, some of them damaged."""
   sides, middle, _, payload = take_apart(data)
-  flags = rng.choice([2, 8, 10, 15]) | 16 * (not middle)
+  flags = rng.choice([2, 8, 10, 15, 32, 64, 96, 104, 111])
+  flags |= 16 * (not middle)
   fields = b'seed' if flags & 1 else b''
-  for flag in (2, 8) if middle else (2,):
+  for flag in (2, 8, 32, 64) if middle else (2, 32, 64):
     if flags & flag:
       size = sides[0] * sides[1]
       size = rng.choice([size, size - 1, size + 1, 1, 300, 2**19])
@@ -387,7 +392,8 @@ def test_a_damaged_file_takes_little_memory(
 def test_damaged_golden_files(golden_tables, rng, sealed):
   # Awkward tables with escapes, and no network.
   good = [
-    (GOLDEN / name).read_bytes() for name in ('picture.gdc', 'optional.gdc')
+    (GOLDEN / name).read_bytes()
+    for name in ('picture.gdc', 'optional.gdc', 'metadata.gdc')
   ]
   _, data = damage(rng, good, sealed)
   note(data.hex())
@@ -415,7 +421,7 @@ def test_damaged_golden_files(golden_tables, rng, sealed):
     (lambda body: body[:2], 'cut off: 2 bytes'),
     (lambda body: bytes(100), 'not a gdc file'),
     (lambda body: seal(b'GDC\2' + body[4:]), 'version 2 of the format'),
-    (lambda body: seal(b'GDC\1\x20' + body[5:]), 'a newer program wrote it'),
+    (lambda body: seal(b'GDC\1\x80' + body[5:]), 'a newer program wrote it'),
     (lambda body: seal(body[:8] + b'abcd' + body[12:]), 'model 61626364'),
     (lambda body: seal(body[:7] + b'\x51' + body[8:]), 'index 81'),
     (lambda body: seal(body[:13]), 'too short: 4 positions'),
@@ -454,6 +460,8 @@ def claims_of_the_largest_image(header, payload):
     (5, b'seed'),
     (2, varint(len(stream)) + stream),
     (8, varint(len(stream)) + stream),
+    (32, varint(len(stream)) + stream),
+    (96, 2 * (varint(len(stream)) + stream)),
     (8, varint(2**28)),
     (8, varint(2**28) + stream),
   ):

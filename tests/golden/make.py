@@ -19,7 +19,7 @@ NUM_POSITIONS = 35
 HEADER = bitstream.Header(
   width=100, height=300, quality_index=QUALITY_INDEX, digest=b'\x01\x02\xfe\xff'
 )
-# Every optional field; the payload is that of HEADER.
+# The optional fields but EXIF and XMP; the payload is that of HEADER.
 SEED = 0xFEDCBA98
 NUM_ICC_BYTES = 600
 # Contexts: a quality between two levels, and a grid with odd sides.
@@ -111,7 +111,7 @@ def make_contexts_symbols() -> np.ndarray:
 
 
 def make_optional_header() -> bitstream.Header:
-  """Returns HEADER with all optional fields."""
+  """Returns HEADER with all optional fields but EXIF and XMP."""
   icc = bytes(k * k % 251 for k in range(NUM_ICC_BYTES))
   alpha = bytes(
     (3 * x * x + 5 * y * y + x * y // 8) % 256
@@ -120,6 +120,15 @@ def make_optional_header() -> bitstream.Header:
   )
   return dataclasses.replace(
     HEADER, seed=SEED, icc=icc, grey=True, alpha=alpha
+  )
+
+
+def make_metadata_header() -> bitstream.Header:
+  """Returns HEADER with EXIF (big endian, of one tag) and XMP."""
+  return dataclasses.replace(
+    HEADER,
+    exif=b'MM\0*\0\0\0\x08\0\1\1\x0f\0\2\0\0\0\4gdc\0\0\0\0\0',
+    xmp=b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>',
   )
 
 
@@ -143,6 +152,9 @@ def main():
   # Another zlib may write other bytes that inflate to the same.
   (HERE / 'optional.gdc').write_bytes(
     bitstream.pack(make_optional_header(), payload)
+  )
+  (HERE / 'metadata.gdc').write_bytes(
+    bitstream.pack(make_metadata_header(), payload)
   )
 
 
