@@ -181,9 +181,11 @@ def measure(arguments) -> dict:
   import jax
 
   import gdc
-  from gdc.codec import prediction, range_coder
+  from gdc.codec import bitstream, range_coder
+  from gdc.training import contexts_step
   peer = Peer(arguments.peer_python) if arguments.peer_python else None
   codec = gdc.load(arguments.model)
+  model = codec.bundle.entropy_model
   decoders = {
     'mse': ('mse', None), 'one_step': ('one_step', None), 'flow@4': ('flow', 4)
   }
@@ -222,13 +224,12 @@ def measure(arguments) -> dict:
             told = peer.ask('decompress', path)
             note('peer', 'decompress', told['seconds'], number)
         sizes['gdc'].append(len(data))
-        latents, header, _ = codec.read(data)
-        rows, columns, channels = latents.shape
-        symbols = prediction.to_differences(
-          np.moveaxis(latents, -1, 0).reshape(channels, -1).copy(), rows,
-          codec.bundle.predicted_channels,
+        coded = contexts_step.symbols(codec, image, arguments.quality)
+        channels, rows, columns = coded.shape
+        symbols = coded.reshape(channels, -1)
+        coding = model, bitstream.quality_to_index(
+          arguments.quality, model.num_qualities
         )
-        coding = codec.bundle.entropy_model, header.quality_index
         start = time.perf_counter()
         payload = range_coder.encode(symbols, *coding, rows)
         note('gdc', 'coder, encode', time.perf_counter() - start, number)

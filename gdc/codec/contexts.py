@@ -282,14 +282,9 @@ class Contexts(entropy_model.EntropyModel):
       ('order', np.int16, 1), ('ends', np.int16, 1), ('weights', np.int16, 2),
       ('bits', np.float32, 1),
     ):
-      array = np.asarray(getattr(self, name))
-      if array.dtype != dtype or array.ndim != ndim or not array.size:
-        raise ValueError(
-          f'{name} must be {np.dtype(dtype)} with {ndim} axes and not empty, '
-          f'not {array.dtype} of shape {array.shape}'
-        )
-      array = array.copy()
-      array.setflags(write=False)
+      array = entropy_model.frozen(name, getattr(self, name), dtype, ndim)
+      if not array.size:
+        raise ValueError(f'{name} must not be empty')
       object.__setattr__(self, name, array)
     if not np.array_equal(np.sort(self.order), np.arange(self.num_channels)):
       raise ValueError(

@@ -10,6 +10,22 @@ from typing import Any
 import numpy as np
 
 
+def frozen(name: str, given, dtype, ndim: int) -> np.ndarray:
+  """Returns a read-only copy of a model's array.
+
+  Raises:
+    ValueError: another type or number of axes.
+  """
+  array = np.array(given)
+  if array.dtype != dtype or array.ndim != ndim:
+    raise ValueError(
+      f'{name} must be {np.dtype(dtype)} with {ndim} axes, not {array.dtype} '
+      f'of shape {array.shape}'
+    )
+  array.setflags(write=False)
+  return array
+
+
 class EntropyModel(abc.ABC):
   """Chooses a row of integer counts for each symbol of an image."""
 

@@ -56,14 +56,7 @@ class Tables(entropy_model.EntropyModel):
     for name, dtype, ndim in (
       ('counts', np.uint16, 1), ('first', np.int32, 2), ('length', np.int32, 2),
     ):
-      array = np.asarray(getattr(self, name))
-      if array.dtype != dtype or array.ndim != ndim:
-        raise ValueError(
-          f'{name} must be {np.dtype(dtype)} with {ndim} axes, not '
-          f'{array.dtype} of shape {array.shape}'
-        )
-      array = array.copy()
-      array.setflags(write=False)
+      array = entropy_model.frozen(name, getattr(self, name), dtype, ndim)
       object.__setattr__(self, name, array)
     if self.first.shape != self.length.shape or not self.length.size:
       raise ValueError(

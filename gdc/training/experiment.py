@@ -94,7 +94,7 @@ def build(config: ml_collections.ConfigDict) -> Experiment:
     schedule=networks.schedule,
     mesh=mesh,
     frozen=jax.device_put(networks.stage.frozen, sharding.replicated(mesh)),
-    digests=frozen_digests(config, networks.stage),
+    digests=frozen_digests(networks.stage),
     data=data,
     batches=batches,
     init=init,
@@ -192,7 +192,7 @@ def _abstract(shapes, shardings):
   )
 
 
-def frozen_digests(config, stage: stage_lib.Stage) -> dict[str, str]:
+def frozen_digests(stage: stage_lib.Stage) -> dict[str, str]:
   """Returns the digests of the networks that a stage is trained upon.
 
   Contexts do not count: they change files, and no image.
@@ -200,12 +200,10 @@ def frozen_digests(config, stage: stage_lib.Stage) -> dict[str, str]:
   if stage.autoencoder is None:
     return {}
   networks = dataclasses.replace(stage.autoencoder, contexts=None)
-  found = {'autoencoder': networks.digest}
-  if config.stage == 'one_step' or (
-    config.stage == 'flow' and config.flow.reflow_steps
-  ):
-    found['flow'] = stage.autoencoder.decoder_digests['flow']
-  return found
+  digests = stage.autoencoder.decoder_digests
+  return {
+    'autoencoder': networks.digest, **{n: digests[n] for n in stage.teachers}
+  }
 
 
 def _read_start(name: str, stage: stage_lib.Stage, params):
@@ -242,7 +240,7 @@ def restore(config: ml_collections.ConfigDict, workdir):
     ValueError: workdir has no checkpoint, or one of another config.
   """
   networks = _build_networks(config)
-  resume.check(config, workdir, frozen_digests(config, networks.stage))
+  resume.check(config, workdir, frozen_digests(networks.stage))
   whole = sharding.replicated(sharding.create_mesh())
   with checkpoints.opened(workdir) as store:
     shardings = jax.tree.map(lambda _: whole, networks.shapes)
@@ -294,6 +292,8 @@ def with_contexts(
   fit: bool = True,
 ) -> bundle.Bundle:
   """Returns an autoencoder's bundle with contexts.
+
+  The step that only fits contexts also records its config in the workdir.
 
   Args:
     config: of stage 1, or of the step that fits contexts.

@@ -85,9 +85,7 @@ def _fit_level(images, order, ends, counts, report) -> np.ndarray:
     report: see fit.
   """
   steps, found = contexts.make_steps(ends), []
-  capacity = max(
-    max(s.shape[1], s.earlier + s.shape[0] + 2) for s in steps
-  )
+  capacity = max(step.capacity for step in steps)
   blocks = [contexts.Block(*k.shape[1:], capacity) for k in images]
   values = [
     b.sort(k[order]) for b, k in zip(blocks, images, strict=True)

@@ -532,7 +532,7 @@ def test_arrays_are_inverse(golden_contexts):
 
 @pytest.mark.parametrize('name, change, message', [
   ('order', lambda a: a.astype(np.int32), 'order must be int16 with 1 axes'),
-  ('order', lambda a: a[:0], 'not empty'),
+  ('order', lambda a: a[:0], 'order must not be empty'),
   ('order', lambda a: np.zeros_like(a), 'each of 0 to 6 once'),
   ('ends', lambda a: a[:-1], 'ends must rise to 7'),
   ('ends', lambda a: a[[0, 0, 1, 2]], 'ends must rise to 7'),

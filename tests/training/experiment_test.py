@@ -128,7 +128,7 @@ def test_digests_are_of_all_that_a_stage_is_trained_upon(tiny_bundle):
     config = module.get_config('tiny')
     config.update_from_flattened_dict(fields)
     stage = stages.build(config, tiny_bundle)
-    return set(experiment.frozen_digests(config, stage))
+    return set(experiment.frozen_digests(stage))
 
   assert names(flow) == names(diffusion) == {'autoencoder'}
   reflow = {'flow.reflow_steps': 2}

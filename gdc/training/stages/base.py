@@ -24,6 +24,7 @@ class Stage:
     visualise: (params, frozen, images) -> dict of images for TensorBoard.
     warm_starts: bundle entries usable for a warm start, in order of preference,
       with required record fields.
+    teachers: the bundle's score decoders that it is trained upon.
     start: (params, exported) -> params that start from exported ones.
     exported: params -> those that the bundle keeps.
   """
@@ -37,6 +38,7 @@ class Stage:
   autoencoder: bundle.Bundle | None
   visualise: Callable
   warm_starts: dict[str, dict[str, Any]]
+  teachers: tuple[str, ...] = ()
   start: Callable = lambda params, exported: exported
   exported: Callable = lambda params: params
 

@@ -146,7 +146,7 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
   return base.Stage(
     'one_step', {**fields, **decoder.record()}, init, loss, frozen,
     coder.num_levels, autoencoder, visualise,
-    warm_starts=decoder.warm_starts(), start=start,
+    warm_starts=decoder.warm_starts(), teachers=('flow',), start=start,
     exported=lambda params: params['decoder'],
   )
 

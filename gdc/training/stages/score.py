@@ -68,7 +68,7 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
     config.stage, {**fields, **decoder.record()},
     functools.partial(frozen_autoencoder.init, net), loss, frozen,
     coder.num_levels, autoencoder, visualise,
-    warm_starts=decoder.warm_starts(),
+    warm_starts=decoder.warm_starts(), teachers=('flow',) if teacher else (),
   )
 
 
