@@ -94,5 +94,14 @@ def box(text: str) -> tuple[int, ...]:
   raise _wrong('LEFT,TOP,RIGHT,BOTTOM in pixels', text)
 
 
+def region(text: str) -> tuple[int, ...]:
+  """A non-empty rectangle in pixels: x, y, width, height."""
+  with contextlib.suppress(ValueError):
+    x, y, width, height = map(int, text.split(','))
+    if x >= 0 and y >= 0 and width > 0 and height > 0:
+      return x, y, width, height
+  raise _wrong('X,Y,WIDTH,HEIGHT in pixels', text)
+
+
 def _wrong(expected: str, text: str) -> argparse.ArgumentTypeError:
   return argparse.ArgumentTypeError(f'expected {expected}, not {text!r}')

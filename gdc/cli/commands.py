@@ -96,11 +96,14 @@ def decompress(arguments, report) -> int:
     data = _read(job)
     header, _, checksum = bitstream.unpack(data)
     suffix = default if job.target is None else job.target.suffix
-    image_files.check_size(header.width, header.height, suffix, header.grey)
+    size = arguments.region[2:] if arguments.region else (
+      header.width, header.height
+    )
+    image_files.check_size(*size, suffix, header.grey)
     seed = _first(arguments.seed, header.seed, checksum)
     lossless, kept = header.lossless, (header.icc, header.exif, header.xmp)
     del header  # an alpha plane may be large
-    pixels = codec.decompress(data, *options)
+    pixels = codec.decompress(data, *options, region=arguments.region)
     height, width, channels = pixels.shape
     fitted = image_files.fit(pixels, suffix, *kept)
     encoded = image_files.encode(
@@ -116,6 +119,7 @@ def decompress(arguments, report) -> int:
       'width': width,
       'height': height,
       'channels': channels,
+      'region': arguments.region,
       'lossless': lossless,
       'decoder': decoder,
       'steps': steps,

@@ -188,6 +188,11 @@ _DECOMPRESS = (
     '--realism', type=types.realism, metavar='R',
     help='from 0, the image of mse, to 1, that of the score decoder; default 1',
   ),
+  _option(
+    '--region', type=types.region, metavar='X,Y,WIDTH,HEIGHT',
+    help='only this part of each image, in pixels: the same as in the whole, '
+    'and faster',
+  ),
 )
 _INFO = (
   _option(

@@ -4,6 +4,7 @@ Arrays and numbers of other libraries are accepted where nothing is lost. Every
 error is a ValueError that names the value and the right form in one sentence.
 """
 import numbers
+import operator
 import os
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 
 from gdc import decoders, metadata
 from gdc import icc as icc_lib
-from gdc.codec import bitstream
+from gdc.codec import bitstream, tiles
 from gdc.models import receptive_field
 
 DEFAULT_QUALITY = 3.0
@@ -114,13 +115,16 @@ def _check_size(height: int, width: int):
     )
 
 
-def to_channels(rgb: np.ndarray, header: bitstream.Header) -> np.ndarray:
+def to_channels(
+  rgb: np.ndarray, header: bitstream.Header, window: tiles.Window | None = None
+) -> np.ndarray:
   """Turns decoded colours into the channels that were compressed.
 
   Args:
     rgb: uint8 [height, width, 3].
     header: the file's; grey becomes the mean of the colours, and alpha is
       added.
+    window: of the image, that rgb is; None: all.
 
   Returns:
     uint8 [height, width, 1 to 4].
@@ -131,7 +135,8 @@ def to_channels(rgb: np.ndarray, header: bitstream.Header) -> np.ndarray:
     planes = [((total + 1) // 3).astype(np.uint8)]
   if header.alpha is not None:
     plane = np.frombuffer(header.alpha, np.uint8)
-    planes.append(plane.reshape(header.height, header.width, 1))
+    plane = plane.reshape(header.height, header.width, 1)
+    planes.append(plane[window.slices] if window else plane)
   if len(planes) == 1:
     return np.ascontiguousarray(planes[0])
   return np.concatenate(planes, axis=2)
@@ -269,6 +274,30 @@ def check_sampling(decoder: str, steps, seed, realism):
         )
   elif steps is not None:
     _whole(f'steps of {decoder}', steps, 1, decoders.max_steps(decoder))
+
+
+def as_window(given, header: bitstream.Header) -> tiles.Window:
+  """Returns the window of a region (x, y, width, height); of all for None.
+
+  Raises:
+    ValueError: it is not four integers, or is empty, or leaves the image.
+  """
+  if given is None:
+    return tiles.Window(0, 0, header.height, header.width)
+  try:
+    x, y, width, height = (operator.index(_item(n)) for n in given)
+  except (TypeError, ValueError) as e:
+    raise ValueError(
+      f'region must be (x, y, width, height), in whole pixels, not {given!r}.'
+    ) from e
+  if not (
+    0 <= x < x + width <= header.width and 0 <= y < y + height <= header.height
+  ):
+    raise ValueError(
+      f'region must lie within the image of {header.width} x {header.height}, '
+      f'not begin at {x}, {y} with {width} x {height}.'
+    )
+  return tiles.Window(y, x, y + height, x + width)
 
 
 def number(name: str, given) -> float:

@@ -19,12 +19,14 @@ from gdc.codec import (
   encoder,
   forks,
   networks,
-  prediction,
-  range_coder,
   retired,
+  slices,
 )
 from gdc.codec import (
   lossless as lossless_lib,
+)
+from gdc.codec import (
+  tiles as tiles_lib,
 )
 
 
@@ -218,8 +220,9 @@ class Codec:
     steps: int | None = None,
     seed: int | None = None,
     realism: float | None = None,
+    region: tuple[int, int, int, int] | None = None,
   ) -> np.ndarray:
-    """Decompresses a file.
+    """Decompresses a file, or a region of it.
 
     A lossless file, of any model, gives its image whatever the decoder.
 
@@ -234,11 +237,15 @@ class Codec:
         always gives the same image, on the same machine and software.
       realism: from 0, the image of 'mse', to 1, that of the score decoder;
         between them decoders.base.mix. None is 1.
+      region: (x, y, width, height) in pixels, within the image; None: all. The
+        result equals the crop of the whole image, but only the tiles and slices
+        that it needs are decoded.
 
     'mse' refuses steps and realism above 0, and has no use for a seed.
 
     Returns:
-      uint8 [height, width, channels], as many as were compressed.
+      uint8 [height, width, channels], as many as were compressed; of the
+      region, if one is given.
 
     Raises:
       BitstreamError: the file is damaged, or of another model or version.
@@ -246,27 +253,32 @@ class Codec:
     """
     self.check_decoder(decoder, steps, seed, realism)
     header, payload, checksum = bitstream.unpack(arguments.as_bytes(data))
+    window = arguments.as_window(region, header)
     if header.lossless:
-      return lossless_lib.decode(payload, header)
+      image = lossless_lib.decode(payload, header)
+      return np.ascontiguousarray(image[window.slices])
     decoder, steps = self.resolve(decoder, steps)
     realism = 1.0 if realism is None else realism
-    latents = self._latents(header, payload)
+    self._check_model(header)
+    size = [n * networks.STRIDE for n in header.grid]
     own_seed = checksum if header.seed is None else header.seed
     quality = bitstream.index_to_quality(header.quality_index)
+    seen, net = window, self._networks
     if decoder == 'mse' or realism == 0:
       progress.plan(pixels=1)
-      image = self._networks.synthesise(latents, quality, np.uint8)
+      latents = self._latents(header, payload, net.seen(window, size))
+      image = net.synthesise(latents, size, quality, window).array
     else:
       progress.plan(synthesise=1, **{decoder: steps})
-      x_hat = self._networks.synthesise(latents, quality, np.float32)
+      seen = net.seen(window, size, decoder, steps)
+      latents = self._latents(header, payload, net.seen(seen, size))
+      x_hat = net.synthesise(latents, size, quality, seen, np.float32)
       del latents
-      image = self._networks.sample(
-        decoder, x_hat, quality, self.rmse(quality), steps,
-        own_seed if seed is None else seed, realism,
+      image = net.sample(
+        decoder, x_hat, size, quality, self.rmse(quality), steps,
+        own_seed if seed is None else seed, realism, window,
       )
-    return arguments.to_channels(
-      image[:header.height, :header.width], header
-    )
+    return arguments.to_channels(image, header, window)
 
   def resolve(self, decoder: str | None = None, steps: int | None = None):
     """Returns the decoder that `decompress` uses, and its number of steps.
@@ -299,10 +311,11 @@ class Codec:
     """
     header, payload, checksum = bitstream.unpack(arguments.as_bytes(data))
     seed = checksum if header.seed is None else header.seed
-    return self._latents(header, payload), header, seed
+    self._check_model(header)
+    return self._latents(header, payload).array, header, seed
 
-  def _latents(self, header: bitstream.Header, payload: bytes) -> np.ndarray:
-    """Decodes the latents of an unpacked file; see read."""
+  def _check_model(self, header: bitstream.Header) -> None:
+    """Raises BitstreamError unless a file has latents of this model."""
     if header.lossless:
       raise bitstream.BitstreamError(
         'This file is kept losslessly: it has no latents, only its image.'
@@ -320,14 +333,21 @@ class Codec:
         f'too large: {header.width} x {header.height} pixels take '
         f'{columns} x {rows} latents'
       )
-    symbols = range_coder.decode(
-      payload, self.bundle.entropy_model, header.quality_index, rows * columns,
-      rows,
+
+  def _latents(
+    self, header: bitstream.Header, payload: bytes,
+    window: tiles_lib.Window | None = None,
+  ) -> tiles_lib.Plane:
+    """Decodes the latents of an unpacked file, or of a window of its image."""
+    stride = networks.STRIDE
+    if window is None:
+      window = tiles_lib.Window(0, 0, *(n * stride for n in header.grid))
+    top, left, bottom, right = (n // stride for n in window)
+    latents = slices.decode(
+      payload, self.bundle, header.quality_index, header.grid,
+      (slice(top, bottom), slice(left, right)),
     )
-    symbols = prediction.from_differences(
-      symbols, rows, self.bundle.predicted_channels
-    )
-    return np.moveaxis(symbols.reshape(-1, rows, columns), 0, -1)
+    return tiles_lib.Plane(np.moveaxis(latents, 0, -1), window, stride)
 
   def ideal_bits(self, data: bytes) -> float:
     """Returns the ideal code length of a file's latents, without a container.
@@ -336,12 +356,8 @@ class Codec:
       BitstreamError: see decompress.
     """
     latents, header, _ = self.read(data)
-    symbols = prediction.to_differences(
-      np.moveaxis(latents, -1, 0).reshape(latents.shape[-1], -1),
-      len(latents), self.bundle.predicted_channels,
-    )
-    return self.bundle.entropy_model.ideal_bits(
-      symbols, header.quality_index, len(latents)
+    return slices.ideal_bits(
+      np.moveaxis(latents, -1, 0), self.bundle, header.quality_index
     )
 
   def check_decoder(self, decoder, steps=None, seed=None, realism=None):

@@ -27,15 +27,14 @@ most 2^11 features, a score and all its partial sums are below 2^35 in
 magnitude: float64 holds them exactly, in whatever order they are added.
 Weights whose sums are also below 2^24 are used in float32, as exactly.
 
-Large images are cut into blocks, so that memory stays bounded. A block's
-contexts see nothing outside of it.
+Large images are coded in slices (slices.py). Contexts see nothing outside of
+theirs.
 """
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
-import threadpoolctl
 
 from gdc.codec import bitstream, entropy_model
 from gdc.codec import tables as tables_lib
@@ -52,7 +51,7 @@ _CLASS_SHIFT = 10
 CLIP = 255
 # The first groups are coded in four phases, the others in two.
 FOUR_PHASES = 2
-BLOCK = 256  # positions of a block, along each side
+SLICE_SIDE = 128  # positions
 # Bits of a position that a payload is padded to: a few bytes cannot claim a
 # large image.
 LEAST_BITS = 1.0
@@ -113,7 +112,7 @@ class Step:
 
   @property
   def capacity(self) -> int:
-    """Number of features that a Block holds for this step and its group."""
+    """Number of features that a Slice holds for this step and its group."""
     return max(self.shape[1], self.earlier + self.shape[0] + 2)
 
 
@@ -141,15 +140,15 @@ def make_steps(ends) -> tuple[Step, ...]:
   return tuple(steps)
 
 
-class Block:
-  """What is decoded of one block, and the features of the rest.
+class Slice:
+  """What is decoded of one slice, and the features of the rest.
 
   Positions are held phase by phase, so that those of a step are contiguous.
   For each step in turn, call `features` and then `fill`.
   """
 
   def __init__(self, rows: int, columns: int, capacity: int = 64):
-    """Begins a block.
+    """Begins a slice.
 
     Args:
       rows: number of rows of positions.
@@ -320,12 +319,16 @@ class Contexts(entropy_model.EntropyModel):
 
   @functools.cached_property
   def steps(self) -> tuple[Step, ...]:
-    """The steps of a block, in coding order."""
+    """The steps of a slice, in coding order."""
     return make_steps(self.ends)
 
   @property
   def rows(self) -> tables_lib.Tables:
     return self.tables
+
+  @property
+  def slice_side(self) -> int:
+    return SLICE_SIDE
 
   @property
   def num_qualities(self) -> int:
@@ -362,29 +365,23 @@ class Contexts(entropy_model.EntropyModel):
     return float(np.exp(np.interp(level, levels, np.log(self.bits))))
 
   def visit(self, symbols, height, quality_index, code, fills=False) -> None:
-    """Visits step after step of each block, see entropy_model.EntropyModel."""
+    """Visits step after step, see entropy_model.EntropyModel."""
     weights = self.at_quality(quality_index)
     weights = [_matrix(weights[s.weights].reshape(s.shape)) for s in self.steps]
     capacity = max(step.capacity for step in self.steps)
     grid = symbols.reshape(len(symbols), height, -1)
-    for here in _blocks(*grid.shape[1:]):
-      part = grid[(slice(None), *here)]
-      block = Block(*part.shape[1:], capacity)
-      for step, own in zip(self.steps, weights, strict=True):
-        if step.phases[0] == 0:
-          group = self.order[step.channels]
-          values = block.sort(part[group])
-        columns = block.columns(step)
-        if columns.start < columns.stop:
-          features = block.features(step).astype(own.dtype, copy=False)
-          # These products are small: threads cost more time than they save,
-          # and several times as much where other work shares the cores.
-          with _blas().limit(limits=1, user_api='blas'):
-            scores = np.matmul(own, features)
-          code(values[:, columns], classify(scores))
-        block.fill(step, values[:, columns])
-        if fills and step.phases[1] == len(_PHASES):
-          part[group] = block.unsort(values)
+    known = Slice(*grid.shape[1:], capacity)
+    for step, own in zip(self.steps, weights, strict=True):
+      if step.phases[0] == 0:
+        group = self.order[step.channels]
+        values = known.sort(grid[group])
+      columns = known.columns(step)
+      if columns.start < columns.stop:
+        features = known.features(step).astype(own.dtype, copy=False)
+        code(values[:, columns], classify(np.matmul(own, features)))
+      known.fill(step, values[:, columns])
+      if fills and step.phases[1] == len(_PHASES):
+        grid[group] = known.unsort(values)
 
   def to_arrays(self) -> dict:
     """Returns arrays by name; those of `tables` are a dict of their own."""
@@ -413,25 +410,9 @@ def classify(scores: np.ndarray) -> np.ndarray:
   return (scores.astype(np.uint16) >> _CLASS_SHIFT).astype(np.uint8)
 
 
-@functools.cache
-def _blas() -> threadpoolctl.ThreadpoolController:
-  """Returns what sets the number of BLAS threads."""
-  return threadpoolctl.ThreadpoolController()
-
-
 def _matrix(weights: np.ndarray) -> np.ndarray:
   """Returns integer weights in the smallest float that keeps scores exact."""
   largest = np.abs(weights).sum(axis=1).max() * int(log_table()[-1])
   # The offset of `classify` is added to scores.
   largest -= LOWEST_OCTAVE * UNIT * SCALE
   return weights.astype(np.float32 if largest < 2**24 else np.float64)
-
-
-def _blocks(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
-  """Yields the rows and columns of each block, in coding order."""
-  for top in range(0, rows, BLOCK):
-    for left in range(0, columns, BLOCK):
-      yield (
-        slice(top, min(top + BLOCK, rows)),
-        slice(left, min(left + BLOCK, columns)),
-      )

@@ -44,6 +44,11 @@ class EntropyModel(abc.ABC):
   def num_channels(self) -> int:
     """Number of channels of the symbols."""
 
+  @property
+  def slice_side(self) -> int | None:
+    """Positions along each side of a slice; None: an image is one slice."""
+    return None
+
   @abc.abstractmethod
   def visit(
     self,

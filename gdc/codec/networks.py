@@ -106,70 +106,78 @@ class Networks:
     size = [-(-n // STRIDE) * STRIDE for n in image.shape[:2]]
     network, shape, halo = self._autoencoder('analyse')
     channels = self._bundle.tables.num_channels
-    out = np.empty([n // STRIDE for n in size] + [channels], np.float32)
+    out = tiles.Plane.of(
+      np.empty([n // STRIDE for n in size] + [channels], np.float32), STRIDE
+    )
+    pixels = tiles.Plane.of(image)
 
     def own(tile):
-      return _rgb(tile.cut(image)), tile.extent
+      return _rgb(tile.cut(pixels)), tile.extent
 
     found, shared = tiles.cover(size, shape, halo), (np.float32([quality]),)
     for tile, y in self._runner.run(network, found, own, shared):
-      tile.paste(y, out, STRIDE)
-    return out
+      tile.paste(y, out)
+    return out.array
 
   def synthesise(
-    self, latents: np.ndarray, quality: float, dtype=np.uint8
-  ) -> np.ndarray:
-    """Returns the autoencoder's image.
+    self, latents: tiles.Plane, size, quality: float,
+    window: tiles.Window | None = None, dtype=np.uint8,
+  ) -> tiles.Plane:
+    """Returns the autoencoder's image, or a window of it.
 
     Args:
-      latents: int32 [rows, columns, channels].
+      latents: int32, with the stride of STRIDE; at least of `seen` pixels.
+      size: (height, width) of the whole image, multiples of STRIDE.
       quality: quality they were coded at.
+      window: of the image; None: all.
       dtype: uint8 for pixels, or float32 in [-1, 1].
 
     Returns:
-      [16 * rows, 16 * columns, 3] of that type.
+      Three channels of that type. A window equals that of the whole image.
     """
-    size = [n * STRIDE for n in latents.shape[:2]]
-    out = np.empty([*size, 3], dtype)
-    kind = 'pixels' if out.dtype == np.uint8 else 'synthesise'
+    window = window or tiles.Window(0, 0, *size)
+    out = tiles.Plane.empty(window, 3, dtype)
+    kind = 'pixels' if out.array.dtype == np.uint8 else 'synthesise'
     network, shape, halo = self._autoencoder(kind)
 
     def own(tile):
-      return tile.cut(latents, STRIDE), tile.extent
+      return tile.cut(latents), tile.extent
 
-    found, shared = tiles.cover(size, shape, halo), (np.float32([quality]),)
-    for tile, x in self._runner.run(network, found, own, shared):
+    found = tiles.cover(size, shape, halo, window)
+    for tile, x in self._runner.run(
+      network, found, own, (np.float32([quality]),)
+    ):
       tile.paste(x, out)
     return out
 
   def sample(
-    self, entry: str, x_hat: np.ndarray, quality: float, rmse: float,
-    steps: int, seed: int, realism: float,
+    self, entry: str, x_hat: tiles.Plane, size, quality: float, rmse: float,
+    steps: int, seed: int, realism: float, window: tiles.Window | None = None,
   ) -> np.ndarray:
-    """Returns a score decoder's image.
+    """Returns a score decoder's image, or a window of it.
 
     Every step covers all tiles before the next one starts, so each tile finds
-    its neighbours' states around its own.
+    its neighbours' states around its own. Of a window, a step covers what later
+    ones see.
 
     Args:
       entry: a key of the bundle's decoders.
-      x_hat: float32 [height, width, 3], the autoencoder's image.
+      x_hat: float32, the autoencoder's image, at least of `seen` pixels.
+      size: (height, width) of the whole image.
       quality: quality it was coded at.
       rmse: its expected error, images in [-1, 1].
       steps: number of sampling steps.
       seed: noise seed, 0 to 2^32 - 1.
       realism: in [0, 1], see base.mix.
+      window: of the image; None: all.
 
     Returns:
-      uint8 [height, width, 3].
+      uint8 [height, width, 3]. A window equals that of the whole image.
     """
     network, shape, halo, stride = self._score(entry)
+    window = window or tiles.Window(0, 0, *size)
+    size = [_round_up(n, stride) for n in size]
     channels = network.own[0].shape[-1]
-    height, width = x_hat.shape[:2]
-    padding = [(0, -n % stride) for n in (height, width)]
-    if any(more for _, more in padding):
-      x_hat = np.pad(x_hat, [*padding, (0, 0)], mode='edge')
-    size = x_hat.shape[:2]
 
     def own(state, tile):
       return (
@@ -177,23 +185,43 @@ class Networks:
       )
 
     # The first step makes its own state; this one takes no memory.
-    state = np.broadcast_to(np.float32(0), (*size, channels))
+    state = tiles.Plane.of(
+      np.broadcast_to(np.float32(0), (*size, channels))
+    )
     for i in range(steps):
       if i == steps - 1:
-        after = np.empty((*size, 3), np.uint8)
+        after = tiles.Plane.empty(window, 3, np.uint8)
       else:
-        after = np.empty((*size, channels), np.float32)
+        after = tiles.Plane.empty(
+          window.grown((steps - 1 - i) * halo, size), channels, np.float32
+        )
       shared = (
         np.float32([quality]), np.float32([rmse]), np.int32([i, steps]),
         np.uint32(seed), np.float32(realism),
       )
-      found = tiles.cover(size, shape, halo)
       for tile, y in self._runner.run(
-        network, found, functools.partial(own, state), shared
+        network, tiles.cover(size, shape, halo, after.window),
+        functools.partial(own, state), shared,
       ):
-        tile.paste(y[:, :, :after.shape[2]], after)
+        tile.paste(y[:, :, :after.array.shape[2]], after)
       state = after
-    return state[:height, :width]
+    return state.array
+
+  def seen(
+    self, window: tiles.Window, size, entry: str | None = None, steps: int = 1
+  ) -> tiles.Window:
+    """Returns the pixels of its input that a network sees for a window.
+
+    Args:
+      window: of the network's output.
+      size: (height, width) of the whole image, multiples of STRIDE.
+      entry: a score decoder; None: the synthesis, which sees latents. Their
+        window has sides that are multiples of STRIDE.
+      steps: number of sampling steps of the score decoder.
+    """
+    if entry is None:
+      return window.grown(self._autoencoder('synthesise')[2], size, STRIDE)
+    return window.grown(steps * self._score(entry)[2], size)
 
   # --- Layout of each network's tiles ---------------------------------------
 

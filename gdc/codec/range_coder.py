@@ -92,17 +92,7 @@ def decode(
   payload = bytes(payload)
   if num_positions < 0:
     raise ValueError(f'num_positions must be 0 or more, not {num_positions}')
-  if not 0 <= quality_index < model.num_qualities:
-    raise bitstream.BitstreamError(
-      f'unknown quality index {quality_index}: this model has 0 to '
-      f'{model.num_qualities - 1}'
-    )
-  least_bits = num_positions * model.minimum_bits(quality_index)
-  if least_bits > 8 * len(payload) + _SLACK_BITS:
-    raise bitstream.BitstreamError(
-      f'payload too short: {num_positions} positions take at least '
-      f'{least_bits / 8:.0f} bytes, not {len(payload)}'
-    )
+  check_claims(len(payload), model, quality_index, num_positions)
   decoder = constriction.stream.queue.RangeDecoder(_to_words(payload))
 
   def code(values, rows):
@@ -133,6 +123,36 @@ def decode(
       'damaged payload: no symbols of this model have its code'
     ) from error
   return symbols
+
+
+def check_claims(
+  num_bytes: int, model: entropy_model.EntropyModel, quality_index: int,
+  num_positions: int, num_payloads: int = 1,
+) -> None:
+  """Checks what a file claims before anything is allocated.
+
+  Args:
+    num_bytes: of all payloads together.
+    model: see encode.
+    quality_index: of the image.
+    num_positions: of all payloads together.
+    num_payloads: number of payloads.
+
+  Raises:
+    BitstreamError: the model has no such quality index, or the payloads are too
+      short for the positions.
+  """
+  if not 0 <= quality_index < model.num_qualities:
+    raise bitstream.BitstreamError(
+      f'unknown quality index {quality_index}: this model has 0 to '
+      f'{model.num_qualities - 1}'
+    )
+  least_bits = num_positions * model.minimum_bits(quality_index)
+  if least_bits > 8 * num_bytes + _SLACK_BITS * num_payloads:
+    raise bitstream.BitstreamError(
+      f'payload too short: {num_positions} positions take at least '
+      f'{least_bits / 8:.0f} bytes, not {num_bytes}'
+    )
 
 
 class _Runs:

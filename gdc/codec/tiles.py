@@ -49,6 +49,65 @@ def spans(length: int, tile: int, halo: int) -> list[Span]:
   return found
 
 
+class Window(NamedTuple):
+  """A rectangle of an image, in pixels; bottom and right are exclusive."""
+
+  top: int
+  left: int
+  bottom: int
+  right: int
+
+  @property
+  def shape(self) -> tuple[int, int]:
+    """(height, width)."""
+    return self.bottom - self.top, self.right - self.left
+
+  @property
+  def slices(self) -> tuple[slice, slice]:
+    """Indices of the window in the image."""
+    return slice(self.top, self.bottom), slice(self.left, self.right)
+
+  def grown(self, margin: int, size, unit: int = 1) -> 'Window':
+    """Returns the window with a margin, as far as an image goes.
+
+    Args:
+      margin: in pixels.
+      size: (height, width) of the image, multiples of unit.
+      unit: sides of the result are moved outwards to multiples of it.
+    """
+    first = [max(0, (n - margin) // unit * unit) for n in self[:2]]
+    last = [
+      min(most, -(-(n + margin) // unit) * unit)
+      for n, most in zip(self[2:], size, strict=True)
+    ]
+    return Window(*first, *last)
+
+
+class Plane(NamedTuple):
+  """An array of a window of an image.
+
+  Attributes:
+    array: [rows, columns, channels].
+    window: what it covers.
+    stride: pixels per row and column.
+  """
+
+  array: np.ndarray
+  window: Window
+  stride: int = 1
+
+  @classmethod
+  def of(cls, array: np.ndarray, stride: int = 1) -> 'Plane':
+    """Returns the plane of a whole image."""
+    rows, columns = array.shape[:2]
+    return cls(array, Window(0, 0, rows * stride, columns * stride), stride)
+
+  @classmethod
+  def empty(cls, window: Window, channels: int, dtype) -> 'Plane':
+    """Returns a plane of a window, to be filled, with a stride of 1."""
+    return cls(np.empty([*window.shape, channels], dtype), window)
+
+
 @dataclasses.dataclass(frozen=True)
 class Tile:
   """A tile of an image; all in pixels.
@@ -70,55 +129,67 @@ class Tile:
     """(row, column) of the tile's first pixel."""
     return self.rows.origin, self.columns.origin
 
-  def cut(self, array: np.ndarray, stride: int = 1) -> np.ndarray:
-    """Cuts the tile's window out of an array.
-
-    Args:
-      array: [height, width, channels] of the image, at a stride; its last row
-        and column are repeated beyond its end.
-      stride: pixels per position of the array.
+  def cut(self, plane: Plane) -> np.ndarray:
+    """Cuts the tile out of a plane whose edges are repeated where it ends.
 
     Returns:
       [tile height / stride, tile width / stride, channels], contiguous.
     """
-    row, column = (n // stride for n in self.origin)
-    height, width = (n // stride for n in self.shape)
-    part = array[row:row + height, column:column + width]
-    missing = [(0, height - part.shape[0]), (0, width - part.shape[1]), (0, 0)]
-    if missing[0][1] or missing[1][1]:
-      return np.pad(part, missing, mode='edge')
-    return np.ascontiguousarray(part)
+    part, missing = [], [(0, 0)]
+    for origin, length, begin, end in zip(
+      self.origin, self.shape, plane.window[:2], plane.window[2:], strict=True
+    ):
+      first, last = max(origin, begin), min(origin + length, end)
+      part.append(slice(
+        (first - begin) // plane.stride, (last - begin) // plane.stride
+      ))
+      missing.insert(-1, (
+        (first - origin) // plane.stride,
+        (origin + length - last) // plane.stride,
+      ))
+    found = plane.array[tuple(part)]
+    if any(map(any, missing)):
+      return np.pad(found, missing, mode='edge')
+    return np.ascontiguousarray(found)
 
-  def paste(self, output, array: np.ndarray, stride: int = 1):
-    """Writes the tile's valid outputs into an array.
+  def paste(self, output, plane: Plane) -> None:
+    """Writes the tile's valid outputs into a plane, as far as it goes.
 
     Args:
       output: [tile height / stride, tile width / stride, channels].
-      array: [height, width, channels] of the image, at that stride.
-      stride: pixels per position of the array.
+      plane: to write to.
     """
-    target, source = zip(*(
-      (
-        slice(span.first // stride, span.last // stride),
-        slice(
-          (span.first - span.origin) // stride,
-          (span.last - span.origin) // stride,
-        ),
-      )
-      for span in (self.rows, self.columns)
-    ), strict=True)
-    array[target] = np.asarray(output)[source]
+    target, source = [], []
+    for span, begin, end in zip(
+      (self.rows, self.columns), plane.window[:2], plane.window[2:],
+      strict=True,
+    ):
+      first, last = max(span.first, begin), min(span.last, end)
+      for slices, start in ((target, begin), (source, span.origin)):
+        slices.append(slice(
+          (first - start) // plane.stride, (last - start) // plane.stride
+        ))
+    plane.array[tuple(target)] = np.asarray(output)[tuple(source)]
 
 
-def cover(size, shape, halo: int) -> Iterator[Tile]:
+def cover(
+  size, shape, halo: int, window: Window | None = None
+) -> Iterator[Tile]:
   """Yields the tiles of an image, in raster order.
 
   Args:
     size: (height, width) of the image.
     shape: (height, width) of a tile.
     halo: see spans; sizes, shapes and halo are multiples of all strides.
+    window: only tiles with outputs in it; None: all.
   """
-  axes = (spans(n, t, halo) for n, t in zip(size, shape, strict=True))
+  window = window or Window(0, 0, *size)
+  axes = (
+    [s for s in spans(n, t, halo) if s.first < end and s.last > begin]
+    for n, t, begin, end in zip(
+      size, shape, window[:2], window[2:], strict=True
+    )
+  )
   for rows, columns in itertools.product(*axes):
     extent = [
       min(t, n - span.origin)

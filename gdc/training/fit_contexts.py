@@ -86,7 +86,7 @@ def _fit_level(images, order, ends, counts, report) -> np.ndarray:
   """
   steps, found = contexts.make_steps(ends), []
   capacity = max(step.capacity for step in steps)
-  blocks = [contexts.Block(*k.shape[1:], capacity) for k in images]
+  blocks = [contexts.Slice(*k.shape[1:], capacity) for k in images]
   values = [
     b.sort(k[order]) for b, k in zip(blocks, images, strict=True)
   ]

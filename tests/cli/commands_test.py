@@ -95,12 +95,26 @@ def test_there_and_back(photo, model, codec, tmp_path, capsys):
      {'decoder': 'flow', 'steps': 2, 'realism': 0.25}),
     (['--decoder', 'diffusion', '--steps', 2, '--seed', 7],
      {'decoder': 'diffusion', 'steps': 2, 'seed': 7}),
+    (['--decoder', 'mse', '--region', '3,0,31,20'],
+     {'decoder': 'mse', 'region': (3, 0, 31, 20)}),
     ([], {}),
   ):
     assert run('decompress', out, '-o', back, '--force', *flags, *model) == 0
     np.testing.assert_array_equal(
       np.asarray(Image.open(back)), codec.decompress(data, **arguments)
     )
+
+
+def test_a_region_outside_of_the_image_is_refused(
+  photo, model, tmp_path, capsys
+):
+  out, back = tmp_path / 'a.gdc', tmp_path / 'b.png'
+  assert run('compress', photo, '-o', out, *model) == 0
+  capsys.readouterr()
+  assert run('decompress', out, '-o', back, '--region', '4,0,31,21', *model)
+  error = capsys.readouterr().err
+  assert error.count('\n') == 1 and not back.exists()
+  assert 'within the image of 34 x 21, not begin at 4, 0 with 31 x 21' in error
 
 
 def test_default_outputs_are_beside_the_inputs(photo, model):

@@ -13,6 +13,8 @@ import gdc
 from gdc import decoders
 from gdc.codec import bitstream, bundle, prediction, range_coder, rate_control
 from gdc.codec import codec as codec_lib
+from gdc.codec import contexts as contexts_lib
+from gdc.codec import tiles as tiles_lib
 from gdc.data import sources
 from gdc.models import autoencoder, receptive_field, score_net
 
@@ -88,9 +90,11 @@ def test_latents_outlive_saving_and_loading(codec, tiny_bundle_path):
 @pytest.mark.parametrize('quality', [1, 3.5, 6])
 def test_file_size_is_its_estimate(lean, quality):
   # Training counts the prior's bits, here of the rounded latents. The bundled
-  # model has a prior that fits them.
+  # model has a prior that fits them, and contexts that save bits.
   _, image = next(sources.bundled_images('heldout'))
-  data = lean.compress(image, quality)
+  model = dataclasses.replace(lean.bundle, contexts=None, fitted_on=None)
+  data = codec_lib.Codec(model).compress(image, quality)
+  assert len(lean.compress(image, quality)) < 0.9 * len(data)
   latents = lean.encode(image, quality)[None].astype(np.float32)
   net = autoencoder.Autoencoder(**lean.bundle.autoencoder_spec)
   variables = {'params': lean.bundle.autoencoder_params}
@@ -205,7 +209,10 @@ def test_tiles_do_not_show(small_tiles, one_tile, shape):
   data = one_tile.compress(image, 2.5)
   latents = one_tile.read(data)[0]
   x_hat, whole = (
-    c._networks.synthesise(latents, 2.5, np.float32)
+    c._networks.synthesise(
+      tiles_lib.Plane.of(latents, 16), [16 * n for n in latents.shape[:2]], 2.5,
+      dtype=np.float32,
+    ).array
     for c in (small_tiles, one_tile)
   )
   np.testing.assert_allclose(x_hat, whole, atol=1e-5)
@@ -280,7 +287,7 @@ def check_tiles(tiles, model, x_hat, sample_at_once):
     whole = sample_at_once(process, spec, params, x_hat, 2.5, 0.05, 3, 5)
     expected = np.round((whole + 1) * 127.5)
     tiled = tiles._networks.sample(
-      process, x_hat, 2.5, 0.05, 3, 5, 1.0
+      process, tiles_lib.Plane.of(x_hat), x_hat.shape[:2], 2.5, 0.05, 3, 5, 1.0
     )
     difference = np.abs(tiled - expected)
     assert difference.max() <= 1 and np.mean(difference > 0) < 1e-3
@@ -348,7 +355,9 @@ def test_tiles_suit_every_score_network(tiny_bundle, widths, depths, patch):
   length = shape[0] + 50
   x_hat = rng.uniform(-0.8, 0.8, (length, 40, 3)).astype(np.float32)
   one, other = (
-    n.sample('flow', x_hat, 2.5, 0.05, 2, 5, 1.0).astype(int)
+    n.sample(
+      'flow', tiles_lib.Plane.of(x_hat), (length, 40), 2.5, 0.05, 2, 5, 1.0
+    ).astype(int)
     for n in (tiled, whole)
   )
   assert np.abs(one - other).max() <= 1
@@ -548,7 +557,9 @@ def test_grey_is_the_mean_of_the_decoded_colours(codec):
   latents, header, _ = codec.read(data)
   assert header.grey
   quality = bitstream.index_to_quality(header.quality_index)
-  colours = codec._networks.synthesise(latents, quality)[:20, :30].astype(int)
+  colours = codec._networks.synthesise(
+    tiles_lib.Plane.of(latents, 16), (32, 32), quality
+  ).array[:20, :30].astype(int)
   expected = (colours.sum(axis=2, keepdims=True) + 1) // 3
   np.testing.assert_array_equal(codec.decompress(data, 'mse'), expected)
 
@@ -717,6 +728,79 @@ def test_latents_do_not_depend_on_the_networks_type(codec, tiny_bundle):
   payload = range_coder.encode(coded, tiny_bundle.tables, 64)
   read = codec.read(bitstream.pack(header, payload))[0]
   np.testing.assert_array_equal(read, latents)
+
+
+# --- Regions ----------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def in_small_tiles(bundle_with_contexts):
+  """Tiles are hardly larger than their halos."""
+  return codec_lib.Codec(
+    bundle_with_contexts, autoencoder_tile=(96, 128), score_tile=(96, 128),
+    score_block=32, matmul_dtype='float32',
+  )
+
+
+@pytest.fixture
+def sliced(in_small_tiles, monkeypatch):
+  """With slices of 64 pixels."""
+  monkeypatch.setattr(contexts_lib, 'SLICE_SIDE', 4)
+  return in_small_tiles
+
+
+@pytest.mark.parametrize('decoder', ['mse', 'flow', 'diffusion'])
+def test_a_region_is_the_crop_of_the_whole(sliced, decoder):
+  image = np.dstack([_image(300, 333), _image(300, 333)[:, :, :1]])
+  data = sliced.compress(image, 2.5, lossless='never')
+  options = decoder, _steps(decoder, 2)
+  whole = sliced.decompress(data, *options)
+  for x, y, width, height in (
+    (0, 0, 333, 300), (332, 299, 1, 1), (70, 130, 100, 17), (0, 250, 9, 50)
+  ):
+    np.testing.assert_array_equal(
+      sliced.decompress(data, *options, region=(x, y, width, height)),
+      whole[y:y + height, x:x + width],
+    )
+
+
+def test_a_region_of_other_images(codec):
+  grey = _image(50, 60)[:, :, :1]
+  for lossless in ('never', 'always'):
+    data = codec.compress(grey, lossless=lossless)
+    np.testing.assert_array_equal(
+      codec.decompress(data, 'mse', region=np.array([30, 5, 20, 40])),
+      codec.decompress(data, 'mse')[5:45, 30:50],
+    )
+
+
+def test_a_region_needs_few_tiles(sliced, monkeypatch):
+  data = sliced.compress(_image(800, 800), 2.5, lossless='never')
+  ran, real = [], tiles_lib.cover
+
+  def cover(*arguments):
+    for tile in real(*arguments):
+      ran.append(tile)
+      yield tile
+
+  monkeypatch.setattr(tiles_lib, 'cover', cover)
+  sliced.decompress(data, 'mse')
+  whole = len(ran)
+  sliced.decompress(data, 'mse', region=(400, 400, 8, 8))
+  assert len(ran) - whole <= 2 < whole / 20
+
+
+@pytest.mark.parametrize('region, message', [
+  ((0, 0, 61, 1), 'within the image of 60 x 50, not begin at 0, 0 with 61 x 1'),
+  ((-1, 0, 5, 5), 'begin at -1, 0'), ((60, 0, 1, 1), 'begin at 60, 0'),
+  ((0, 0, 0, 5), 'with 0 x 5'), ((0, 0, 2**70, 5), 'within the image'),
+  ((0, 0, 5), r'in whole pixels, not \(0, 0, 5\)'), (7, 'not 7'),
+  ((0, 0, 5, 5.5), 'in whole pixels'), ('0,0,5,5', 'in whole pixels'),
+])
+def test_wrong_regions_are_named(codec, region, message):
+  data = codec.compress(_image(50, 60))
+  with pytest.raises(ValueError, match=message):
+    codec.decompress(data, region=region)
 
 
 # --- Contexts ---------------------------------------------------------------

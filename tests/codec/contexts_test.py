@@ -6,6 +6,7 @@ import pathlib
 import runpy
 import subprocess
 import sys
+import types
 
 import constriction
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdc.codec import bitstream, contexts, range_coder, tables
+from gdc.codec import bitstream, contexts, range_coder, slices, tables
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden'
 SHAPES = [(1, 1), (1, 2), (1, 7), (6, 1), (2, 2), (2, 3), (9, 8)]
@@ -75,16 +76,22 @@ def log_by_the_document(n: int) -> int:
   return v
 
 
-def decode_by_the_document(reader, arrays, quality_index, rows, columns, side):
+def decode_by_the_document(
+  payload, make_reader, arrays, quality_index, rows, columns, side
+):
   """Decodes as docs/bitstream.md says, in plain integers.
 
   Args:
-    reader: conftest.DocumentedReader.
+    payload: bytes.
+    make_reader: conftest.DocumentedReader.
     arrays: Contexts.to_arrays().
     quality_index: of the image.
     rows: of its positions.
     columns: of its positions.
-    side: of a block.
+    side: of a slice.
+
+  Returns:
+    The symbols, [channel][row * columns + column].
   """
   arrays = {
     k: {n: a.tolist() for n, a in v.items()} if k == 'tables' else v.tolist()
@@ -107,22 +114,33 @@ def decode_by_the_document(reader, arrays, quality_index, rows, columns, side):
     groups.append(arrays['order'][start:end])
     start = end
 
-  image = {}
-  for top in range(0, rows, side):
-    for left in range(0, columns, side):
-      block = decode_block(
-        reader, groups, weights, table_rows,
-        min(side, rows - top), min(side, columns - left),
-      )
-      for (channel, i, j), k in block.items():
-        image[channel, top + i, left + j] = k
+  image, at = {}, 0
+  corners = [
+    (i, j) for i in range(0, rows, side) for j in range(0, columns, side)
+  ]
+  for top, left in corners:
+    stream = payload[at:]
+    if (top, left) != corners[-1]:
+      number, shift = 0, 0
+      while payload[at] >= 128:
+        number += (payload[at] - 128) << shift
+        at, shift = at + 1, shift + 7
+      number += payload[at] << shift
+      stream = payload[at + 1:at + number]
+      at += number
+    found = decode_slice(
+      make_reader(stream), groups, weights, table_rows,
+      min(side, rows - top), min(side, columns - left),
+    )
+    for (channel, i, j), k in found.items():
+      image[channel, top + i, left + j] = k
   return [
     [image[c, i, j] for i in range(rows) for j in range(columns)]
     for c in range(len(arrays['order']))
   ]
 
 
-def decode_block(reader, groups, weights, table_rows, rows, columns):
+def decode_slice(reader, groups, weights, table_rows, rows, columns):
   beside = [(-1, 0), (1, 0), (0, -1), (0, 1)]
   diagonal = [(-1, -1), (-1, 1), (1, -1), (1, 1)]
   four = [
@@ -183,22 +201,40 @@ def test_golden_bytes(golden_contexts, golden, documented_reader):
   symbols, index, rows, payload = golden
   assert assert_round_trip(symbols, golden_contexts, index, rows) == payload
   documented = decode_by_the_document(
-    documented_reader(payload), golden_contexts.to_arrays(), index, rows,
-    symbols.shape[1] // rows, 256,
+    payload, documented_reader, golden_contexts.to_arrays(), index, rows,
+    symbols.shape[1] // rows, 128,
   )
   np.testing.assert_array_equal(documented, symbols)
 
 
+@pytest.mark.parametrize('transposed', [False, True])
+def test_golden_slices(golden_contexts, documented_reader, transposed):
+  made = runpy.run_path(str(GOLDEN / 'make.py'))
+  symbols = made['make_slices_symbols']()
+  if transposed:
+    symbols = np.ascontiguousarray(symbols.swapaxes(1, 2))
+  model = types.SimpleNamespace(
+    entropy_model=golden_contexts, predicted_channels=()
+  )
+  payload = slices.encode(symbols, model, made['CONTEXTS_INDEX'])
+  if not transposed:
+    assert payload == (GOLDEN / 'slices_payload.bin').read_bytes()
+  documented = decode_by_the_document(
+    payload, documented_reader, golden_contexts.to_arrays(),
+    made['CONTEXTS_INDEX'], *symbols.shape[1:], 128,
+  )
+  np.testing.assert_array_equal(documented, symbols.reshape(7, -1))
+
+
 @pytest.mark.parametrize('shape', [(1, 1), (1, 5), (4, 1), (3, 5)])
 @pytest.mark.parametrize('index', [0, 5, 16])
-def test_the_document_is_right_in_several_blocks(
-  golden_contexts, documented_reader, monkeypatch, shape, index
+def test_the_document_is_right(
+  golden_contexts, documented_reader, shape, index
 ):
-  monkeypatch.setattr(contexts, 'BLOCK', 3)
   symbols = draw(np.random.default_rng(shape), 7, *shape)
   payload = assert_round_trip(symbols, golden_contexts, index, shape[0])
   documented = decode_by_the_document(
-    documented_reader(payload), golden_contexts.to_arrays(), index, *shape, 3
+    payload, documented_reader, golden_contexts.to_arrays(), index, *shape, 128
   )
   np.testing.assert_array_equal(documented, symbols)
 
@@ -247,23 +283,6 @@ def test_symbols_are_left_as_they_are(golden_contexts, golden):
 def test_no_positions_are_no_bytes(golden_contexts):
   symbols = np.zeros([7, 0], np.int32)
   assert assert_round_trip(symbols, golden_contexts, 3, 1) == b''
-
-
-def test_blocks_are_independent(golden_contexts, monkeypatch):
-  monkeypatch.setattr(contexts, 'BLOCK', 4)
-  symbols = draw(np.random.default_rng(0), 7, 10, 9)
-  assert_round_trip(symbols, golden_contexts, 5, 10)
-  grid = symbols.reshape(7, 10, 9)
-  parts = sum(
-    golden_contexts.ideal_bits(part.reshape(7, -1), 5, part.shape[1])
-    for part in (
-      np.ascontiguousarray(grid[:, i:i + 4, j:j + 4])
-      for i in (0, 4, 8) for j in (0, 4, 8)
-    )
-  )
-  np.testing.assert_allclose(
-    golden_contexts.ideal_bits(symbols, 5, 10), parts, rtol=1e-9
-  )
 
 
 def test_file_is_as_long_as_the_tables_promise(larger):
@@ -340,17 +359,17 @@ def test_scores_are_integers_in_either_precision(golden_contexts, bound):
   model = make_contexts(golden_contexts.tables, bound)
   weights, kinds = model.at_quality(20), set()
   symbols = draw(np.random.default_rng(3), 96, 12, 12) * 20
-  block = contexts.Block(12, 12)
-  values = block.sort(symbols.reshape(96, 12, 12)[model.order])
+  known = contexts.Slice(12, 12)
+  values = known.sort(symbols.reshape(96, 12, 12)[model.order])
   for step in model.steps:
     own = contexts._matrix(weights[step.weights].reshape(step.shape))
     kinds.add(own.dtype)
-    features = block.features(step)
+    features = known.features(step)
     np.testing.assert_array_equal(
       np.matmul(own, features.astype(own.dtype)),
       np.matmul(own.astype(np.int64), features.astype(np.int64)),
     )
-    block.fill(step, values[step.channels, block.columns(step)])
+    known.fill(step, values[step.channels, known.columns(step)])
   assert np.dtype(np.float32 if bound == 20 else np.float64) in kinds
 
 
@@ -451,14 +470,13 @@ def test_dearer_tables_say_so(golden_contexts):
   assert made.least_bits.min() == 16 - np.log2(made.row(0, 0)[1].max())
 
 
-def test_blocks_bound_memory(larger, traced_memory, monkeypatch):
-  monkeypatch.setattr(contexts, 'BLOCK', 64)
-  symbols = draw(np.random.default_rng(8), 96, 128, 192)
-  payload = range_coder.encode(symbols, larger, 20, 128)
+def test_a_slice_bounds_memory(larger, traced_memory):
+  symbols = draw(np.random.default_rng(8), 96, 64, 96)
+  payload = range_coder.encode(symbols, larger, 20, 64)
   with traced_memory() as peak:
-    range_coder.decode(payload, larger, 20, symbols.shape[1], 128)
-  # Besides the result: features of a block in float32, and one group.
-  assert peak[0] < symbols.nbytes + 64 * 64 * (4 * 120 + 28 * 51) + 2**17
+    range_coder.decode(payload, larger, 20, symbols.shape[1], 64)
+  # Besides the result: its features in float32, and one group.
+  assert peak[0] < symbols.nbytes + 64 * 96 * (4 * 120 + 28 * 51) + 2**17
 
 
 @settings(max_examples=150, deadline=None)

@@ -24,7 +24,7 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 import gdc
-from gdc.codec import bitstream, lossless, range_coder
+from gdc.codec import bitstream, contexts, lossless, range_coder
 from gdc.codec import codec as codec_lib
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden'
@@ -51,6 +51,14 @@ class Subject:
   def __init__(self, codec):
     self.codec = codec
     self.files = make_files(codec)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def small_slices():
+  """A slice for each position: the largest images of contexts have four."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(contexts, 'SLICE_SIDE', 1)
+    yield
 
 
 @pytest.fixture(scope='module')

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gdc import decoders
-from gdc.codec import bundle
+from gdc.codec import bundle, tiles
 from gdc.codec import networks as networks_lib
 
 TILES = {
@@ -54,7 +54,11 @@ def test_latents_and_images_of_eight_devices_are_those_of_one(one, eight):
   np.testing.assert_array_equal(features, other)
   latents = np.rint(features).astype(np.int32)
   assert np.abs(latents).max() > 1
-  x_hat, other = (n.synthesise(latents, 2.5, np.float32) for n in (one, eight))
+  plane = tiles.Plane.of(latents, 16)
+  x_hat, other = (
+    n.synthesise(plane, (304, 240), 2.5, dtype=np.float32).array
+    for n in (one, eight)
+  )
   assert x_hat.std() > 0
   np.testing.assert_array_equal(x_hat, other)
   for n, networks in ((1, one), (8, eight)):
@@ -67,7 +71,10 @@ def test_samples_of_eight_devices_are_those_of_one(one, eight, entry):
   rng = np.random.default_rng(1)
   x_hat = rng.uniform(-0.8, 0.8, (*SIZE, 3)).astype(np.float32)
   image, other = (
-    n.sample(entry, x_hat, 3.5, 0.05, steps=3, seed=7, realism=0.6)
+    n.sample(
+      entry, tiles.Plane.of(x_hat), SIZE, 3.5, 0.05, steps=3, seed=7,
+      realism=0.6,
+    )
     for n in (one, eight)
   )
   assert image.shape == (*SIZE, 3)
@@ -83,9 +90,39 @@ def test_a_sampler_with_a_memory_is_sampled_as_at_once(
   rng = np.random.default_rng(2)
   x_hat = rng.uniform(-0.8, 0.8, (208, 144, 3)).astype(np.float32)
   whole = sample_at_once('diffusion', spec, params, x_hat, 2.5, 0.05, 3, 5)
-  tiled = eight.sample('diffusion', x_hat, 2.5, 0.05, 3, 5, 1.0)
+  tiled = eight.sample(
+    'diffusion', tiles.Plane.of(x_hat), (208, 144), 2.5, 0.05, 3, 5, 1.0
+  )
   difference = np.abs(tiled - np.round((whole + 1) * 127.5))
   assert difference.max() <= 1 and np.mean(difference > 0) < 1e-3
+
+
+@pytest.mark.parametrize('entry', [None, 'flow', 'diffusion'])
+@pytest.mark.parametrize('window', [
+  tiles.Window(0, 0, 1, 1), tiles.Window(150, 100, 190, 233),
+  tiles.Window(290, 5, 301, 230), tiles.Window(0, 0, *SIZE),
+])
+def test_a_window_is_the_crop_of_the_whole(one, eight, entry, window):
+  """To the last bit, from no more than the pixels that it sees."""
+  rng, size = np.random.default_rng(4), (304, 240)
+  if entry is None:
+    latents = rng.integers(-9, 9, (19, 15, 24), np.int32)
+    whole = one.synthesise(tiles.Plane.of(latents, 16), size, 2.5).array
+    seen = one.seen(window, size)
+    rows, columns = (
+      slice(s.start // 16, s.stop // 16) for s in seen.slices
+    )
+    plane = tiles.Plane(latents[rows, columns], seen, 16)
+    found = [n.synthesise(plane, size, 2.5, window).array for n in (one, eight)]
+  else:
+    x_hat = rng.uniform(-0.8, 0.8, (*size, 3)).astype(np.float32)
+    given = 2.5, 0.05, 2, 7, 1.0
+    whole = one.sample(entry, tiles.Plane.of(x_hat), size, *given)
+    seen = one.seen(window, size, entry, 2)
+    plane = tiles.Plane(x_hat[seen.slices], seen)
+    found = [n.sample(entry, plane, size, *given, window) for n in (one, eight)]
+  for part in found:
+    np.testing.assert_array_equal(part, whole[window.slices])
 
 
 def test_an_image_of_one_tile_takes_one_device(tiny_bundle):
@@ -99,7 +136,7 @@ def test_a_device_of_eight_needs_what_the_only_one_needs(one, eight):
   rng = np.random.default_rng(3)
   x_hat = rng.uniform(-1, 1, (*SIZE, 3)).astype(np.float32)
   for networks in (one, eight):
-    networks.sample('flow', x_hat, 3, 0.05, 1, 7, 1.0)
+    networks.sample('flow', tiles.Plane.of(x_hat), SIZE, 3, 0.05, 1, 7, 1.0)
     networks.analyse(_image(), 3)
   for name in ('flow', 'analyse'):
     alone = _programs(one)[name, 1].memory_analysis()

@@ -32,7 +32,7 @@ def test_cut_and_paste(size):
   array = np.arange(size[0] * size[1] * 2).reshape(*size, 2)
   out = np.full_like(array, -1)
   for tile in tiles.cover(size, (12, 16), 3):
-    window = tile.cut(array)
+    window = tile.cut(tiles.Plane.of(array))
     assert window.shape == (12, 16, 2) and window.flags.c_contiguous
     assert tile.extent.dtype == np.int32
     # Within the image, its values are the image's.
@@ -41,7 +41,7 @@ def test_cut_and_paste(size):
       window[:height, :width],
       array[row:row + height, column:column + width],
     )
-    tile.paste(window, out)
+    tile.paste(window, tiles.Plane.of(out))
   np.testing.assert_array_equal(out, array)
 
 
@@ -49,7 +49,44 @@ def test_cut_and_paste_at_a_stride():
   array = np.arange(5 * 9).reshape(5, 9, 1)
   out = np.full_like(array, -1)
   for tile in tiles.cover((20, 36), (16, 16), 4):
-    window = tile.cut(array, 4)
+    window = tile.cut(tiles.Plane.of(array, 4))
     assert window.shape == (4, 4, 1)
-    tile.paste(window, out, 4)
+    tile.paste(window, tiles.Plane.of(out, 4))
   np.testing.assert_array_equal(out, array)
+
+
+@given(st.data())
+def test_a_window_is_the_crop_of_the_whole(data):
+  """A moving sum of 2 * halo + 1, as a network that sees that far."""
+  halo, stride, size = 4, 4, (44, 60)
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 100, (size[0] // stride, size[1] // stride, 1))
+  shape = 16, 24
+  top, left = (data.draw(st.integers(0, n - 1)) for n in size)
+  bottom = data.draw(st.integers(top + 1, size[0]))
+  right = data.draw(st.integers(left + 1, size[1]))
+  window = tiles.Window(top, left, bottom, right)
+  seen = window.grown(halo, size, stride)
+  assert all(n % stride == 0 for n in seen)
+  part = image[seen.top // stride:seen.bottom // stride,
+               seen.left // stride:seen.right // stride]
+
+  def run(plane, window):
+    out = tiles.Plane.empty(window, 1, int)
+    for tile in tiles.cover(size, shape, halo, window):
+      cut = np.kron(tile.cut(plane)[:, :, 0], np.ones((stride, stride), int))
+      height, width = tile.extent
+      padded = np.pad(cut[:height, :width], halo)
+      y = sum(
+        padded[i:i + height, j:j + width]
+        for i in range(2 * halo + 1) for j in range(2 * halo + 1)
+      )
+      whole = np.zeros((*shape, 1), int)
+      whole[:height, :width, 0] = y
+      tile.paste(whole, out)
+    return out.array
+
+  whole = run(tiles.Plane.of(image, stride), tiles.Window(0, 0, *size))
+  np.testing.assert_array_equal(
+    run(tiles.Plane(part, seen, stride), window), whole[window.slices]
+  )

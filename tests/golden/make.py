@@ -8,10 +8,11 @@ for a new version of the format, never to make a failing test pass.
 
 import dataclasses
 import pathlib
+import types
 
 import numpy as np
 
-from gdc.codec import bitstream, contexts, range_coder, tables
+from gdc.codec import bitstream, contexts, range_coder, slices, tables
 
 HERE = pathlib.Path(__file__).parent
 QUALITY_INDEX = 1
@@ -110,6 +111,16 @@ def make_contexts_symbols() -> np.ndarray:
   return symbols
 
 
+def make_slices_symbols() -> np.ndarray:
+  """Draws symbols of two slices, int32 [7, 2, contexts.SLICE_SIDE + 2]."""
+  state, symbols = 3, np.zeros([7, 2, contexts.SLICE_SIDE + 2], np.int32)
+  for index in np.ndindex(symbols.shape):
+    state = (1664525 * state + 1013904223) % 2**32
+    scale = 1 << (state >> 28) * (index[2] % 9) // 12
+    symbols[index] = (state >> 8) % (2 * scale + 1) - scale
+  return symbols
+
+
 def make_optional_header() -> bitstream.Header:
   """Returns HEADER with all optional fields but EXIF and XMP."""
   icc = bytes(k * k % 251 for k in range(NUM_ICC_BYTES))
@@ -144,6 +155,10 @@ def main():
   np.save(HERE / 'contexts_symbols.npy', in_contexts)
   (HERE / 'contexts_payload.bin').write_bytes(
     range_coder.encode(in_contexts, fitted, CONTEXTS_INDEX, GRID[0])
+  )
+  model = types.SimpleNamespace(entropy_model=fitted, predicted_channels=())
+  (HERE / 'slices_payload.bin').write_bytes(
+    slices.encode(make_slices_symbols(), model, CONTEXTS_INDEX)
   )
   np.savez(HERE / 'tables.npz', **golden.to_arrays())
   np.save(HERE / 'symbols.npy', symbols)

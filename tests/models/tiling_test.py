@@ -48,7 +48,9 @@ def _tiled(run, halo, inputs, size, tile, stride, block=None):
   """The whole image by tiles, as codec/networks.py goes about it."""
   out = None
   for t in tiles.cover(size, tile, halo):
-    cut = [t.cut(x, size[0] // x.shape[0])[None] for x in inputs]
+    cut = [
+      t.cut(tiles.Plane.of(x, size[0] // x.shape[0]))[None] for x in inputs
+    ]
     # Values beyond the image must not matter.
     for c, x in zip(cut, inputs, strict=True):
       scale = size[0] // x.shape[0]
@@ -57,7 +59,7 @@ def _tiled(run, halo, inputs, size, tile, stride, block=None):
     y = run(*cut, t.extent)[0]
     if out is None:
       out = np.full((*(n // stride for n in size), y.shape[-1]), np.nan)
-    t.paste(y, out, stride)
+    t.paste(y, tiles.Plane.of(out, stride))
   return out
 
 

@@ -1,0 +1,202 @@
+"""Slices: parts of an image's latents that are coded on their own.
+
+The payload of a file is one slice after another. A slice needs nothing of the
+others: its latents are predicted, its contexts chosen and its symbols coded as
+if it were an image. So memory is that of a slice, threads can share the work,
+and a window of a large image is decoded without the rest. Most photographs of
+up to 4 megapixels are one slice, at no cost; docs/log.md, Contexts, has what
+more slices cost.
+
+A model without contexts codes an image as one slice, whatever its size.
+"""
+import concurrent.futures
+import contextlib
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import threadpoolctl
+
+from gdc.codec import bitstream, bundle, forks, prediction, range_coder
+
+# Each holds some 30 MB.
+_MAX_THREADS = 8
+_turn = forks.lock()
+Span = tuple[slice, slice]  # rows and columns of positions
+
+
+def encode(
+  latents: np.ndarray, model: bundle.Bundle, quality_index: int
+) -> bytes:
+  """Returns the payload of an image.
+
+  Args:
+    latents: int32 [channels, rows, columns].
+    model: whose entropy model codes them.
+    quality_index: of the image.
+  """
+  def code(span: Span) -> bytes:
+    symbols, rows = _to_symbols(latents, span, model)
+    return range_coder.encode(
+      symbols, model.entropy_model, quality_index, rows
+    )
+
+  *streams, last = _map(code, list(_spans(latents.shape[1:], model)))
+  # A stream may be empty, but not a number in a file.
+  return b''.join(itertools.chain.from_iterable(
+    (bitstream.varint(1 + len(s)), s) for s in streams
+  )) + last
+
+
+def decode(
+  payload: bytes, model: bundle.Bundle, quality_index: int,
+  grid: tuple[int, int], window: Span | None = None,
+) -> np.ndarray:
+  """Returns the latents of a payload, or those of a window.
+
+  Bytes that no encoder wrote give some latents or a BitstreamError. Work is
+  bounded by the window, and by what the payload could hold.
+
+  Args:
+    payload: see encode.
+    model: as for encode.
+    quality_index: of the image.
+    grid: rows and columns of the image's latents.
+    window: rows and columns to decode; None: all.
+
+  Returns:
+    int32 [channels, rows, columns], of the window.
+  """
+  window = window or (slice(0, grid[0]), slice(0, grid[1]))
+  streams = list(_streams(payload, model, quality_index, grid))
+  out = np.empty(
+    [model.entropy_model.num_channels, *(w.stop - w.start for w in window)],
+    np.int32,
+  )
+
+  def code(part: tuple[Span, bytes]) -> None:
+    span, stream = part
+    shape = [s.stop - s.start for s in span]
+    symbols = range_coder.decode(
+      stream, model.entropy_model, quality_index, shape[0] * shape[1], shape[0]
+    )
+    prediction.from_differences(symbols, shape[0], model.predicted_channels)
+    target, source = zip(*map(_overlap, span, window), strict=True)
+    out[:, *target] = symbols.reshape(-1, *shape)[:, *source]
+
+  _map(code, [
+    (span, stream)
+    for span, stream in zip(_spans(grid, model), streams, strict=True)
+    if all(
+      s.start < w.stop and w.start < s.stop
+      for s, w in zip(span, window, strict=True)
+    )
+  ])
+  return out
+
+
+def ideal_bits(
+  latents: np.ndarray, model: bundle.Bundle, quality_index: int
+) -> float:
+  """Returns the ideal code length of an image, without lengths of slices.
+
+  Args:
+    latents: int32 [channels, rows, columns].
+    model: as for encode.
+    quality_index: of the image.
+  """
+  def code(span: Span) -> float:
+    symbols, rows = _to_symbols(latents, span, model)
+    return model.entropy_model.ideal_bits(symbols, quality_index, rows)
+
+  return sum(_map(code, list(_spans(latents.shape[1:], model))))
+
+
+def _spans(grid: Sequence[int], model: bundle.Bundle) -> Iterator[Span]:
+  """Yields the rows and columns of each slice, in raster order."""
+  side = model.entropy_model.slice_side
+  return itertools.product(*(
+    [
+      slice(start, min(start + (side or n), n))
+      for start in range(0, n, side or n)
+    ]
+    for n in grid
+  ))
+
+
+def _streams(
+  payload: bytes, model: bundle.Bundle, quality_index: int, grid
+) -> Iterator[bytes]:
+  """Yields the range coder's bytes of each slice."""
+  entropy_model = model.entropy_model
+  side = entropy_model.slice_side
+  count = 1
+  if side:
+    # A slice but the last takes a byte or more: absurd sizes end here.
+    count = -(-grid[0] // side) * -(-grid[1] // side)
+    if count - 1 > len(payload):
+      raise bitstream.BitstreamError(
+        f'payload too short: {count} slices take at least {count - 1} bytes, '
+        f'not {len(payload)}'
+      )
+  range_coder.check_claims(
+    len(payload), entropy_model, quality_index, grid[0] * grid[1], count
+  )
+  reader = bitstream.Reader(payload)
+  for number in range(1, count):
+    length = reader.varint(f'length of slice {number}') - 1
+    yield reader.take(length, f'slice {number}')
+  yield reader.rest()
+
+
+def _to_symbols(
+  latents: np.ndarray, span: Span, model: bundle.Bundle
+) -> tuple[np.ndarray, int]:
+  """Returns what is coded of a slice, [channels, positions], and its rows."""
+  part = latents[:, *span]
+  symbols = part.reshape(len(part), -1).copy()
+  return prediction.to_differences(
+    symbols, part.shape[1], model.predicted_channels
+  ), part.shape[1]
+
+
+def _overlap(span: slice, window: slice) -> tuple[slice, slice]:
+  """Returns what two spans share, counted in the window and in the span."""
+  start, stop = max(span.start, window.start), min(span.stop, window.stop)
+  return (
+    slice(start - window.start, stop - window.start),
+    slice(start - span.start, stop - span.start),
+  )
+
+
+def _map(function: Callable, items: list) -> list:
+  """Returns function(item) of each item, from several threads."""
+  cores = len(os.sched_getaffinity(0)) if hasattr(
+    os, 'sched_getaffinity'
+  ) else os.cpu_count() or 1
+  threads = min(len(items), cores, _MAX_THREADS)
+  with _one_blas_thread():
+    if threads < 2:
+      return [function(item) for item in items]
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+      return list(pool.map(function, items))
+
+
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[None]:
+  """A context in which products of matrices do not start threads.
+
+  Those of contexts are small: threads cost more time than they save, and
+  several times as much where other work shares the cores. The setting is of
+  the process, hence the lock.
+  """
+  with _turn, _blas().limit(limits=1, user_api='blas'):
+    yield
+
+
+@functools.cache
+def _blas() -> threadpoolctl.ThreadpoolController:
+  """Returns what sets the number of BLAS threads."""
+  return threadpoolctl.ThreadpoolController()
