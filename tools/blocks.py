@@ -179,11 +179,13 @@ def _evaluation(results: Mapping, folder) -> Block | None:
     f'![{plot.removesuffix(".svg")}](../results/{folder.name}/{plot})'
     for plot in index['plots']
   ]
+  if table := comparisons.decoders(results):
+    parts += _titled(table)
   same, missing = comparisons.same_quality(results)
   if same:
-    parts += _titled(same)
-  if missing:
-    parts.append(missing)
+    parts += [*_titled(same), missing]
+  elif missing:
+    parts.append(f'**Bytes for the same quality: not measured.** {missing}')
   if table := comparisons.equal_bytes(results):
     parts += _titled(table)
   if table := tables.equal_bytes(results):
@@ -211,7 +213,7 @@ def _evaluation(results: Mapping, folder) -> Block | None:
       'Thin lines in the plots are published by others, not measured here: '
       f'{", ".join(index["references"])}.'
     )
-  return Block('\n\n'.join(parts))
+  return Block('\n\n'.join(filter(None, parts)))
 
 
 def _same_quality(evaluations: Mapping[str, Mapping]) -> Block | None:

@@ -1,4 +1,4 @@
-"""Tables of gdc beside other codecs, from the results of an evaluation."""
+"""Tables of decoders and other codecs side by side, from an evaluation."""
 from collections.abc import Mapping
 from typing import Any
 
@@ -6,16 +6,64 @@ from gdc import metrics
 from gdc.evaluation import baselines, bjontegaard, tables
 from gdc.metrics import rate
 
+_KID = 'frechet.kid'
 _PERCEPTUAL = 'perceptual.lpips', 'perceptual.dists_to', 'frechet.distance'
+PLAIN = 'gdc:mse'  # the autoencoder alone
+DEFAULT = 'gdc:one_step'  # beside RIVALS at equal bytes
 # Decoder -> functions of the metrics that it is compared in.
 HELD_TO = {
-  'gdc:mse': ('distortion.psnr', 'distortion.ms_ssim'),
-  'gdc:one_step': _PERCEPTUAL,
+  PLAIN: ('distortion.psnr', 'distortion.ms_ssim'),
+  DEFAULT: _PERCEPTUAL,
   'gdc:flow': _PERCEPTUAL,
 }
-DEFAULT = 'gdc:one_step'  # beside RIVALS at equal bytes
 RIVALS = 'avif', 'heic'
-IN_SHORT = (('gdc:mse', 'psnr-rgb'), (DEFAULT, 'lpips-alex'))
+IN_SHORT = ((PLAIN, 'psnr-rgb'), (DEFAULT, 'lpips-alex'))
+
+
+def decoders(results: tables.Results) -> tables.Table | None:
+  """What the other decoders of gdc change, against the autoencoder alone.
+
+  Args:
+    results: label -> result, of one evaluation.
+
+  Returns:
+    A row per decoder, with all qualities in a cell; None without PLAIN or
+    without another decoder.
+  """
+  others = [k for k in results if k.startswith('gdc:') and k != PLAIN]
+  if PLAIN not in results or not others:
+    return None
+  plain = results[PLAIN]
+  qualities = plain['results']['quality']
+  shown = [
+    m for m in tables.shown(plain) if m.function in (
+      'distortion.psnr', *_PERCEPTUAL, _KID
+    )
+  ]
+  header, rows = ['decoder'], [[label] for label in others]
+  for metric in shown:
+    of_plain = plain['results'][metric.key]
+    if metric.function == _KID:  # no ratio: equal images are not at 0
+      said = ', '.join(tables.cell(metric, x) for x in of_plain)
+      header.append(f'{metric.label} (mse: {said})')
+    else:
+      header.append(f'{metric.label} lower by, {metric.unit or "%"}')
+    if metric.name == 'lpips':
+      header.append('images with higher LPIPS')
+    for label, row in zip(others, rows, strict=True):
+      means = [_means(results[label], q).get(metric.key) for q in qualities]
+      row.append(', '.join(
+        _lower_by(metric, *pair) for pair in zip(of_plain, means, strict=True)
+      ))
+      if metric.name == 'lpips':
+        counts = [_lower(plain, results[label], q) for q in qualities]
+        row.append(', '.join(str(count) for count, _ in counts))
+  return tables.Table(
+    'Decoders beside the autoencoder alone (mse)',
+    'They read the same files. Values are at quality '
+    f'{", ".join(f"{quality:g}" for quality in qualities)}; negative: higher.',
+    header, rows,
+  )
 
 
 def same_quality(results: tables.Results) -> tuple[tables.Table | None, str]:
@@ -159,8 +207,8 @@ def equal_bytes(results: tables.Results) -> tables.Table | None:
       row += [tables.cell(metric, m.get(metric.key)) for m in means.values()]
       if metric is lpips:
         row += [
-          _lower(own, results[label], quality) if means[label]
-          else tables.NOTHING for label in rivals
+          '{} of {}'.format(*_lower(own, results[label], quality))
+          if means[label] else tables.NOTHING for label in rivals
         ]
     rows.append(row)
   if not rows:
@@ -241,8 +289,19 @@ def _means(result, quality) -> dict[str, float | None]:
   return {key: values[i] for key, values in curve.items()}
 
 
-def _lower(own, other, quality) -> str:
-  """'30 of 41': images whose LPIPS is lower with `own`."""
+def _lower_by(metric, of_plain, value) -> str:
+  """How much lower a mean is: in its unit or in per cent; KID itself."""
+  if metric.function == _KID:
+    return tables.cell(metric, value)
+  if value is None or not of_plain:
+    return tables.NOTHING
+  if metric.unit:
+    return f'{of_plain - value:z.{metric.decimals}f}'
+  return f'{100 * (1 - value / of_plain):z.0f}'
+
+
+def _lower(own, other, quality) -> tuple[int, int]:
+  """Images whose LPIPS is lower with `own`, and images compared."""
   ours, theirs = (
     {
       row['name']: row['lpips'] for row in result['images']
@@ -250,5 +309,4 @@ def _lower(own, other, quality) -> str:
     } for result in (own, other)
   )
   both = ours.keys() & theirs.keys()
-  count = sum(ours[name] < theirs[name] for name in both)
-  return f'{count} of {len(both)}'
+  return sum(ours[name] < theirs[name] for name in both), len(both)

@@ -121,6 +121,36 @@ def test_in_short(results):
   )
 
 
+def test_decoders_beside_the_autoencoder():
+  fd, kid = 'fd-vgg16-256', 'kid-vgg16-256'
+  images = [(q, n, 9, 0.2) for q in (1.0, 3.0) for n in 'ab']
+  results = {
+    'gdc:mse': _result(
+      [0.1, 0.4], [30.0, 34.0], [0.4, 0.2], [1.0, 3.0], images,
+      **{fd: [10.0, 5.0], kid: [0.004, None]},
+    ),
+    'gdc:one_step': _result(
+      [0.1, 0.4], [29.75, 34.001], [0.3, 0.22], [1.0, 3.0],
+      [(1.0, 'a', 9, 0.1), (1.0, 'b', 9, 0.2), (3.0, 'a', 9, 0.3),
+       (3.0, 'b', 9, 0.25)],
+      **{fd: [8.0, None], kid: [0.002, -0.0001]},
+    ),
+    'jpeg': _result(),
+  }
+  table = comparisons.decoders(results)
+  assert table.header == [
+    'decoder', 'PSNR lower by, dB', 'LPIPS lower by, %',
+    'images with higher LPIPS', 'FD-VGG16/256 lower by, %',
+    'KID-VGG16/256 x 1000 (mse: 4.00, –)',
+  ]
+  assert table.rows == [
+    ['gdc:one_step', '0.25, 0.00', '25, -10', '0, 2', '20, –', '2.00, -0.10'],
+  ]
+  assert 'at quality 1, 3;' in table.note
+  del results['gdc:one_step']
+  assert comparisons.decoders(results) is None
+
+
 def test_equal_bytes_side_by_side():
   results = {
     'gdc:one_step': _result(

@@ -109,7 +109,8 @@ def folder(tmp_path):
       'decoding_time': [1] * count,
     }
     curve['images'] = [
-      {'name': name, 'quality': quality, 'bytes': int(1000 * quality)}
+      {'name': name, 'quality': quality, 'bytes': int(1000 * quality),
+       'lpips': 0.1}
       for quality in qualities for name in 'ab'
     ]
     _write(made / 'cid22_val' / f'{codec}.json', curve)
