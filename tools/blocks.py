@@ -1,14 +1,17 @@
 """The tables and figures of the docs, made from the files in results/."""
+import hashlib
 import json
 import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from gdc import metrics
-from gdc.evaluation import baselines, bjontegaard, figures, records, tables
-from tools import points
+from gdc.codec import bundle
+from gdc.evaluation import figures, records, tables
+from tools import comparisons, points
 
-EVALUATIONS = ('cid22_val', 'clic25_val')
+EVALUATIONS = {'cid22_val': 'CID22', 'clic25_val': 'CLIC25'}  # and titles
 LPIPS, PSNR = metrics.OF_IMAGES['lpips'], metrics.OF_IMAGES['psnr']
 SHOWN = LPIPS, PSNR  # for the sweeps
 GREY = 7  # colour of the autoencoder
@@ -23,11 +26,19 @@ _GUIDANCE = (
 
 
 class Block(NamedTuple):
-  """The text between a pair of markers, and the panels of its figure."""
+  """What stands between a pair of markers.
 
-  text: str
+  Attributes:
+    text: in Markdown; None keeps what the page has.
+    panels: of the figure above the text.
+    columns: panels in a row.
+    wrong: what is stale in the files that the text was made from.
+  """
+
+  text: str | None
   panels: Sequence[figures.Panel] = ()
   columns: int = 1
+  wrong: Sequence[str] = ()
 
 
 def build(folder) -> dict[str, Block | None]:
@@ -41,15 +52,17 @@ def build(folder) -> dict[str, Block | None]:
   """
   folder = pathlib.Path(folder)
   found = {name: records.read(folder / name) for name in EVALUATIONS}
-  first = found[EVALUATIONS[0]]
   sweeps = {
     name: points.read(folder / 'sweeps' / name, layout)
     for name, layout in points.SWEEPS.items()
   }
   return {
     **{name: _evaluation(found[name], folder / name) for name in EVALUATIONS},
-    'brief': _brief(first),
-    'levels': _levels(first),
+    'example': _example(
+      folder / 'example.json', folder.parent / 'docs' / 'example.jpg'
+    ),
+    'same_quality': _same_quality(found),
+    'levels': _levels(found['cid22_val']),
     **{
       name: _sweep(sweeps[name], layout)
       for name, layout in points.SWEEPS.items()
@@ -64,6 +77,11 @@ def _table(header, rows) -> str:
   """A table in Markdown."""
   lines = [header, ['---'] * len(header), *rows]
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def _titled(table: tables.Table) -> list[str]:
+  """Paragraphs: title and note, and the table."""
+  return [f'**{table.title}.** {table.note}', _table(table.header, table.rows)]
 
 
 # --- Sweeps -----------------------------------------------------------------
@@ -151,21 +169,30 @@ def _series(found) -> dict[str, list[points.Point]]:
 
 
 def _evaluation(results: Mapping, folder) -> Block | None:
-  """An evaluation by `gdc eval`: its plots, equal bytes, BD-rates."""
+  """An evaluation by `gdc eval`: its plots, and gdc beside other codecs."""
   if not results:
     return None
   index = records.index(folder)
   result = next(iter(results.values()))
-  meta, anchor = result['meta'], index['anchor']
+  meta = result['meta']
   parts = [
     f'![{plot.removesuffix(".svg")}](../results/{folder.name}/{plot})'
     for plot in index['plots']
   ]
-  bd = bjontegaard.differences(tables.swept(results), anchor)
-  for table in filter(None, (
-    tables.equal_bytes(results), bjontegaard.table(bd, anchor, result)
-  )):
-    parts += [f'{table.title}. {table.note}', _table(table.header, table.rows)]
+  if table := comparisons.decoders(results):
+    parts += _titled(table)
+  same, missing = comparisons.same_quality(results)
+  if same:
+    parts += [*_titled(same), missing]
+  elif missing:
+    parts.append(f'**Bytes for the same quality: not measured.** {missing}')
+  if table := comparisons.equal_bytes(results):
+    parts += _titled(table)
+  if table := tables.equal_bytes(results):
+    parts += [
+      f'<details><summary>{table.title}: all codecs and decoders</summary>',
+      table.note, _table(table.header, table.rows), '</details>',
+    ]
   said = f'{meta["num_images"]} images'
   if 'features' in meta:
     said += (
@@ -186,44 +213,62 @@ def _evaluation(results: Mapping, folder) -> Block | None:
       'Thin lines in the plots are published by others, not measured here: '
       f'{", ".join(index["references"])}.'
     )
-  return Block('\n\n'.join(parts))
+  return Block('\n\n'.join(filter(None, parts)))
 
 
-def _brief(results: Mapping) -> Block | None:
-  """Codecs at the same bytes, without controls, side by side by quality."""
-  own = [
-    label for label, result in results.items()
-    if label.startswith('gdc:') and 'noise' not in result['meta']
-  ]
-  others = list(filter(tables.is_matched, results))
-  if not own or not others:
-    return None
-  qualities = results[others[0]]['results']['quality']
-  shown = tables.shown(results[own[0]])
-  header = ['', 'bpp', *(metric.title for metric in shown)]
-  rows = []
-  for label in (*own, *others):
-    result = results[label]
-    name = _name(label.removesuffix('=gdc'), result['meta'])
-    row = []
-    for quality in qualities:
-      i = result['results']['quality'].index(quality)
-      row += [
-        f'**gdc, quality {quality:g}**: {name}' if label == own[0]
-        else name + tables.larger(results, label, quality),
-        *tables.cells(result, i),
-      ]
-    rows.append(row)
-  return Block(_table(header * len(qualities), rows))
+def _same_quality(evaluations: Mapping[str, Mapping]) -> Block | None:
+  """The README's table of bytes for the same quality."""
+  table, missing = comparisons.same_quality_in_short({
+    EVALUATIONS[name]: results
+    for name, results in evaluations.items() if results
+  })
+  parts = [_table(table.header, table.rows)] if table else []
+  if table and any(tables.NOTHING in row for row in table.rows):
+    missing = f'A dash: [why](docs/results.md). {missing}'.strip()
+  if missing:
+    parts.append(missing)
+  return Block('\n\n'.join(parts)) if parts else None
 
 
-def _name(label, meta) -> str:
-  """A codec's name in the README."""
-  if meta.get('decoder') == 'one_step':
-    return 'one_step'
-  if steps := meta.get('steps'):
-    return f'{meta["decoder"]}, {steps} {"step" if steps == 1 else "steps"}'
-  return meta.get('decoder') or baselines.BASELINES[label].title
+def _example(path: pathlib.Path, image: pathlib.Path) -> Block:
+  """The README's image and its caption, see tools.example."""
+  if not path.exists():
+    return Block(None)
+  record = json.loads(path.read_text())
+  own, *others = record['files']
+  sizes = ', '.join(
+    f'{file["bytes"]:,} with {file["name"]}'
+    + ' (its smallest file)' * (file['bytes'] > own['bytes'])
+    for file in others
+  )
+
+  def values(metric):
+    cells = (tables.cell(metric, f[metric.key]) for f in record['files'])
+    return f'{metric.label} {", ".join(cells)} {metric.unit}'.rstrip()
+
+  said = (
+    'The first by name of the bundled photographs that no training saw, so not '
+    f'chosen for its outcome, at quality {record["quality"]:g}: '
+    f'{own["bytes"]:,} bytes with {own["name"]}, {sizes}, in each case the '
+    'best file that is no larger. In the same order: '
+    f'{"; ".join(map(values, tables.shown({"results": own})))}. LPIPS and '
+    'DISTS are perceptual distances: lower is better.'
+  )
+  wrong = []
+  if not image.exists() or record['image_sha256'] != hashlib.sha256(
+    image.read_bytes()
+  ).hexdigest():
+    wrong.append(f'{image}: not the image that {path} describes')
+  now = json.loads(
+    (bundle.PRETRAINED / record['model'] / 'bundle.json').read_text()
+  )
+  if (record['digest'], record['decoder_digest']) != (
+    now['digest'], now['decoder_digests'].get(record['decoder'])
+  ):
+    wrong.append(f'{path}: made with other weights than the bundled ones')
+  names = ', '.join(file['name'] for file in others)
+  title = f'![original, {names}, gdc](docs/{image.name})'
+  return Block(f'{title}\n\n{textwrap.fill(said, 100)}', wrong=wrong)
 
 
 def _levels(results: Mapping) -> Block | None:

@@ -54,6 +54,8 @@ def fill(page: str, made: Blocks) -> str:
 
   def text(match):
     block = made[match[2]]
+    if block and block.text is None:
+      return match[0]
     inside = block.text if block else MISSING
     if block and block.panels:
       inside = f'![{match[2]}]({FIGURES}/{match[2]}.svg)\n\n{inside}'
@@ -63,7 +65,8 @@ def fill(page: str, made: Blocks) -> str:
 
 
 def stale(page: pathlib.Path, made: Blocks) -> list[str]:
-  """Returns what differs from the data: lines of the page, figures.
+  """Returns what differs from the data: lines of the page, figures; and what is
+  stale in the data itself.
 
   A figure holds the digest of the data that it was drawn from.
   """
@@ -73,6 +76,7 @@ def stale(page: pathlib.Path, made: Blocks) -> list[str]:
     lineterm='', n=0,
   ))
   for name, block in made.items():
+    wrong += block.wrong if block else ()
     path = page.parent / FIGURES / f'{name}.svg'
     if path.exists() != bool(block and block.panels):
       wrong.append(f'{path}: {"not wanted" if path.exists() else "missing"}')

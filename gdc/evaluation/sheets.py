@@ -13,7 +13,9 @@ INK = (24, 24, 24)
 
 
 def side_by_side(
-  panels: Sequence[tuple[np.ndarray, Sequence[str]]], columns: int | None = None
+  panels: Sequence[tuple[np.ndarray, Sequence[str]]],
+  columns: int | None = None,
+  font_size: int = FONT,
 ) -> Image.Image:
   """Draws images in rows, each above its caption.
 
@@ -21,13 +23,16 @@ def side_by_side(
     panels: pairs of an image, uint8 [height, width, 3], and the lines of its
       caption. All images have the same shape.
     columns: panels in a row; None puts all in one.
+    font_size: in pixels; captions that are too wide get a smaller one.
   """
   columns = columns or len(panels)
   height, width, _ = panels[0][0].shape
   column = max(MIN_COLUMN, width)
   rows = [panels[i:i + columns] for i in range(0, len(panels), columns)]
-  fonts = [_font([line for _, lines in row for line in lines], column)
-           for row in rows]
+  fonts = [
+    _font([line for _, lines in row for line in lines], column, font_size)
+    for row in rows
+  ]
   heights = [
     height + 3 * MARGIN
     + round(LINE_SPACING * font.size) * max(len(lines) for _, lines in row)
@@ -87,9 +92,9 @@ def _resized(image, factor, resampling):
   return image.resize(size, resampling)
 
 
-def _font(lines, width):
+def _font(lines, width, largest):
   """The largest font in which every line fits the width."""
-  for size in range(FONT, MIN_FONT, -1):
+  for size in range(largest, MIN_FONT, -1):
     font = ImageFont.load_default(size)
     if all(font.getlength(line) <= width for line in lines):
       return font

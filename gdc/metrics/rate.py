@@ -135,6 +135,30 @@ def bd_quality(
   return BDQuality(mean, float(np.exp(low)), float(np.exp(high)), overlap)
 
 
+def rate_at(rate, quality, values) -> np.ndarray:
+  """Rates at which a curve reaches qualities: PCHIP of log-rate, as in bd_rate.
+
+  Args:
+    rate: [points], > 0.
+    quality: [points], the metric at these rates, which only grows or only
+      falls with them.
+    values: [n], within the span of `quality`; nan comes back outside.
+
+  Returns:
+    [n], in the unit of the rates.
+
+  Raises:
+    ValueError: as bd_rate, of the anchor.
+  """
+  curve = _points(rate, quality, 'anchor')
+  sign = _direction(curve, 'anchor')
+  rate, quality = (axis[::sign] for axis in curve)
+  curve = interpolate.PchipInterpolator(
+    quality, np.log(rate), extrapolate=False
+  )
+  return np.exp(curve(values))
+
+
 def _mean_difference(anchor, test, method, axis, unit):
   """Compares two curves (x rising, y) over the x that both cover.
 

@@ -40,6 +40,21 @@ def test_captions_are_drawn_dark_below_the_images():
     assert column.min() < 64
 
 
+def test_captions_in_a_larger_font():
+  one, two = (
+    sheets.side_by_side(_panels(), font_size=size) for size in (16, 32)
+  )
+  assert two.height - one.height == round(1.3 * 32) * 2 - round(1.3 * 16) * 2
+  ink = [
+    (np.asarray(sheet)[130:] < 128).all(-1).any(1).sum() for sheet in (one, two)
+  ]
+  assert ink[1] > 1.5 * ink[0]  # rows of pixels with text
+  # One that is too wide for its column is still drawn smaller.
+  panels = [(image, ['as wide as a column is']) for image, _ in _panels()]
+  height = sheets.side_by_side(panels, font_size=32).height
+  assert 120 < height < two.height
+
+
 def test_long_captions_stay_in_their_column():
   # Only the middle panel has a caption: nothing may be drawn beside it.
   panels = [

@@ -157,3 +157,15 @@ def test_errors_of_quality(change, words):
   )
   with pytest.raises(ValueError, match=words):
     rate.bd_quality(**(good | change))
+
+
+def test_rates_at_qualities():
+  """Log-rate linear in quality: PCHIP is exact."""
+  quality = np.array([28.0, 30.0, 33.0, 34.0])
+  rates = np.exp(quality / 10)
+  for sign in (1, -1):
+    found = rate.rate_at(rates, sign * quality, sign * np.array([28, 31.5, 34]))
+    np.testing.assert_allclose(found, np.exp([2.8, 3.15, 3.4]))
+    assert np.isnan(rate.rate_at(rates, sign * quality, sign * 35.0))
+  with pytest.raises(ValueError, match='turns back'):
+    rate.rate_at(RATES, [27, 29, 28, 30, 31], [28])

@@ -1,11 +1,13 @@
 """The pages that show results, from small made-up results files."""
 import copy
+import hashlib
 import json
 import pathlib
 import re
 
 import pytest
 
+from gdc.codec import bundle
 from tools import blocks, example, points, results
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -16,8 +18,8 @@ META = {
 }
 QUALITY = [1.0, 3.0]
 ALL = [
-  *blocks.EVALUATIONS, 'brief', 'levels', *points.SWEEPS, 'plane',
-  'plain_noise', 'guidance',
+  *blocks.EVALUATIONS, 'example', 'same_quality', 'levels', *points.SWEEPS,
+  'plane', 'plain_noise', 'guidance',
 ]
 PAGE = '# By hand\n\n' + '\n'.join(
   f'About {name}.\n\n<!-- begin {name} -->\nold\n<!-- end {name} -->\n\nAfter.'
@@ -107,7 +109,8 @@ def folder(tmp_path):
       'decoding_time': [1] * count,
     }
     curve['images'] = [
-      {'name': name, 'quality': quality, 'bytes': int(1000 * quality)}
+      {'name': name, 'quality': quality, 'bytes': int(1000 * quality),
+       'lpips': 0.1}
       for quality in qualities for name in 'ab'
     ]
     _write(made / 'cid22_val' / f'{codec}.json', curve)
@@ -183,11 +186,12 @@ def test_steps_are_counted_as_evaluations(folder):
   assert '1,000 steps' in made['steps'].text
 
 
-def test_an_evaluation_shows_equal_bytes_and_bd_rates(folder):
+def test_an_evaluation_shows_all_at_equal_bytes(folder):
   made = blocks.build(folder)
   assert made['clic25_val'] is None
   block = made['cid22_val']
-  header, _, *rows = _table(block)
+  folded = block.text.index('<details><summary>At equal bytes')
+  header, _, *rows = _table(blocks.Block(block.text[folded:]))
   assert header == [
     'quality of gdc', 'codec', 'bytes', 'bpp', 'PSNR ↑, dB', 'LPIPS ↓',
   ]
@@ -196,17 +200,21 @@ def test_an_evaluation_shows_equal_bytes_and_bd_rates(folder):
     ['1', 'gdc:flow', '1,000', '0.200', '27.00', '0.3000'],
     ['1', 'jpeg', '1,000', '0.190', '21.00', '0.3000'],
   ]
-  start = rows.index(['codec', 'PSNR', 'LPIPS'])
-  assert rows[start + 2:start + 4] == [
-    ['gdc:mse', '-50.0 % (100%)', '-50.0 % (100%)'],
-    ['gdc:flow', '–', '-50.0 % (100%)'],
-  ]
   for words in (
     '![plane](../results/cid22_val/plane.svg)', 'Ours', '`gdc eval photos`',
-    '2 images', '`lean` (`aaaaaaaa`)', '2026-01-02', 'BD-rate against jpeg',
+    '2 images', '`lean` (`aaaaaaaa`)', '2026-01-02',
     'not measured here: vtm (published, kodak)',
   ):
     assert words in block.text
+
+
+def test_an_evaluation_shows_bytes_for_the_same_quality(folder):
+  text = blocks.build(folder)['cid22_val'].text
+  assert '**Bytes for the same quality.** ' in text
+  assert (
+    '| JPEG | 2.00 (28.0–37.0; 0.20–1.60) | 2.00 (0.050–0.300; 0.20–1.60) |'
+  ) in text
+  assert 'No figure: PSNR: gdc:flow turns back.' in text
 
 
 def test_an_evaluation_of_other_images_is_refused(folder):
@@ -218,16 +226,10 @@ def test_an_evaluation_of_other_images_is_refused(folder):
     blocks.build(folder)
 
 
-def test_codecs_beside_each_other_at_two_qualities(folder):
-  header, _, *rows = _table(blocks.build(folder)['brief'])
-  assert header == ['', 'bpp', 'PSNR, dB', 'LPIPS'] * 2
-  # Found by quality: that of jpeg=gdc has only the two.
-  assert rows == [
-    ['**gdc, quality 1**: mse', '0.200', '28.00', '0.3000',
-     '**gdc, quality 3**: mse', '0.800', '34.00', '0.1000'],
-    ['flow, 4 steps', '0.200', '27.00', '0.3000',
-     'flow, 4 steps', '0.800', '29.00', '0.1000'],
-    ['JPEG', '0.190', '21.00', '0.3000', 'JPEG', '0.790', '23.00', '0.2000'],
+def test_the_short_table_of_bytes_for_the_same_quality(folder):
+  block = blocks.build(folder)['same_quality']
+  assert block.text.splitlines() == [
+    '| codec | CID22, same PSNR |', '| --- | --- |', '| JPEG | 2.00 × |',
   ]
 
 
@@ -238,6 +240,52 @@ def test_decoders_beside_each_other_at_all_levels(folder):
   ]
   assert rows[2] == ['3', '0.800', '34.00', '29.00', '0.1000', '0.1000']
   assert len(rows) == 4
+
+
+def test_the_caption_of_the_example(folder, tmp_path, capsys):
+  assert blocks.build(folder)['example'].text is None
+  model = json.loads((bundle.find('lean') / 'bundle.json').read_text())
+  image = tmp_path / 'docs' / 'example.jpg'
+  image.parent.mkdir()
+  image.write_bytes(b'an image')
+  record = {
+    'photograph': 'a', 'quality': 1.0, 'model': 'lean',
+    'digest': model['digest'], 'decoder': 'one_step',
+    'decoder_digest': model['decoder_digests']['one_step'],
+    'image_sha256': hashlib.sha256(b'an image').hexdigest(),
+    'files': [
+      {'name': name, 'bytes': size, 'psnr-rgb': psnr, 'lpips-alex': lpips}
+      for name, size, psnr, lpips in (
+        ('gdc (one_step)', 3000, 25.0, 0.2), ('AVIF', 2990, 26.125, 0.3),
+        ('HEVC intra', 3010, 24.0, 0.4),
+      )
+    ],
+  }
+  _write(folder / 'example.json', record)
+  page = tmp_path / 'page.md'
+  page.write_text(PAGE)
+  assert _main(folder, page) == 0
+  drawn = page.read_text()
+  assert '![original, AVIF, HEVC intra, gdc](docs/example.jpg)\n' in drawn
+  assert (
+    '3,000 bytes with gdc (one_step), 2,990 with AVIF, 3,010 with HEVC intra '
+    '(its smallest file), in each case'
+  ) in ' '.join(drawn.split())
+  assert 'PSNR 25.00, 26.12, 24.00 dB; LPIPS 0.2000, 0.3000, 0.4000.' in (
+    ' '.join(drawn.split())
+  )
+  assert _main(folder, page, '--check') == 0
+
+  # Another image, or other weights, do not go unnoticed.
+  capsys.readouterr()
+  image.write_bytes(b'another')
+  assert _main(folder, page, '--check') == 1
+  assert f'{image}: not the image that' in capsys.readouterr().err
+  image.write_bytes(b'an image')
+  for changed in ('digest', 'decoder_digest'):
+    _write(folder / 'example.json', {**record, changed: 'b' * 64})
+    assert _main(folder, page, '--check') == 1
+    assert 'other weights than the bundled' in capsys.readouterr().err
 
 
 def test_guidance(folder):
@@ -373,7 +421,9 @@ def test_nothing_measured_at_all(tmp_path):
     (tmp_path / name).mkdir()
   (tmp_path / 'figures' / 'warp.svg').write_text('of results that went')
   assert _main(tmp_path / 'none', page) == 0
-  assert page.read_text().count(results.MISSING) == len(ALL)
+  drawn = page.read_text()
+  assert drawn.count(results.MISSING) == len(ALL) - 1
+  assert '<!-- begin example -->\nold\n<!-- end example -->' in drawn  # kept
   assert not list((tmp_path / 'figures').iterdir())
   assert _main(tmp_path / 'none', page, '--check') == 0
 
