@@ -9,13 +9,13 @@ Timed on both sides: compress, from uint8 pixels in memory to the bytes of a
 file in memory, and decompress, from those bytes to uint8 pixels. gdc uses the
 weights of --model at --quality, lossless='never' and decoder mse; for
 information also the default lossless='auto', which checks the file by decoding
-it, the other decoders, and the coder alone: contexts, if the model has any, and
-range coder, from integer symbols to the payload and back. The peer is
-bmshj2018_factorized(quality=5, pretrained=False) with net.update(force=True),
-in torch's inference mode with a thread on every core. Its weights are random,
-as nothing is downloaded: its file sizes mean nothing. Its coder codes a symbol
-for every latent whatever its value; that its times are those of trained weights
-is assumed, not measured.
+it, the other decoders, and the coder alone: predictions, contexts, if the model
+has any, and range coder, from integer latents to the payload and back. The peer
+is bmshj2018_factorized(quality=5, pretrained=False) with
+net.update(force=True), in torch's inference mode with a thread on every core.
+Its weights are random, as nothing is downloaded: its file sizes mean nothing.
+Its coder codes a symbol for every latent whatever its value; that its times are
+those of trained weights is assumed, not measured.
 
 The images are 768 x 512: bundled held-out photographs (512 x 512) extended to
 the right by their mirror image. Both sides take turns, image by image. The peer
@@ -181,11 +181,11 @@ def measure(arguments) -> dict:
   import jax
 
   import gdc
-  from gdc.codec import bitstream, range_coder
-  from gdc.training import contexts_step
+  from gdc.codec import bitstream, slices
   peer = Peer(arguments.peer_python) if arguments.peer_python else None
   codec = gdc.load(arguments.model)
-  model = codec.bundle.entropy_model
+  model, predicted = codec.bundle.entropy_model, codec.bundle.predicted_channels
+  index = bitstream.quality_to_index(arguments.quality, model.num_qualities)
   decoders = {
     'mse': ('mse', None), 'one_step': ('one_step', None), 'flow@4': ('flow', 4)
   }
@@ -224,19 +224,16 @@ def measure(arguments) -> dict:
             told = peer.ask('decompress', path)
             note('peer', 'decompress', told['seconds'], number)
         sizes['gdc'].append(len(data))
-        coded = contexts_step.symbols(codec, image, arguments.quality)
-        channels, rows, columns = coded.shape
-        symbols = coded.reshape(channels, -1)
-        coding = model, bitstream.quality_to_index(
-          arguments.quality, model.num_qualities
-        )
+        latents = np.moveaxis(codec.encode(image, arguments.quality), -1, 0)
         start = time.perf_counter()
-        payload = range_coder.encode(symbols, *coding, rows)
+        payload = slices.encode(latents, model, index, predicted)
         note('gdc', 'coder, encode', time.perf_counter() - start, number)
         start = time.perf_counter()
-        decoded = range_coder.decode(payload, *coding, rows * columns, rows)
+        decoded = slices.decode(
+          payload, model, index, latents.shape[1:], predicted
+        )
         note('gdc', 'coder, decode', time.perf_counter() - start, number)
-        assert (decoded == symbols).all()
+        assert (decoded == latents).all()
   about = {
     'cpu': cpu_name(),
     'cores': len(os.sched_getaffinity(0)),

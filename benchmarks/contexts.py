@@ -13,7 +13,7 @@ import argparse
 
 import numpy as np
 
-from gdc.codec import bitstream, loading
+from gdc.codec import bitstream, loading, slices
 from gdc.data import sources
 from gdc.evaluation import tables
 from gdc.training import contexts_step, fit_contexts
@@ -49,11 +49,12 @@ def measure(codec, images, quality: float, others: dict) -> dict:
   }
   bits, pixels = dict.fromkeys(models, 0.0), 0
   for image in images:
-    symbols = contexts_step.symbols(codec, image, quality)
-    flat = symbols.reshape(len(symbols), -1)
+    latents = np.moveaxis(codec.encode(image, quality), -1, 0)
     pixels += image.shape[0] * image.shape[1]
     for name, (model, position) in models.items():
-      bits[name] += model.ideal_bits(flat, position, symbols.shape[1])
+      bits[name] += slices.ideal_bits(
+        latents, model, position, bundle.predicted_channels
+      )
   row = {'quality': quality}
   row |= {name: round(b / pixels, 4) for name, b in bits.items()}
   row['saved, %'] = round(100 * (1 - bits['contexts'] / bits['static']), 2)

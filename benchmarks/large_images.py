@@ -4,12 +4,12 @@
   python benchmarks/large_images.py --sizes 24 --decoders mse,one_step,flow
 
 For every size in megapixels it makes a PNG, runs `gdc compress` on it and `gdc
-decompress` on the file with every decoder, each in its own process, and prints
-wall time, time of all cores (which other processes affect less) and peak
-resident memory; then wall time and memory less those of a process that only
-imports jax. Reading and writing the PNGs is included. Compiled programs go to a
-folder of this run: the first of --repeat runs of a size compiles what is
-missing.
+decompress` on the file with every decoder (and of a region, if --region asks
+for it), each in its own process, and prints wall time, time of all cores (which
+other processes affect less) and peak resident memory; then wall time and memory
+less those of a process that only imports jax. Reading and writing the PNGs is
+included. Compiled programs go to a folder of this run: the first of --repeat
+runs of a size compiles what is missing.
 
 The images have sides 3 : 2 and consist of bundled photographs, mirrored to 1024
 x 1024 or, every second one, enlarged to that size, so that there are smooth
@@ -59,6 +59,10 @@ def parser() -> argparse.ArgumentParser:
   made.add_argument(
     '--decoders', type=lambda text: text.split(','), default='mse',
     metavar='LIST', help='of decompress; default mse',
+  )
+  made.add_argument(
+    '--region', type=int, default=0, metavar='SIDE',
+    help='also decompress a square of this side in pixels, at the centre',
   )
   made.add_argument('--json', metavar='OUT', type=pathlib.Path)
   made.add_argument(MAKE, nargs=3, help=argparse.SUPPRESS)
@@ -138,7 +142,7 @@ def main():
         f'{floors[code][1]:.0f} MiB', flush=True
       )
     print(
-      '\n    MP  command              run  seconds  s less jax    s/MP  '
+      '\n    MP  command                     run  seconds  s less jax    s/MP  '
       '  all cores  peak MiB'
       '  MiB less jax  MiB/MP'
     )
@@ -149,13 +153,17 @@ def main():
         folder / name for name in ('in.png', 'out.gdc', 'back.png')
       )
       run([__file__, MAKE, str(source), str(width), str(height)])
-      for name, words in (
-        ('compress', [source, '-o', coded]),
-        *(
-          (f'decompress {name}', [coded, '-o', back, '--decoder', name])
-          for name in arguments.decoders
-        ),
-      ):
+      side = arguments.region
+      region = f'{(width - side) // 2},{(height - side) // 2},{side},{side}'
+      commands = [('compress', [source, '-o', coded])]
+      for name in arguments.decoders:
+        words = [coded, '-o', back, '--decoder', name]
+        commands.append((f'decompress {name}', words))
+        if side:
+          commands.append(
+            (f'decompress {name} region', [*words, '--region', region])
+          )
+      for name, words in commands:
         command = [
           '-m', 'gdc', name.split()[0], *map(str, words), '--force'
         ]
@@ -172,7 +180,7 @@ def main():
             'file_bytes': coded.stat().st_size,
           })
           print(
-            f'{megapixels:6.1f}  {name:19}  {number:3}  {seconds:7.2f}  '
+            f'{megapixels:6.1f}  {name:26}  {number:3}  {seconds:7.2f}  '
             f'{own[0]:10.2f}  {own[0] / megapixels:6.2f}  {cores:11.1f}  '
             f'{peak:8.0f}  '
             f'{own[1]:12.0f}  {own[1] / megapixels:6.1f}', flush=True

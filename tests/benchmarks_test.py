@@ -27,7 +27,8 @@ def _load(name):
 
 @pytest.mark.parametrize('name', [
   'codec_speed', 'contexts', 'guidance', 'large_images', 'peer_measures',
-  'patch_pattern', 'plain_noise', 'precision', 'startup', 'training_speed',
+  'patch_pattern', 'plain_noise', 'precision', 'slices', 'startup',
+  'training_speed',
 ])
 def test_help(name):
   done = subprocess.run(

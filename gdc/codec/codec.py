@@ -344,8 +344,8 @@ class Codec:
       window = tiles_lib.Window(0, 0, *(n * stride for n in header.grid))
     top, left, bottom, right = (n // stride for n in window)
     latents = slices.decode(
-      payload, self.bundle, header.quality_index, header.grid,
-      (slice(top, bottom), slice(left, right)),
+      payload, self.bundle.entropy_model, header.quality_index, header.grid,
+      self.bundle.predicted_channels, (slice(top, bottom), slice(left, right)),
     )
     return tiles_lib.Plane(np.moveaxis(latents, 0, -1), window, stride)
 
@@ -357,7 +357,8 @@ class Codec:
     """
     latents, header, _ = self.read(data)
     return slices.ideal_bits(
-      np.moveaxis(latents, -1, 0), self.bundle, header.quality_index
+      np.moveaxis(latents, -1, 0), self.bundle.entropy_model,
+      header.quality_index, self.bundle.predicted_channels,
     )
 
   def check_decoder(self, decoder, steps=None, seed=None, realism=None):

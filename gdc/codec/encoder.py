@@ -282,7 +282,8 @@ class Encoder:
   def _pack(self, symbols, index: int) -> bytes:
     """Returns the file of quantised latents."""
     payload = slices.encode(
-      symbols.reshape(-1, *self._grid), self._codec.bundle, index
+      symbols.reshape(-1, *self._grid), self._model, index,
+      self._codec.bundle.predicted_channels,
     )
     return bitstream.pack(self._header(quality_index=index), payload)
 

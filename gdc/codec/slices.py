@@ -19,31 +19,37 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import threadpoolctl
 
-from gdc.codec import bitstream, bundle, forks, prediction, range_coder
+from gdc.codec import (
+  bitstream,
+  entropy_model,
+  forks,
+  prediction,
+  range_coder,
+)
 
 # Each holds some 30 MB.
-_MAX_THREADS = 8
+MAX_THREADS = 8
 _turn = forks.lock()
 Span = tuple[slice, slice]  # rows and columns of positions
 
 
 def encode(
-  latents: np.ndarray, model: bundle.Bundle, quality_index: int
+  latents: np.ndarray, model: entropy_model.EntropyModel, quality_index: int,
+  predicted: Sequence[int] = (),
 ) -> bytes:
   """Returns the payload of an image.
 
   Args:
     latents: int32 [channels, rows, columns].
-    model: whose entropy model codes them.
+    model: tables.Tables or contexts.Contexts.
     quality_index: of the image.
+    predicted: channels that are coded as differences, see prediction.py.
   """
   def code(span: Span) -> bytes:
-    symbols, rows = _to_symbols(latents, span, model)
-    return range_coder.encode(
-      symbols, model.entropy_model, quality_index, rows
-    )
+    symbols, rows = _to_symbols(latents, span, predicted)
+    return range_coder.encode(symbols, model, quality_index, rows)
 
-  *streams, last = _map(code, list(_spans(latents.shape[1:], model)))
+  *streams, last = _map(code, _spans(latents.shape[1:], model))
   # A stream may be empty, but not a number in a file.
   return b''.join(itertools.chain.from_iterable(
     (bitstream.varint(1 + len(s)), s) for s in streams
@@ -51,8 +57,9 @@ def encode(
 
 
 def decode(
-  payload: bytes, model: bundle.Bundle, quality_index: int,
-  grid: tuple[int, int], window: Span | None = None,
+  payload: bytes, model: entropy_model.EntropyModel, quality_index: int,
+  grid: tuple[int, int], predicted: Sequence[int] = (),
+  window: Span | None = None,
 ) -> np.ndarray:
   """Returns the latents of a payload, or those of a window.
 
@@ -64,6 +71,7 @@ def decode(
     model: as for encode.
     quality_index: of the image.
     grid: rows and columns of the image's latents.
+    predicted: as for encode.
     window: rows and columns to decode; None: all.
 
   Returns:
@@ -72,17 +80,16 @@ def decode(
   window = window or (slice(0, grid[0]), slice(0, grid[1]))
   streams = list(_streams(payload, model, quality_index, grid))
   out = np.empty(
-    [model.entropy_model.num_channels, *(w.stop - w.start for w in window)],
-    np.int32,
+    [model.num_channels, *(w.stop - w.start for w in window)], np.int32
   )
 
   def code(part: tuple[Span, bytes]) -> None:
     span, stream = part
     shape = [s.stop - s.start for s in span]
     symbols = range_coder.decode(
-      stream, model.entropy_model, quality_index, shape[0] * shape[1], shape[0]
+      stream, model, quality_index, shape[0] * shape[1], shape[0]
     )
-    prediction.from_differences(symbols, shape[0], model.predicted_channels)
+    prediction.from_differences(symbols, shape[0], predicted)
     target, source = zip(*map(_overlap, span, window), strict=True)
     out[:, *target] = symbols.reshape(-1, *shape)[:, *source]
 
@@ -98,40 +105,39 @@ def decode(
 
 
 def ideal_bits(
-  latents: np.ndarray, model: bundle.Bundle, quality_index: int
+  latents: np.ndarray, model: entropy_model.EntropyModel, quality_index: int,
+  predicted: Sequence[int] = (),
 ) -> float:
   """Returns the ideal code length of an image, without lengths of slices.
 
-  Args:
-    latents: int32 [channels, rows, columns].
-    model: as for encode.
-    quality_index: of the image.
+  See encode for the arguments.
   """
   def code(span: Span) -> float:
-    symbols, rows = _to_symbols(latents, span, model)
-    return model.entropy_model.ideal_bits(symbols, quality_index, rows)
+    symbols, rows = _to_symbols(latents, span, predicted)
+    return model.ideal_bits(symbols, quality_index, rows)
 
-  return sum(_map(code, list(_spans(latents.shape[1:], model))))
+  return sum(_map(code, _spans(latents.shape[1:], model)))
 
 
-def _spans(grid: Sequence[int], model: bundle.Bundle) -> Iterator[Span]:
-  """Yields the rows and columns of each slice, in raster order."""
-  side = model.entropy_model.slice_side
-  return itertools.product(*(
+def _spans(
+  grid: Sequence[int], model: entropy_model.EntropyModel
+) -> list[Span]:
+  """Returns the rows and columns of each slice, in raster order."""
+  side = model.slice_side
+  return list(itertools.product(*(
     [
       slice(start, min(start + (side or n), n))
       for start in range(0, n, side or n)
     ]
     for n in grid
-  ))
+  )))
 
 
 def _streams(
-  payload: bytes, model: bundle.Bundle, quality_index: int, grid
+  payload: bytes, model: entropy_model.EntropyModel, quality_index: int, grid
 ) -> Iterator[bytes]:
   """Yields the range coder's bytes of each slice."""
-  entropy_model = model.entropy_model
-  side = entropy_model.slice_side
+  side = model.slice_side
   count = 1
   if side:
     # A slice but the last takes a byte or more: absurd sizes end here.
@@ -142,7 +148,7 @@ def _streams(
         f'not {len(payload)}'
       )
   range_coder.check_claims(
-    len(payload), entropy_model, quality_index, grid[0] * grid[1], count
+    len(payload), model, quality_index, grid[0] * grid[1], count
   )
   reader = bitstream.Reader(payload)
   for number in range(1, count):
@@ -152,14 +158,13 @@ def _streams(
 
 
 def _to_symbols(
-  latents: np.ndarray, span: Span, model: bundle.Bundle
+  latents: np.ndarray, span: Span, predicted: Sequence[int]
 ) -> tuple[np.ndarray, int]:
   """Returns what is coded of a slice, [channels, positions], and its rows."""
   part = latents[:, *span]
   symbols = part.reshape(len(part), -1).copy()
-  return prediction.to_differences(
-    symbols, part.shape[1], model.predicted_channels
-  ), part.shape[1]
+  rows = part.shape[1]
+  return prediction.to_differences(symbols, rows, predicted), rows
 
 
 def _overlap(span: slice, window: slice) -> tuple[slice, slice]:
@@ -176,7 +181,7 @@ def _map(function: Callable, items: list) -> list:
   cores = len(os.sched_getaffinity(0)) if hasattr(
     os, 'sched_getaffinity'
   ) else os.cpu_count() or 1
-  threads = min(len(items), cores, _MAX_THREADS)
+  threads = min(len(items), cores, MAX_THREADS)
   with _one_blas_thread():
     if threads < 2:
       return [function(item) for item in items]

@@ -6,7 +6,6 @@ import pathlib
 import runpy
 import subprocess
 import sys
-import types
 
 import constriction
 import numpy as np
@@ -213,10 +212,7 @@ def test_golden_slices(golden_contexts, documented_reader, transposed):
   symbols = made['make_slices_symbols']()
   if transposed:
     symbols = np.ascontiguousarray(symbols.swapaxes(1, 2))
-  model = types.SimpleNamespace(
-    entropy_model=golden_contexts, predicted_channels=()
-  )
-  payload = slices.encode(symbols, model, made['CONTEXTS_INDEX'])
+  payload = slices.encode(symbols, golden_contexts, made['CONTEXTS_INDEX'])
   if not transposed:
     assert payload == (GOLDEN / 'slices_payload.bin').read_bytes()
   documented = decode_by_the_document(

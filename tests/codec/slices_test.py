@@ -1,6 +1,5 @@
 """Slices: independent, exact in any window and with any number of threads."""
 import os
-import types
 
 import numpy as np
 import pytest
@@ -12,22 +11,14 @@ from gdc.codec import bitstream, contexts, prediction, range_coder, slices
 
 SIDE = 4
 GRID = 9, 6  # six slices, of four sizes
+PREDICTED = 5, 0
 
 
 @pytest.fixture
 def model(golden_contexts, monkeypatch):
-  """Contexts and predicted channels, with small slices."""
+  """Contexts with small slices."""
   monkeypatch.setattr(contexts, 'SLICE_SIDE', SIDE)
-  return types.SimpleNamespace(
-    entropy_model=golden_contexts, predicted_channels=(5, 0)
-  )
-
-
-@pytest.fixture
-def static(golden_tables):
-  return types.SimpleNamespace(
-    entropy_model=golden_tables, predicted_channels=(1,)
-  )
+  return golden_contexts
 
 
 def draw(channels: int, shape, seed=0) -> np.ndarray:
@@ -44,11 +35,9 @@ def by_hand(latents, model, index) -> list[bytes]:
       part = latents[:, top:top + SIDE, left:left + SIDE]
       rows = part.shape[1]
       symbols = prediction.to_differences(
-        part.reshape(len(part), -1).copy(), rows, model.predicted_channels
+        part.reshape(len(part), -1).copy(), rows, PREDICTED
       )
-      found.append(
-        range_coder.encode(symbols, model.entropy_model, index, rows)
-      )
+      found.append(range_coder.encode(symbols, model, index, rows))
   return found
 
 
@@ -57,21 +46,21 @@ def test_a_payload_is_its_slices_one_after_another(model, shape):
   latents = draw(7, shape)
   *streams, last = by_hand(latents, model, 9)
   expected = b''.join(bitstream.varint(1 + len(s)) + s for s in streams) + last
-  assert slices.encode(latents, model, 9) == expected
+  assert slices.encode(latents, model, 9, PREDICTED) == expected
   np.testing.assert_array_equal(
-    slices.decode(expected, model, 9, shape), latents
+    slices.decode(expected, model, 9, shape, PREDICTED), latents
   )
 
 
-def test_a_model_without_contexts_has_one_slice(static):
+def test_a_model_without_contexts_has_one_slice(golden_tables):
   latents = draw(5, (300, 7))
   symbols = prediction.to_differences(
-    latents.reshape(5, -1).copy(), 300, static.predicted_channels
+    latents.reshape(5, -1).copy(), 300, (1,)
   )
-  payload = slices.encode(latents, static, 1)
-  assert payload == range_coder.encode(symbols, static.entropy_model, 1, 300)
+  payload = slices.encode(latents, golden_tables, 1, (1,))
+  assert payload == range_coder.encode(symbols, golden_tables, 1, 300)
   for window in (None, (slice(290, 300), slice(2, 3))):
-    part = slices.decode(payload, static, 1, (300, 7), window)
+    part = slices.decode(payload, golden_tables, 1, (300, 7), (1,), window)
     rows, columns = window or (slice(None), slice(None))
     np.testing.assert_array_equal(part, latents[:, rows, columns])
 
@@ -81,31 +70,32 @@ def test_a_model_without_contexts_has_one_slice(static):
 def test_a_window_is_the_crop_of_the_whole(golden_contexts, data):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(contexts, 'SLICE_SIDE', SIDE)
-    model = types.SimpleNamespace(
-      entropy_model=golden_contexts, predicted_channels=(5, 0)
-    )
     latents = draw(7, GRID)
-    payload = slices.encode(latents, model, 3)
+    payload = slices.encode(latents, golden_contexts, 3, PREDICTED)
     window = []
     for n in GRID:
       start = data.draw(st.integers(0, n - 1))
       window.append(slice(start, data.draw(st.integers(start + 1, n))))
     np.testing.assert_array_equal(
-      slices.decode(payload, model, 3, GRID, tuple(window)),
+      slices.decode(
+        payload, golden_contexts, 3, GRID, PREDICTED, tuple(window)
+      ),
       latents[:, window[0], window[1]],
     )
 
 
 def test_a_window_leaves_other_slices_alone(model, monkeypatch):
   latents, decoded = draw(7, GRID), []
-  payload, real = slices.encode(latents, model, 3), range_coder.decode
+  payload = slices.encode(latents, model, 3, PREDICTED)
+  real = range_coder.decode
 
   def decode(stream, *arguments):
     decoded.append(stream)
     return real(stream, *arguments)
 
   monkeypatch.setattr(range_coder, 'decode', decode)
-  slices.decode(payload, model, 3, GRID, (slice(5, 7), slice(0, 4)))
+  window = slice(5, 7), slice(0, 4)
+  slices.decode(payload, model, 3, GRID, PREDICTED, window)
   assert decoded == by_hand(latents, model, 3)[2:3]
 
 
@@ -115,10 +105,10 @@ def test_threads_change_nothing(model, monkeypatch):
     monkeypatch.setattr(
       os, 'sched_getaffinity', lambda pid, n=cores: range(n), raising=False
     )
-    payload = slices.encode(latents, model, 8)
+    payload = slices.encode(latents, model, 8, PREDICTED)
     found.add(payload)
     np.testing.assert_array_equal(
-      slices.decode(payload, model, 8, (40, 40)), latents
+      slices.decode(payload, model, 8, (40, 40), PREDICTED), latents
     )
   assert len(found) == 1
 
@@ -139,12 +129,12 @@ def test_blas_has_its_threads_again(model):
 
 def test_ideal_bits_are_those_of_the_slices(model):
   latents = draw(7, GRID)
-  ideal = slices.ideal_bits(latents, model, 8)
+  ideal = slices.ideal_bits(latents, model, 8, PREDICTED)
   total = sum(map(len, by_hand(latents, model, 8)))
   assert ideal / 8 <= total <= 1.001 * ideal / 8 + 6
   np.testing.assert_allclose(ideal, sum(
     slices.ideal_bits(
-      latents[:, i:i + SIDE, j:j + SIDE], model, 8
+      latents[:, i:i + SIDE, j:j + SIDE], model, 8, PREDICTED
     ) for i in (0, 4, 8) for j in (0, 4)
   ))
 
@@ -181,17 +171,14 @@ def test_absurd_sizes_are_refused_before_anything_is_allocated(
 def test_any_bytes_give_latents_or_an_error(golden_contexts, seed, cut):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(contexts, 'SLICE_SIDE', SIDE)
-    model = types.SimpleNamespace(
-      entropy_model=golden_contexts, predicted_channels=(5, 0)
-    )
     rng = np.random.default_rng(seed)
-    payload = bytearray(slices.encode(draw(7, GRID), model, 3))
+    payload = bytearray(slices.encode(draw(7, GRID), golden_contexts, 3))
     for _ in range(rng.integers(1, 4)):
       payload[rng.integers(len(payload))] = rng.integers(256)
     if cut:
       del payload[rng.integers(len(payload)):]
     try:
-      decoded = slices.decode(bytes(payload), model, 3, GRID)
+      decoded = slices.decode(bytes(payload), golden_contexts, 3, GRID)
     except bitstream.BitstreamError:
       return
     assert decoded.shape == (7, *GRID) and decoded.dtype == np.int32

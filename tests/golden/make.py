@@ -8,7 +8,6 @@ for a new version of the format, never to make a failing test pass.
 
 import dataclasses
 import pathlib
-import types
 
 import numpy as np
 
@@ -156,9 +155,8 @@ def main():
   (HERE / 'contexts_payload.bin').write_bytes(
     range_coder.encode(in_contexts, fitted, CONTEXTS_INDEX, GRID[0])
   )
-  model = types.SimpleNamespace(entropy_model=fitted, predicted_channels=())
   (HERE / 'slices_payload.bin').write_bytes(
-    slices.encode(make_slices_symbols(), model, CONTEXTS_INDEX)
+    slices.encode(make_slices_symbols(), fitted, CONTEXTS_INDEX)
   )
   np.savez(HERE / 'tables.npz', **golden.to_arrays())
   np.save(HERE / 'symbols.npy', symbols)
