@@ -13,8 +13,7 @@ To expect: 2,000 steps with periodic=0 and refine=0 on two CPU cores, from the
 flow on the photographs of docs/model_card.md (28 minutes), gave in one step on
 the bundled held-out photographs LPIPS 0.238 at 0.122 bpp (the autoencoder alone
 0.266, the flow in four steps 0.243) and 0.104 at 0.420 bpp (0.125 and 0.114),
-for 0.09 and 0.08 dB of PSNR. docs/log.md, The next weights, tells what the
-two add.
+for 0.09 and 0.08 dB of PSNR. docs/log.md tells what the two add.
 """
 import ml_collections
 

@@ -263,7 +263,7 @@ class Codec:
     size = [n * networks.STRIDE for n in header.grid]
     own_seed = checksum if header.seed is None else header.seed
     quality = bitstream.index_to_quality(header.quality_index)
-    seen, net = window, self._networks
+    net = self._networks
     if decoder == 'mse' or realism == 0:
       progress.plan(pixels=1)
       latents = self._latents(header, payload, net.seen(window, size))

@@ -3,9 +3,8 @@
 The payload of a file is one slice after another. A slice needs nothing of the
 others: its latents are predicted, its contexts chosen and its symbols coded as
 if it were an image. So memory is that of a slice, threads can share the work,
-and a window of a large image is decoded without the rest. Most photographs of
-up to 4 megapixels are one slice, at no cost; docs/log.md, Contexts, has what
-more slices cost.
+and a window of a large image is decoded without the rest. Photographs of up to
+2048 x 2048 pixels are one slice; docs/log.md, Contexts, has what several cost.
 
 A model without contexts codes an image as one slice, whatever its size.
 """
@@ -50,7 +49,7 @@ def encode(
     return range_coder.encode(symbols, model, quality_index, rows)
 
   *streams, last = _map(code, _spans(latents.shape[1:], model))
-  # A stream may be empty, but not a number in a file.
+  # A stream may be empty; a varint is at least 1.
   return b''.join(itertools.chain.from_iterable(
     (bitstream.varint(1 + len(s)), s) for s in streams
   )) + last
