@@ -3,11 +3,11 @@
   python -m gdc.main --config configs/autoencoder.py --workdir DIR
 
 Variants (--config configs/autoencoder.py:NAME):
-  default  `lean` on the bundled photographs, one machine
+  default      `lean` on the bundled photographs, one machine
   accelerator  the bundled autoencoder trained further, for minutes on a GPU or
                TPU
-  paper    `elic` on ImageNet crops, a TPU pod
-  tiny     seconds on a CPU; for tests
+  paper        `elic` on ImageNet crops, a TPU pod
+  tiny         seconds on a CPU; for tests
 
 To expect: on two CPU cores, with levels from lambda 0.0018 to 0.0483 and no
 predicted channels, 3,000 steps on the 783 photographs of docs/model_card.md

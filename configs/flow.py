@@ -3,14 +3,15 @@
   python -m gdc.main --config configs/flow.py --workdir DIR
 
 Variants (--config configs/flow.py:NAME):
-  default  trains the bundled flow decoder further, on the bundled photographs
-  accelerator  the same for minutes on a GPU or TPU
-  scratch  the same network from random weights
-  reflow   experimental: one round of reflow, on pairs that the flow itself
-           gives
-  small    a small network from random weights, for sweeps
-  paper    a large network on ImageNet crops, a TPU pod
-  tiny     seconds on a CPU; for tests
+  default      trains the bundled flow decoder further, on the bundled
+               photographs
+  accelerator  the same with large batches, for minutes on a GPU or TPU
+  scratch      the same network from random weights
+  reflow       experimental: one round of reflow, on pairs that the flow itself
+               gives
+  small        a small network from random weights, for sweeps
+  paper        a large network on ImageNet crops, a TPU pod
+  tiny         seconds on a CPU; for tests
 
 To expect: the default, on two CPU cores, in 4 minutes: on the bundled held-out
 photographs at quality 1 (0.122 bpp) LPIPS 0.246, the autoencoder alone 0.266;

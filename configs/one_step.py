@@ -3,11 +3,11 @@
   python -m gdc.main --config configs/one_step.py --workdir DIR
 
 Variants (--config configs/one_step.py:NAME):
-  default  trains the bundled one-step decoder further, or else the flow, on the
-           bundled photographs
-  accelerator  the same network for five minutes on a GPU or TPU, at a larger
-               weight of LPIPS
-  tiny     seconds on a CPU; for tests
+  default      trains the bundled one-step decoder further, or else the flow, on
+               the bundled photographs
+  accelerator  the same with large batches and a larger weight of LPIPS, for
+               five minutes on a GPU or TPU
+  tiny         seconds on a CPU; for tests
 
 `gdc decompress` uses it by default where the bundle has it.
 

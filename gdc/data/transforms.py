@@ -7,7 +7,7 @@ def random_crop(
   element, rng: np.random.Generator, *, size: int, min_scale: float = 1.0,
   transpose: float = 0.0,
 ):
-  """Draws a square window, scaled to `size` pixels, perhaps mirrored.
+  """Draws a square window, scaled down to `size` pixels, perhaps mirrored.
 
   The scale is uniform between min_scale and 1: the window's side is from size
   to size / min_scale, small ones being more likely. Images that are too small

@@ -49,7 +49,8 @@ def sample_quality(
   """Draws [batch] qualities, stratified, the end levels included.
 
   Drawn in [0.5, num_levels + 0.5] and clipped to [1, num_levels]: qualities
-  between the levels are trained too, and the end levels as often as others.
+  between the levels are trained too, and the end levels as often as those
+  beside them.
 
   Args:
     key: jax.random key.
