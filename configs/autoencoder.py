@@ -16,11 +16,10 @@ minutes), and 5,000 more 28.5 at 0.21 and 34.8 at 0.85; with the levels and
 channels below, 14,500 more gave 29.4 at 0.21 and 35.9 at 0.92 (2 h 10 min). The
 bundled 38 crops alone give less. `paper` has not been trained yet.
 
-`accelerator` has the settings of a script that took 197 seconds for 18,303
-steps on one H200, 10,720 of them with bfloat16 layers (docs/log.md, The next
-weights). On eleven CID22 images the result needs 10.3 % fewer bits at equal
-PSNR than the bundled autoencoder. The variant itself was only run on a CPU, in
-small sizes.
+`accelerator` has the settings of a script that made the autoencoder `04383d88`
+from `d2ff330e` in 18,303 steps, 197 seconds on one H200, 10,720 of them with
+bfloat16 layers. On eleven CID22 images it needs 10.3 % fewer bits at equal PSNR
+(docs/log.md). The variant itself was only run on a CPU, in small sizes.
 """
 from configs import base
 

@@ -18,10 +18,11 @@ photographs at quality 1 (0.122 bpp) LPIPS 0.246, the autoencoder alone 0.266;
 PSNR 25.76 and 25.97 dB (it ends where it began, or a little behind: these
 photographs are few). `paper` has not been trained yet, `reflow` not measured.
 
-`accelerator` has the settings of a script that took 267 seconds for 30,654
-steps in two runs on one H200 (docs/log.md, The next weights). On six CID22
-images LPIPS in four steps was 7 % below the autoencoder's, in eight 14 and 18 %
-at qualities 1 and 3. The variant itself was only run on a CPU, in small sizes.
+`accelerator` has the settings of a script that made the flow `d40fdb77` from
+`b9b4504c` in two runs of 30,654 steps in all, 267 seconds on one H200. On six
+CID22 images its LPIPS in four steps is 7 % below the autoencoder's, in eight 14
+and 18 % at qualities 1 and 3 (docs/log.md). The variant itself was only run on
+a CPU, in small sizes.
 """
 from configs import base
 from gdc.decoders import flow
