@@ -20,8 +20,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.seed = 0  # of initialisation, data order, crops and noise
   c.dtype = 'float32'  # float32, bfloat16: dtype of the networks' layers
   # float32, bfloat16: dtype of matmul inputs in gated blocks of float32 layers,
-  # in frozen networks too; accumulation stays float32. For CPUs with bfloat16
-  # matmuls.
+  # in frozen networks too; accumulation stays float32. For processors that
+  # multiply bfloat16 faster.
   c.matmul_dtype = 'float32'
   c.fsdp = 1  # devices that share one copy of the state; divides their number
 
@@ -35,6 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.data.batch_size = 8  # global; a multiple of the number of devices
   c.data.crop = 128  # pixels, a multiple of 16
   c.data.min_scale = 0.5  # in (0, 1]: crops are scaled down by up to this
+  c.data.transpose = 0.0  # share of crops whose rows become columns
   c.data.balance = False  # draw by group rather than by image (files only)
   # > 0: the whole source is cached on the devices, cut into squares of this
   # side in pixels, and crops are drawn there; 0: the host reads and crops
@@ -141,6 +142,30 @@ def from_pretrained(c: ml_collections.ConfigDict):
   c.log_every = 10
   c.image_every = 60
   c.checkpoint_every = 20
+
+
+def accelerator(
+  c: ml_collections.ConfigDict, *, batch_size: int, crop: int,
+  learning_rate: float, steps: int,
+):
+  """The bundled networks trained further on a GPU or TPU, for minutes.
+
+  docs/log.md tells what a script with these settings gave.
+  """
+  c.init_from = 'pretrained:lean'
+  c.dtype = 'bfloat16'
+  c.data.batch_size = batch_size
+  c.data.crop = crop
+  c.data.transpose = 0.25
+  c.data.balance = True
+  c.data.cache_on_device = 512
+  c.optimizer.learning_rate = learning_rate
+  c.optimizer.warmup_steps = steps // 50
+  c.optimizer.decay_fraction = 0.5
+  c.steps = steps
+  c.log_every = 100
+  c.image_every = 2_000
+  c.checkpoint_every = 2_000
 
 
 def score_decoder(

@@ -161,7 +161,7 @@ def test_coder_needs_no_jax(name):
   ('grain', ['gdc.data', 'gdc.training.checkpoints']),
   ('optax', ['gdc.training.state']),
   ('constriction', ['gdc.codec.range_coder']),
-  ('threadpoolctl', ['gdc.codec.contexts']),
+  ('threadpoolctl', ['gdc.codec.slices']),
   ('safetensors', [
     'gdc.codec.bundle', 'gdc.metrics.dists', 'gdc.metrics.inception',
   ]),

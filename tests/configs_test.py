@@ -19,13 +19,13 @@ MODULES = {
   'one_step': one_step,
 }
 VARIANTS = [
-  ('autoencoder', 'default'), ('autoencoder', 'paper'),
-  ('autoencoder', 'tiny'),
-  ('flow', 'default'), ('flow', 'scratch'), ('flow', 'reflow'),
-  ('flow', 'small'), ('flow', 'paper'), ('flow', 'tiny'),
+  ('autoencoder', 'default'), ('autoencoder', 'accelerator'),
+  ('autoencoder', 'paper'), ('autoencoder', 'tiny'),
+  ('flow', 'default'), ('flow', 'accelerator'), ('flow', 'scratch'),
+  ('flow', 'reflow'), ('flow', 'small'), ('flow', 'paper'), ('flow', 'tiny'),
   ('diffusion', 'default'), ('diffusion', 'scratch'), ('diffusion', 'small'),
   ('diffusion', 'paper'), ('diffusion', 'tiny'),
-  ('one_step', 'default'), ('one_step', 'tiny'),
+  ('one_step', 'default'), ('one_step', 'accelerator'), ('one_step', 'tiny'),
 ]
 
 

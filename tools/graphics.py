@@ -4,7 +4,7 @@
 
 Photographs alone teach an autoencoder little about sharp edges on a flat
 background. A few per cent of such drawings among the training images do: draw
-them into a folder beside the photographs and train with config.data.balance.
+them into a subfolder of the photographs. docs/training.md tells how many.
 Texts come from Python's own documentation and the font from Pillow.
 """
 import argparse

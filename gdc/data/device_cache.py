@@ -86,6 +86,7 @@ def batches(
   balance: bool,
   whole: jax.sharding.Sharding,
   split: jax.sharding.Sharding,
+  transpose: float = 0.0,
 ) -> Callable[[int], Iterator[dict[str, jax.Array]]]:
   """Draws batches on the devices, images with replacement.
 
@@ -99,6 +100,7 @@ def batches(
     balance: draw from each group in proportion to the square root of its size.
     whole: sharding that replicates the images on every device.
     split: sharding of a batch.
+    transpose: share of crops whose rows become columns, in [0, 1].
 
   Returns:
     A function that maps the number of steps done to an endless iterator of
@@ -113,7 +115,7 @@ def batches(
   weights = np.float32(weights / weights.sum())
   images, weights = jax.device_put((images, weights), whole)
   draw = jax.jit(
-    functools.partial(_draw, seed, batch_size, crop, min_scale),
+    functools.partial(_draw, seed, batch_size, crop, min_scale, transpose),
     in_shardings=whole, out_shardings=split,
   )
   return lambda first: (
@@ -122,19 +124,20 @@ def batches(
   )
 
 
-def _draw(seed, batch_size, crop, min_scale, images, weights, step):
+def _draw(
+  seed, batch_size, crop, min_scale, transpose, images, weights, step
+):
   """The batch of a step."""
   key = jax.random.fold_in(jax.random.key(seed), _STREAM)
   key = jax.random.fold_in(key, step)
   index_key, crop_key = jax.random.split(key)
   index = jax.random.choice(index_key, len(images), (batch_size,), p=weights)
-  return jax.vmap(functools.partial(_crop, crop, min_scale, images))(
-    index, jax.random.split(crop_key, batch_size)
-  )
+  draw = functools.partial(_crop, crop, min_scale, transpose, images)
+  return jax.vmap(draw)(index, jax.random.split(crop_key, batch_size))
 
 
-def _crop(crop, min_scale, images, index, key):
-  """A random square window of an image, scaled down and perhaps flipped."""
+def _crop(crop, min_scale, transpose, images, index, key):
+  """A random square window of an image, scaled down, perhaps mirrored."""
   scale_key, place_key, flip_key = jax.random.split(key, 3)
   side = images.shape[1]
   largest = min(side, round(crop / min_scale))
@@ -142,7 +145,10 @@ def _crop(crop, min_scale, images, index, key):
   window = jnp.clip(jnp.round(crop / scale), crop, largest).astype(jnp.int32)
   corner = jax.random.randint(place_key, (2,), 0, side - window + 1)
   scaled = _scaled(images, index, corner, window, crop, largest)
-  return jnp.where(jax.random.bernoulli(flip_key), scaled[:, ::-1], scaled)
+  drawn = jnp.where(jax.random.bernoulli(flip_key), scaled[:, ::-1], scaled)
+  # A key beside the three: the other draws do not depend on it.
+  turn = jax.random.bernoulli(jax.random.fold_in(key, 3), transpose)
+  return jnp.where(turn, drawn.swapaxes(0, 1), drawn)
 
 
 def _scaled(images, index, corner, window, crop, largest):

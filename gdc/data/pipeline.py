@@ -20,6 +20,7 @@ def batches(
   min_scale: float,
   seed: int,
   balance: bool,
+  transpose: float = 0.0,
 ):
   """Returns an endless iterator of {'image': uint8 [rows, crop, crop, 3]}.
 
@@ -32,6 +33,7 @@ def batches(
     seed: seed of shuffling and cropping.
     balance: draw from each of the source's groups in proportion to the square
       root of its size, rather than to its size (file sources only).
+    transpose: see transforms.random_crop.
 
   Returns:
     A grain iterator with get_state and set_state.
@@ -48,7 +50,8 @@ def batches(
   # Grain seeds crops by position. Cropping before the split into processes
   # makes a batch the same on any number of them.
   data = data.seed(seed).random_map(functools.partial(
-    transforms.random_crop, size=crop, min_scale=min_scale
+    transforms.random_crop, size=crop, min_scale=min_scale,
+    transpose=transpose,
   ))
   data = _Rows(data, batch_size, rows)
   data = data.batch(len(rows), drop_remainder=True)

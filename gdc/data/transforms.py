@@ -4,19 +4,21 @@ from PIL import Image
 
 
 def random_crop(
-  element, rng: np.random.Generator, *, size: int, min_scale: float = 1.0
+  element, rng: np.random.Generator, *, size: int, min_scale: float = 1.0,
+  transpose: float = 0.0,
 ):
-  """Draws a square window, scaled down to `size` pixels and perhaps flipped.
+  """Draws a square window, scaled down to `size` pixels, perhaps mirrored.
 
   The scale is uniform between min_scale and 1: the window's side is from size
   to size / min_scale, small ones being more likely. Images that are too small
-  are first scaled up.
+  are first scaled up. Half of the crops are flipped left to right.
 
   Args:
     element: {'image': uint8 [height, width, 3]}.
     rng: source of all randomness.
     size: side of the crop, pixels.
     min_scale: in (0, 1]; 1 never scales down.
+    transpose: share of crops whose rows become columns, in [0, 1].
 
   Returns:
     {'image': uint8 [size, size, 3]}.
@@ -40,6 +42,8 @@ def random_crop(
   crop = np.asarray(crop)
   if rng.random() < 0.5:
     crop = crop[:, ::-1]
+  if rng.random() < transpose:  # last: the other draws do not depend on it
+    crop = crop.swapaxes(0, 1)
   return {'image': np.ascontiguousarray(crop)}
 
 

@@ -77,6 +77,10 @@ class Decoder:
     1.0, 'Above 1: smaller steps toward the end.', kind='sampling', low=0.1,
     high=10.0,
   )
+  low_quality_share: float = setting(
+    0.5, 'Share of training images that are coded below the middle quality.',
+    kind='training', low=0.0, high=1.0,
+  )
 
   def __post_init__(self):
     for field in dataclasses.fields(self):

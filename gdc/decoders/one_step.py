@@ -25,6 +25,10 @@ class OneStep(flow.ResidualFlow):
     1.0, 'Weight of LPIPS on VGG16 features; 0: not loaded.', kind='training',
     low=0.0,
   )
+  perceptual_dtype: str = base.setting(
+    'float32', 'dtype of VGG16 in that LPIPS; bfloat16 is for accelerators.',
+    kind='training', choices=('float32', 'bfloat16'),
+  )
   matching: float = base.setting(
     0.0, 'Experimental: weight of distribution matching; 0: no second network.',
     kind='training', low=0.0,

@@ -7,7 +7,6 @@ on, `lpips.weights('vgg')['VGG16_0']`.
 """
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 # Channels of the stages' convolutions; between the stages the sides halve.
 STAGES = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
@@ -17,7 +16,9 @@ MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 
 
-def features(params, images, pool: str = 'max') -> list[jax.Array]:
+def features(
+  params, images, pool: str = 'max', dtype=jnp.float32
+) -> list[jax.Array]:
   """Returns the last map of each stage, after its ReLU; differentiable.
 
   They are relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3, at 1, 1/2, 1/4, 1/8
@@ -32,12 +33,14 @@ def features(params, images, pool: str = 'max') -> list[jax.Array]:
       2 x 2, odd sides rounded down, both 16 or more. 'l2', as in DISTS, against
       aliasing: the root of the mean square under a 3 x 3 Hanning window, odd
       sides rounded up.
+    dtype: of weights and maps; measures use float32.
 
   Returns:
     Five maps, [batch, height', width', channel] with 64, 128, 256, 512 and
-    512 channels, float32.
+    512 channels, of dtype.
   """
-  x = (images - jnp.array(MEAN)) / jnp.array(DEVIATION)
+  params = jax.tree.map(lambda a: jnp.asarray(a, dtype), params)
+  x = ((images - jnp.array(MEAN)) / jnp.array(DEVIATION)).astype(dtype)
   maps, index = [], 0
   for stage, convolutions in enumerate(STAGES):
     if stage:
@@ -59,6 +62,15 @@ def _convolve(x, kernel):
   )
 
 
+def _max_pool(x):
+  # Unlike flax's, its gradient is no scatter.
+  batch, height, width, channels = x.shape
+  rows, columns = height // 2, width // 2
+  return x[:, :2 * rows, :2 * columns].reshape(
+    batch, rows, 2, columns, 2, channels
+  ).max((2, 4))
+
+
 def _l2_pool(x):
   # On every side: 'SAME' would pad even sides at the end alone.
   x = jnp.pad(x**2, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -67,4 +79,4 @@ def _l2_pool(x):
   return jnp.sqrt(x + 1e-12)
 
 
-POOLS = {'max': lambda x: nn.max_pool(x, (2, 2), (2, 2)), 'l2': _l2_pool}
+POOLS = {'max': _max_pool, 'l2': _l2_pool}

@@ -112,6 +112,7 @@ def _data(config, mesh):
     'batch_size': config.data.batch_size,
     'crop': config.data.crop,
     'min_scale': config.data.min_scale,
+    'transpose': config.data.transpose,
     'seed': config.seed,
     'balance': config.data.balance,
   }

@@ -18,6 +18,7 @@ _NUMBERS = {
   'data.batch_size': '[1, inf]',
   'data.crop': '[16, inf]',
   'data.min_scale': '(0, 1]',
+  'data.transpose': '[0, 1]',
   'data.cache_on_device': '[0, inf]',
   'contexts.max_crops': '[1, inf]',
   'contexts.crop': '[16, inf]',

@@ -109,6 +109,21 @@ def test_the_seed_and_the_step_decide_everything(gradient):
   assert len({crop.tobytes() for crop in whole}) > len(whole) - 5
 
 
+@pytest.mark.parametrize('share', [0.25, 1.0])
+def test_a_share_of_the_crops_is_transposed_and_else_the_same(share, gradient):
+  images = np.stack([gradient(32, 32, i) for i in range(5)])
+  plain = _take(_batches(images, min_scale=0.5), 50)
+  crops = _take(_batches(images, min_scale=0.5, transpose=share), 50)
+  turned = np.any(crops != plain, axis=(1, 2, 3))
+  np.testing.assert_array_equal(
+    crops, np.where(
+      turned[:, None, None, None], plain.swapaxes(1, 2), plain
+    )
+  )
+  # 400 draws: three standard deviations are 0.065.
+  assert np.mean(turned) == pytest.approx(share, abs=0.065 * (share < 1))
+
+
 def test_groups_are_balanced_by_the_root_of_their_sizes(gradient):
   images = np.stack([gradient(16, 16, i) for i in range(20)])
   groups = ['many'] * 16 + ['few'] * 4
@@ -125,10 +140,9 @@ def test_groups_are_balanced_by_the_root_of_their_sizes(gradient):
 def test_a_batch_is_the_same_on_one_device_and_is_split_over_all(gradient):
   images = np.stack([gradient(32, 32, i) for i in range(5)])
   one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  alone = _take(_batches(images, whole=one, split=one, min_scale=0.5), 2)
-  np.testing.assert_array_equal(
-    alone, _take(_batches(images, min_scale=0.5), 2)
-  )
+  fields = {'min_scale': 0.5, 'transpose': 0.5}
+  alone = _take(_batches(images, whole=one, split=one, **fields), 2)
+  np.testing.assert_array_equal(alone, _take(_batches(images, **fields), 2))
   batch = next(_batches(images))['image']
   assert batch.shape == (8, 16, 16, 3) and batch.dtype == np.uint8
   assert len(batch.sharding.device_set) == 8
@@ -148,11 +162,12 @@ def test_draws_are_a_stream_of_their_own(gradient):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(jax.random, 'choice', spy)
     patch.setattr(  # which would take seconds
-      device_cache, '_crop', lambda crop, scale, images, index, key: index
+      device_cache, '_crop',
+      lambda crop, scale, transpose, images, index, key: index,
     )
     for step in range(3):
       device_cache._draw(
-        0, 2, 16, 1.0, jnp.asarray(images), jnp.ones(20) / 20,
+        0, 2, 16, 1.0, 0.0, jnp.asarray(images), jnp.ones(20) / 20,
         np.uint32(step),
       )
   used = {tuple(jax.random.key_data(key).tolist()) for key in made}

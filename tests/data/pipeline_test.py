@@ -90,9 +90,11 @@ def test_processes_read_disjoint_parts(source):
 
 
 @pytest.mark.parametrize('rows', [[0, 1], [2], [0, 3], [3, 1, 2]])
-def test_a_row_of_a_batch_is_the_same_whoever_draws_it(source, rows):
-  whole = _take(_batches(source, min_scale=0.5), 3)
-  part = _take(_batches(source, min_scale=0.5, rows=rows), 3)
+@pytest.mark.parametrize('transpose', [0.0, 0.5])
+def test_a_row_of_a_batch_is_the_same_whoever_draws_it(source, transpose, rows):
+  fields = {'min_scale': 0.5, 'transpose': transpose}
+  whole = _take(_batches(source, **fields), 3)
+  part = _take(_batches(source, **fields, rows=rows), 3)
   np.testing.assert_array_equal(part, whole[:, rows])
 
 

@@ -4,11 +4,11 @@ import pytest
 from gdc.data import transforms
 
 
-def _crops(image, size, min_scale=1.0, count=30):
+def _crops(image, size, min_scale=1.0, count=30, **fields):
   return [
     transforms.random_crop(
       {'image': image}, np.random.default_rng(i), size=size,
-      min_scale=min_scale,
+      min_scale=min_scale, **fields,
     )['image'] for i in range(count)
   ]
 
@@ -29,6 +29,23 @@ def test_crop_is_a_window_of_the_image_perhaps_flipped(gradient, windows):
   seen = windows(_crops(image, 16), image)
   assert len(seen) > 20
   assert {flipped for *_, flipped in seen} == {True, False}
+
+
+@pytest.mark.parametrize('share', [0.0, 0.25, 1.0])
+def test_a_share_of_the_crops_is_transposed_and_else_the_same(share, gradient):
+  image = gradient(60, 70)
+  turned = []
+  for crop, plain in zip(
+    _crops(image, 16, 0.5, 400, transpose=share), _crops(image, 16, 0.5, 400),
+    strict=True,
+  ):
+    assert crop.flags.c_contiguous
+    turned.append(not np.array_equal(crop, plain))
+    np.testing.assert_array_equal(
+      crop, plain.swapaxes(0, 1) if turned[-1] else plain
+    )
+  # 400 draws: three standard deviations are 0.065.
+  assert np.mean(turned) == pytest.approx(share, abs=0.065 * (0 < share < 1))
 
 
 def test_every_window_can_be_drawn(gradient):

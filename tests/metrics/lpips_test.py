@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdc.metrics import lpips
+from gdc.metrics import lpips, vgg
 
 
 def images(seed, batch=2, side=32):
@@ -27,14 +27,50 @@ def test_each_example_is_its_own(network):
   assert abs(again[1] - together[1]) > 1e-3
 
 
-def test_a_step_along_the_gradient_comes_nearer():
+def test_layers_in_bfloat16_change_little(monkeypatch):
+  params = lpips.weights('vgg')
+  maps = []
+  features = vgg.features
+
+  def spy(*args, **fields):
+    maps.extend(features(*args, **fields))
+    return maps[-5:]
+
+  monkeypatch.setattr(vgg, 'features', spy)
+  reference = images(0)
+  decoded = 0.7 * reference + 0.3 * images(1)
+
+  @jax.jit
+  def distances(params, reference, decoded):
+    maps.clear()
+    found = [
+      lpips.distance(params, reference, decoded, 'vgg', dtype)
+      for dtype in ('float32', 'bfloat16')
+    ]
+    return *found, lpips._on_vgg(params, reference, decoded, 'float32')
+
+  exact, narrow, ours = distances(params, reference, decoded)
+  assert [m.dtype for m in maps] == 10 * [jnp.bfloat16] + 10 * [jnp.float32]
+  assert narrow.dtype == jnp.float32 and np.all(exact > 0.03)
+  np.testing.assert_allclose(ours, exact, rtol=1e-5)
+  np.testing.assert_allclose(narrow, exact, rtol=0.02)
+  assert np.any(np.abs(narrow - exact) > 1e-5 * exact)
+
+
+def test_alexnet_stays_in_float32():
+  with pytest.raises(ValueError, match="bfloat16 needs 'vgg', not 'alex'"):
+    lpips.distance({}, images(0), images(1), dtype='bfloat16')
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_a_step_along_the_gradient_comes_nearer(dtype):
   params = lpips.weights('vgg')
   reference, decoded = images(0, 1, 16), 0.9 * images(0, 1, 16) + 0.05
 
   @jax.jit
   def value_and_grad(decoded, params):
     return jax.value_and_grad(
-      lambda d: lpips.distance(params, reference, d, 'vgg')[0]
+      lambda d: lpips.distance(params, reference, d, 'vgg', dtype)[0]
     )(decoded)
 
   before, slope = value_and_grad(decoded, params)

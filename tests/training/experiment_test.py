@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs import autoencoder, diffusion, flow, one_step
 from gdc.codec import bundle
@@ -107,6 +108,22 @@ def test_matmul_dtype_is_what_the_config_says(dtype):
     exp.abstract_state, exp.frozen, {'image': image}
   )
   assert ('bf16[' in str(step)) == (dtype == 'bfloat16')
+
+
+@pytest.mark.parametrize('side', [0, 64])
+def test_crops_are_transposed_wherever_they_are_drawn(side, tmp_path):
+  rng = np.random.default_rng(0)
+  for i in range(3):
+    image = rng.integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / f'{i}.png')
+  config = autoencoder.get_config('tiny')
+  config.data.source = f'folder:{tmp_path}'
+  config.data.cache_on_device = side
+  plain, turned = (
+    np.asarray(next(experiment.build(config).batches(0))['image'])
+    for config.data.transpose in (0.0, 1.0)
+  )
+  np.testing.assert_array_equal(turned, plain.swapaxes(1, 2))
 
 
 def test_stage_2_needs_an_autoencoder():

@@ -12,9 +12,11 @@ def _with(name, value):
 
 
 @pytest.mark.parametrize('module', [autoencoder, diffusion, flow, one_step])
-@pytest.mark.parametrize('variant', ['default', 'tiny', 'paper'])
+@pytest.mark.parametrize('variant', ['default', 'accelerator', 'tiny', 'paper'])
 def test_every_config_is_within(module, variant):
-  if (module, variant) != (one_step, 'paper'):  # there is none
+  if (module, variant) not in (  # there is none
+    (one_step, 'paper'), (diffusion, 'accelerator')
+  ):
     limits.check(module.get_config(variant))
 
 
@@ -47,6 +49,8 @@ def test_fields_of_contexts_out_of_range(module, name, value, words):
   ('data.cache_on_device', 16, '16 must be 0, or data.crop 32 or more'),
   ('data.min_scale', 0.0, 'above 0, at most 1, not 0.0'),
   ('data.min_scale', 1.5, 'above 0, at most 1, not 1.5'),
+  ('data.transpose', 1.5, '0 or more, at most 1, not 1.5'),
+  ('data.transpose', -0.1, '0 or more, at most 1, not -0.1'),
   ('optimizer.clip', 0.0, 'above 0, not 0.0'),
   ('optimizer.ema_decay', 1.0, '0 or more, below 1, not 1.0'),
   ('optimizer.learning_rate', float('nan'), 'above 0, not nan'),
@@ -72,7 +76,8 @@ def test_a_field_out_of_range_is_named(name, value, words):
 
 
 @pytest.mark.parametrize('name, value', [
-  ('data.min_scale', 1.0), ('optimizer.clip', float('inf')),
+  ('data.min_scale', 1.0), ('data.transpose', 1.0),
+  ('optimizer.clip', float('inf')),
   ('optimizer.ema_decay', 0.0), ('optimizer.decay_fraction', 1.0),
   ('evaluation.max_images', 0),
 ])

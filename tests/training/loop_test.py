@@ -12,9 +12,10 @@ import pytest
 from orbax.checkpoint import type_handlers
 from PIL import Image
 
-from configs import autoencoder
+from configs import autoencoder, base, one_step
 from gdc.codec import bundle
 from gdc.data import device_cache
+from gdc.metrics import lpips
 from gdc.training import (
   checkpoints,
   experiment,
@@ -340,6 +341,45 @@ def test_images_to_show_must_be_large_enough(tmp_path):
   with pytest.raises(ValueError, match='no image of at least 64 x 64 pixels'):
     loop.train(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
+
+
+def test_one_step_trains_as_on_an_accelerator(
+  tiny_bundle_path, tmp_path, monkeypatch
+):
+  """The variant in small, and a square error in place of VGG16."""
+  def distance(params, reference, decoded, network, dtype):
+    assert (network, dtype) == ('vgg', 'bfloat16')
+    return jnp.mean(params * (reference - decoded) ** 2, axis=(1, 2, 3))
+
+  _without_images(monkeypatch)
+  monkeypatch.setattr(lpips, 'weights', lambda name: np.ones(3, np.float32))
+  monkeypatch.setattr(lpips, 'distance', distance)
+  rng = np.random.default_rng(0)
+  Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(
+    tmp_path / 'image.png'
+  )
+  config = one_step.get_config('accelerator')
+  base.tiny(config)
+  config.steps, config.data.batch_size = 2, 8
+  config.data.source = f'folder:{tmp_path}'
+  config.data.cache_on_device = 64
+  config.one_step.window = 16
+  config.autoencoder_from = config.init_from = str(tiny_bundle_path)
+  state = loop.train(config, tmp_path / 'run')
+  first, second = _rows(tmp_path / 'run')
+  assert first['perceptual'] > 0 and first['periodic'] > 0
+  assert first['loss'] == pytest.approx(
+    first['distortion'] + 5 * first['perceptual'] + first['periodic'], rel=1e-4
+  )
+  assert np.isfinite(second['loss']) and second['gradient_norm'] > 0
+  start = bundle.load(tiny_bundle_path).decoders['flow'][1]
+  moved = state.params['decoder']
+  assert all(
+    np.any(np.asarray(a) != np.asarray(b))
+    for name in start for a, b in zip(
+      jax.tree.leaves(start[name]), jax.tree.leaves(moved[name]), strict=True
+    )
+  )
 
 
 def test_a_run_whose_data_is_on_the_devices_goes_on(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def _parse(*words):
   (['--config', 'README.md', *W], 'is no Python file'),
   (['--config', 'launch/sweep.py', *W], "no attribute 'get_config'"),
   (['--config', 'configs/flow.py:tny', *W],
-   'variant must be default, scratch, reflow, small, paper or tiny, not'),
+   'variant must be default, accelerator, scratch, reflow, small, paper or '),
   ([*A, *W, '--config.steps_=3'], "no field 'steps_'; did you mean steps?"),
   ([*A, *W, '--config.learning_rate=3'],
    'did you mean optimizer.learning_rate?'),

@@ -43,15 +43,27 @@ class Stage:
   exported: Callable = lambda params: params
 
 
-def sample_quality(key, batch: int, num_levels: int) -> jax.Array:
-  """Draws [batch] qualities, stratified uniform, the end levels included.
+def sample_quality(
+  key, batch: int, num_levels: int, low_share: float = 0.5
+) -> jax.Array:
+  """Draws [batch] qualities, stratified, the end levels included.
 
   Drawn in [0.5, num_levels + 0.5] and clipped to [1, num_levels]: qualities
-  between the levels are trained too, and the end levels as often as others.
+  between the levels are trained too, and the end levels as often as those
+  beside them.
+
+  Args:
+    key: jax.random key.
+    batch: number of qualities.
+    num_levels: quality levels of the autoencoder.
+    low_share: share of draws below the middle quality, in [0, 1]; they are
+      uniform on either side of it.
   """
-  return jnp.clip(
-    0.5 + num_levels * stratified(key, batch), 1, num_levels
+  place = jnp.interp(
+    stratified(key, batch), jnp.array([0, low_share, 1]),
+    jnp.array([0, 0.5, 1]),
   )
+  return jnp.clip(0.5 + num_levels * place, 1, num_levels)
 
 
 def stratified(key, batch: int) -> jax.Array:

@@ -97,7 +97,9 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
       key, 5
     )
     batch_size = image.shape[0]
-    quality = base.sample_quality(quality_key, batch_size, coder.num_levels)
+    quality = base.sample_quality(
+      quality_key, batch_size, coder.num_levels, decoder.low_quality_share
+    )
     x_hat = coder.output(frozen['autoencoder'], image, quality)
     rmse = coder.rmse(frozen['autoencoder'], quality)
     target = flow.to_residual(image, x_hat, rmse)
@@ -112,6 +114,7 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
       distance = lpips.distance(
         frozen['vgg'],
         *_windows(window_key, (image, decoded), decoder.window), 'vgg',
+        decoder.perceptual_dtype,
       )
       metrics['perceptual'] = jnp.mean(distance / (LPIPS_OF_RMSE * rmse))
       total += decoder.perceptual * metrics['perceptual']

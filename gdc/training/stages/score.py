@@ -45,7 +45,9 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
   def loss(params, frozen, batch, key):
     image = transforms.to_float(batch['image'])
     quality_key, time_key, noise_key = jax.random.split(key, 3)
-    quality = base.sample_quality(quality_key, image.shape[0], coder.num_levels)
+    quality = base.sample_quality(
+      quality_key, image.shape[0], coder.num_levels, decoder.low_quality_share
+    )
     x_hat = coder.output(frozen['autoencoder'], image, quality)
     rmse = coder.rmse(frozen['autoencoder'], quality)
     noise = jax.random.normal(noise_key, image.shape)

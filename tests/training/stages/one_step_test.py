@@ -191,18 +191,20 @@ def test_perceptual_part_is_in_the_loss_and_moves_the_decoder(
   )
 
 
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_perceptual_part_is_of_the_image_in_units_of_the_error(
-  tiny_bundle, batch, monkeypatch
+  tiny_bundle, batch, monkeypatch, dtype
 ):
   """By hand, from the parts that the loss is said to be made of."""
   seen = {}
 
-  def distance(params, reference, decoded, network):
+  def distance(params, reference, decoded, network, dtype):
     seen.update(reference=reference, decoded=decoded, network=network)
+    seen.update(dtype=dtype)
     return jnp.array([0.2, 0.4])
 
   monkeypatch.setattr(lpips, 'distance', distance)
-  stage = build(tiny_bundle, window=32)  # all of it
+  stage = build(tiny_bundle, window=32, perceptual_dtype=dtype)  # all of it
   params = started(stage, tiny_bundle.decoders['flow'][1])
   _, metrics = stage.loss(params, stage.frozen, batch, jax.random.key(0))
   key = jax.random.split(jax.random.key(0), 5)[0]
@@ -213,7 +215,7 @@ def test_perceptual_part_is_of_the_image_in_units_of_the_error(
   np.testing.assert_allclose(
     metrics['perceptual'], np.mean(found), rtol=1e-5
   )
-  assert seen['network'] == 'vgg'
+  assert (seen['network'], seen['dtype']) == ('vgg', dtype)
   image = batch['image'] / 127.5 - 1
   np.testing.assert_allclose(seen['reference'], image, atol=1e-6)
   # The image is the one whose error is the distortion.

@@ -28,6 +28,29 @@ def test_qualities_cover_the_range_evenly():
   assert abs(np.mean(drawn < 3.5) - 0.5) < 0.02
 
 
+@pytest.mark.parametrize('share', [0.0, 0.5, 2 / 3, 1.0])
+def test_a_share_of_the_qualities_is_below_the_middle(share):
+  drawn = np.concatenate([
+    base.sample_quality(jax.random.key(i), 8, 6, share) for i in range(100)
+  ])
+  assert np.all((drawn >= 1) & (drawn <= 6))
+  # Stratified: every batch is off by less than one of its eight.
+  assert abs(np.mean(drawn < 3.5) - share) < 0.02
+  # Uniform on either side, half a level's worth being clipped to the end.
+  for side in (drawn[drawn < 3.5], 7 - drawn[drawn >= 3.5]):
+    if len(side):
+      assert abs(np.mean(side == 1) - 1 / 6) < 0.03
+      assert abs(np.mean(side < 2) - 1 / 2) < 0.03
+
+
+def test_qualities_are_those_of_a_uniform_draw_by_default():
+  for i in range(20):
+    np.testing.assert_array_equal(
+      base.sample_quality(jax.random.key(i), 8, 6),
+      np.clip(0.5 + 6 * base.stratified(jax.random.key(i), 8), 1, 6),
+    )
+
+
 def test_one_batch_is_spread_over_the_range():
   drawn = np.sort(base.sample_quality(jax.random.key(3), 6, 6))
   assert np.all(np.diff(drawn) > 0.4)
