@@ -141,7 +141,9 @@ def test_decoders_are_given_their_network():
     assert not any(_within(i, 'flax') for i in IMPORTS[name]), name
 
 
-@pytest.mark.parametrize('name', ['tables', 'range_coder', 'bitstream'])
+@pytest.mark.parametrize('name', [
+  'tables', 'contexts', 'range_coder', 'slices', 'bitstream',
+])
 def test_coder_needs_no_jax(name):
   reached = _reached(f'gdc.codec.{name}') - {'gdc'}
   for module in reached:

@@ -7,9 +7,9 @@ grain reads it. Names, as configs write them:
   folder:PATH                      any folder, with its subfolders
   tfds:NAME or tfds:NAME:SPLIT     through tfds.data_source, without TensorFlow
 
-A folder may carry a MANIFEST.csv with columns `file` (a path below the folder,
-or a name that only one file there has) and, optionally, `original` and
-`source`. Crops of a bundled held-out original are then left out of training,
+A folder, and folders in it, may carry a MANIFEST.csv with columns `file` (a path
+below the folder, or a name that only one file there has) and, optionally,
+`original` and `source`. Crops of a bundled held-out original are then left out of training,
 and batches can be balanced over the values of `source`.
 """
 import collections
@@ -208,9 +208,13 @@ def folder(path, held_out: bool = False) -> Files:
   """
   files = below(path)
   path = pathlib.Path(paths.expand(str(path)))
-  if not (path / MANIFEST).exists():
+  rows = {}
+  for manifest in sorted(path.rglob(MANIFEST), key=lambda p: len(p.parts)):
+    own = [p for p in files if manifest.parent in p.parents]
+    if own:
+      rows |= _rows(manifest.parent, own)
+  if not rows:
     return Files(files, [p.parent.relative_to(path).as_posix() for p in files])
-  rows = _rows(path, files)
   originals = {
     r['original'] for r in _bundled_rows() if r['split'] == 'heldout'
   }

@@ -96,6 +96,29 @@ def test_folder_images_are_rgb_whatever_the_file(tmp_path):
   assert source[1]['image'][0, 0].tolist() == [7, 7, 7]
 
 
+def test_manifests_in_subfolders_count(tmp_path):
+  held_out = next(
+    r['original'] for r in _bundled_rows() if r['split'] == 'heldout'
+  )
+  for name in ('a/0.png', 'a/1.png', 'b/0.png', 'b/c/2.png', 'd/3.png'):
+    _save(tmp_path / name)
+  (tmp_path / 'empty').mkdir()
+  _write_manifest(tmp_path / 'empty', [])
+  _write_manifest(tmp_path / 'a', [
+    {'file': '0.png', 'original': held_out, 'source': 'x'},
+    {'file': '1.png', 'original': 'own', 'source': 'y'},
+  ])
+  _write_manifest(tmp_path / 'b', [
+    {'file': 'c/2.png', 'original': held_out, 'source': 'x'},
+    {'file': '0.png', 'original': 'own', 'source': 'z'},
+  ])
+  kept = sources.folder(tmp_path)
+  assert [p.relative_to(tmp_path).as_posix() for p in kept.paths] == [
+    'a/1.png', 'b/0.png', 'd/3.png'
+  ]
+  assert kept.groups == ['y', 'z', '']
+
+
 def test_folder_leaves_out_bundled_held_out_photographs(tmp_path):
   held_out, trained = (
     next(r['original'] for r in _bundled_rows() if r['split'] == split)
