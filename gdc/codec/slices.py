@@ -118,16 +118,35 @@ def ideal_bits(
   return sum(_map(code, _spans(latents.shape[1:], model)))
 
 
+def least_bytes(
+  grid: Sequence[int], model: entropy_model.EntropyModel, quality_index: int
+) -> int:
+  """Returns a number of bytes that no payload of the encoder is below.
+
+  See decode for the arguments.
+  """
+  bits = grid[0] * grid[1] * model.minimum_bits(quality_index)
+  # A stream may be a few bytes below its share, see range_coder.encode.
+  return max(0, int(bits // 8) - 8 * _count(grid, model))
+
+
+def _count(grid: Sequence[int], model: entropy_model.EntropyModel) -> int:
+  """Returns the number of slices."""
+  side = _side(grid, model)
+  return -(-grid[0] // side) * -(-grid[1] // side)
+
+
+def _side(grid: Sequence[int], model: entropy_model.EntropyModel) -> int:
+  return model.slice_side or max(grid)
+
+
 def _spans(
   grid: Sequence[int], model: entropy_model.EntropyModel
 ) -> list[Span]:
   """Returns the rows and columns of each slice, in raster order."""
-  side = model.slice_side
+  side = _side(grid, model)
   return list(itertools.product(*(
-    [
-      slice(start, min(start + (side or n), n))
-      for start in range(0, n, side or n)
-    ]
+    [slice(start, min(start + side, n)) for start in range(0, n, side)]
     for n in grid
   )))
 
@@ -136,21 +155,13 @@ def _streams(
   payload: bytes, model: entropy_model.EntropyModel, quality_index: int, grid
 ) -> Iterator[bytes]:
   """Yields the range coder's bytes of each slice."""
-  side = model.slice_side
-  count = 1
-  if side:
-    # A slice but the last takes a byte or more: absurd sizes end here.
-    count = -(-grid[0] // side) * -(-grid[1] // side)
-    if count - 1 > len(payload):
-      raise bitstream.BitstreamError(
-        f'payload too short: {count} slices take at least {count - 1} bytes, '
-        f'not {len(payload)}'
-      )
+  num_slices = _count(grid, model)
   range_coder.check_claims(
-    len(payload), model, quality_index, grid[0] * grid[1], count
+    len(payload), model, quality_index, grid[0] * grid[1], num_slices
   )
+  # A slice but the last takes a byte or more: absurd numbers end soon.
   reader = bitstream.Reader(payload)
-  for number in range(1, count):
+  for number in range(1, num_slices):
     length = reader.varint(f'length of slice {number}') - 1
     yield reader.take(length, f'slice {number}')
   yield reader.rest()
@@ -160,9 +171,9 @@ def _to_symbols(
   latents: np.ndarray, span: Span, predicted: Sequence[int]
 ) -> tuple[np.ndarray, int]:
   """Returns what is coded of a slice, [channels, positions], and its rows."""
-  part = latents[:, *span]
-  symbols = part.reshape(len(part), -1).copy()
-  rows = part.shape[1]
+  part = latents[:, *span].copy()
+  channels, rows, _ = part.shape
+  symbols = part.reshape(channels, -1)
   return prediction.to_differences(symbols, rows, predicted), rows
 
 
@@ -177,9 +188,10 @@ def _overlap(span: slice, window: slice) -> tuple[slice, slice]:
 
 def _map(function: Callable, items: list) -> list:
   """Returns function(item) of each item, from several threads."""
-  cores = len(os.sched_getaffinity(0)) if hasattr(
-    os, 'sched_getaffinity'
-  ) else os.cpu_count() or 1
+  cores = (
+    len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity')
+    else os.cpu_count() or 1
+  )
   threads = min(len(items), cores, MAX_THREADS)
   with _one_blas_thread():
     if threads < 2:
