@@ -7,10 +7,11 @@ grain reads it. Names, as configs write them:
   folder:PATH                      any folder, with its subfolders
   tfds:NAME or tfds:NAME:SPLIT     through tfds.data_source, without TensorFlow
 
-A folder, and folders in it, may carry a MANIFEST.csv with columns `file` (a path
-below the folder, or a name that only one file there has) and, optionally,
-`original` and `source`. Crops of a bundled held-out original are then left out of training,
-and batches can be balanced over the values of `source`.
+A folder, and folders in it, may have a MANIFEST.csv with columns `file` (a path
+below that folder, or a name that only one file there has) and, optionally,
+`original` and `source`. Crops of a bundled held-out original are then left out
+of training, and batches can be balanced over the values of `source`. Files
+without a row are one source. The row of the innermost folder counts.
 """
 import collections
 import csv
