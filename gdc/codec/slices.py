@@ -26,7 +26,7 @@ from gdc.codec import (
   range_coder,
 )
 
-# Each holds some 30 MB.
+# With the bundled model each holds some 65 MB.
 MAX_THREADS = 8
 _turn = forks.lock()
 Span = tuple[slice, slice]  # rows and columns of positions
