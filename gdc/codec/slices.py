@@ -29,7 +29,7 @@ from gdc.codec import (
 # With the bundled model each holds some 65 MB.
 MAX_THREADS = 8
 _turn = forks.lock()
-Span = tuple[slice, slice]  # rows and columns of positions
+Area = tuple[slice, slice]  # rows and columns of positions
 
 
 def encode(
@@ -44,11 +44,11 @@ def encode(
     quality_index: of the image.
     predicted: channels that are coded as differences, see prediction.py.
   """
-  def code(span: Span) -> bytes:
-    symbols, rows = _to_symbols(latents, span, predicted)
+  def code(area: Area) -> bytes:
+    symbols, rows = _to_symbols(latents, area, predicted)
     return range_coder.encode(symbols, model, quality_index, rows)
 
-  *streams, last = _map(code, _spans(latents.shape[1:], model))
+  *streams, last = _map(code, _areas(latents.shape[1:], model))
   # A stream may be empty; a varint is at least 1.
   return b''.join(itertools.chain.from_iterable(
     (bitstream.varint(1 + len(s)), s) for s in streams
@@ -58,7 +58,7 @@ def encode(
 def decode(
   payload: bytes, model: entropy_model.EntropyModel, quality_index: int,
   grid: tuple[int, int], predicted: Sequence[int] = (),
-  window: Span | None = None,
+  window: Area | None = None,
 ) -> np.ndarray:
   """Returns the latents of a payload, or those of a window.
 
@@ -82,22 +82,22 @@ def decode(
     [model.num_channels, *(w.stop - w.start for w in window)], np.int32
   )
 
-  def code(part: tuple[Span, bytes]) -> None:
-    span, stream = part
-    shape = [s.stop - s.start for s in span]
+  def code(part: tuple[Area, bytes]) -> None:
+    area, stream = part
+    shape = [s.stop - s.start for s in area]
     symbols = range_coder.decode(
       stream, model, quality_index, shape[0] * shape[1], shape[0]
     )
     prediction.from_differences(symbols, shape[0], predicted)
-    target, source = zip(*map(_overlap, span, window), strict=True)
+    target, source = zip(*map(_overlap, area, window), strict=True)
     out[:, *target] = symbols.reshape(-1, *shape)[:, *source]
 
   _map(code, [
-    (span, stream)
-    for span, stream in zip(_spans(grid, model), streams, strict=True)
+    (area, stream)
+    for area, stream in zip(_areas(grid, model), streams, strict=True)
     if all(
       s.start < w.stop and w.start < s.stop
-      for s, w in zip(span, window, strict=True)
+      for s, w in zip(area, window, strict=True)
     )
   ])
   return out
@@ -111,17 +111,17 @@ def ideal_bits(
 
   See encode for the arguments.
   """
-  def code(span: Span) -> float:
-    symbols, rows = _to_symbols(latents, span, predicted)
+  def code(area: Area) -> float:
+    symbols, rows = _to_symbols(latents, area, predicted)
     return model.ideal_bits(symbols, quality_index, rows)
 
-  return sum(_map(code, _spans(latents.shape[1:], model)))
+  return sum(_map(code, _areas(latents.shape[1:], model)))
 
 
 def least_bytes(
   grid: Sequence[int], model: entropy_model.EntropyModel, quality_index: int
 ) -> int:
-  """Returns a number of bytes that no payload of the encoder is below.
+  """Returns how many bytes a payload of `encode` has at least.
 
   See decode for the arguments.
   """
@@ -140,9 +140,9 @@ def _side(grid: Sequence[int], model: entropy_model.EntropyModel) -> int:
   return model.slice_side or max(grid)
 
 
-def _spans(
+def _areas(
   grid: Sequence[int], model: entropy_model.EntropyModel
-) -> list[Span]:
+) -> list[Area]:
   """Returns the rows and columns of each slice, in raster order."""
   side = _side(grid, model)
   return list(itertools.product(*(
@@ -168,21 +168,21 @@ def _streams(
 
 
 def _to_symbols(
-  latents: np.ndarray, span: Span, predicted: Sequence[int]
+  latents: np.ndarray, area: Area, predicted: Sequence[int]
 ) -> tuple[np.ndarray, int]:
   """Returns what is coded of a slice, [channels, positions], and its rows."""
-  part = latents[:, *span].copy()
+  part = latents[:, *area].copy()
   channels, rows, _ = part.shape
   symbols = part.reshape(channels, -1)
   return prediction.to_differences(symbols, rows, predicted), rows
 
 
-def _overlap(span: slice, window: slice) -> tuple[slice, slice]:
-  """Returns what two spans share, counted in the window and in the span."""
-  start, stop = max(span.start, window.start), min(span.stop, window.stop)
+def _overlap(own: slice, window: slice) -> tuple[slice, slice]:
+  """Returns what both share of an axis, counted in the window and in `own`."""
+  start, stop = max(own.start, window.start), min(own.stop, window.stop)
   return (
     slice(start - window.start, stop - window.start),
-    slice(start - span.start, stop - span.start),
+    slice(start - own.start, stop - own.start),
   )
 
 
