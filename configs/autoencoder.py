@@ -18,8 +18,9 @@ bundled 38 crops alone give less. `paper` has not been trained yet.
 
 `accelerator` has the settings of a script that made the autoencoder `04383d88`
 from `d2ff330e` in 18,303 steps, 197 seconds on one H200, 10,720 of them with
-bfloat16 layers. On eleven CID22 images it needs 10.3 % fewer bits at equal PSNR
-(docs/log.md). The variant itself was only run on a CPU, in small sizes.
+bfloat16 layers. On eleven CID22 images it needs 10.3 % fewer bits at equal
+PSNR, both without contexts. The variant itself was only run on a CPU, in small
+sizes.
 """
 from configs import base
 

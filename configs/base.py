@@ -150,7 +150,7 @@ def accelerator(
 ):
   """The bundled networks trained further on a GPU or TPU, for minutes.
 
-  docs/log.md tells what a script with these settings gave.
+  docs/log.md tells how a script with these settings made the bundled weights.
   """
   c.init_from = 'pretrained:lean'
   c.dtype = 'bfloat16'

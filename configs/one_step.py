@@ -21,9 +21,8 @@ for 0.09 and 0.08 dB of PSNR.
 steps, 246 seconds on one H200, after 6,844 steps from a flow with perceptual=4,
 periodic=0, refine=0 and low_quality_share=0.5. On eleven CID22 images its LPIPS
 is 25 and 32 % below the autoencoder's at qualities 1 and 3, for 0.24 and 0.41
-dB of PSNR (docs/log.md, which also tells what periodic and refine add). The
-variant itself was only run on a CPU, in small
-sizes.
+dB of PSNR. docs/log.md tells what periodic and refine add. The variant itself
+was only run on a CPU, in small sizes.
 """
 import ml_collections
 

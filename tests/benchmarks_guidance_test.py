@@ -15,7 +15,7 @@ guidance = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(guidance)
 
 SHAPE = (2, 4, 4, 3)
-LATENTS = 20  # fewer than the 48 values of a image: some detail is not coded
+LATENTS = 20  # fewer than the 48 values of an image: some detail is not coded
 
 
 def _rng():

@@ -254,6 +254,8 @@ def _example(path: pathlib.Path, image: pathlib.Path) -> Block:
     f'{"; ".join(map(values, tables.shown({"results": own})))}. LPIPS and '
     'DISTS are perceptual distances: lower is better.'
   )
+  if record['decoder'] == 'one_step':
+    said += ' DISTS uses VGG16, on whose LPIPS this decoder was trained.'
   wrong = []
   if not image.exists() or record['image_sha256'] != hashlib.sha256(
     image.read_bytes()

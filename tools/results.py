@@ -65,10 +65,10 @@ def fill(page: str, made: Blocks) -> str:
 
 
 def stale(page: pathlib.Path, made: Blocks) -> list[str]:
-  """Returns what differs from the data: lines of the page, figures; and what is
-  stale in the data itself.
+  """Returns what is not as the data says, and what is stale in the data.
 
-  A figure holds the digest of the data that it was drawn from.
+  That is lines of the page, figures, and files that blocks call wrong. A figure
+  holds the digest of the data that it was drawn from.
   """
   now = page.read_text()
   wrong = list(difflib.unified_diff(

@@ -212,9 +212,7 @@ class Encoder:
 
   def _is_flat(self, index: int) -> bool:
     """Whether the lossless file is smaller than any file of a quality."""
-    least = self._overhead + (
-      self._positions * self._model.minimum_bits(index) // 8 - 8
-    )
+    least = self._overhead + slices.least_bytes(self._grid, self._model, index)
     flat = self._estimate <= least - self._metadata and (
       len(self._exact) <= least
     )

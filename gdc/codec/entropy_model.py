@@ -27,7 +27,7 @@ def frozen(name: str, given, dtype, ndim: int) -> np.ndarray:
 
 
 class EntropyModel(abc.ABC):
-  """Chooses a row of integer counts for each symbol of an image."""
+  """Chooses a row of integer counts for each symbol of a slice."""
 
   @property
   @abc.abstractmethod
@@ -58,7 +58,7 @@ class EntropyModel(abc.ABC):
     code: Callable[[np.ndarray, int | np.ndarray], None],
     fills: bool = False,
   ) -> None:
-    """Goes through the symbols of an image, in coding order.
+    """Goes through the symbols of a slice, in coding order.
 
     Args:
       symbols: int32 [channels, positions], row by row.

@@ -193,7 +193,8 @@ class Networks:
         after = tiles.Plane.empty(window, 3, np.uint8)
       else:
         after = tiles.Plane.empty(
-          window.grown((steps - 1 - i) * halo, size), channels, np.float32
+          window.grown((steps - 1 - i) * halo, size, stride), channels,
+          np.float32,
         )
       shared = (
         np.float32([quality]), np.float32([rmse]), np.int32([i, steps]),
@@ -221,7 +222,8 @@ class Networks:
     """
     if entry is None:
       return window.grown(self._autoencoder('synthesise')[2], size, STRIDE)
-    return window.grown(steps * self._score(entry)[2], size)
+    _, _, halo, stride = self._score(entry)
+    return window.grown(steps * halo, size, stride)
 
   # --- Layout of each network's tiles ---------------------------------------
 

@@ -1,4 +1,4 @@
-"""Range coder: symbols <-> the payload of a file.
+"""Range coder: the symbols of a slice <-> its stream of bytes.
 
 Range coding (Martin, "Range encoding", 1979) with constriction's queue coder
 (Bamler, "Understanding entropy coding with asymmetric numeral systems",
@@ -28,7 +28,7 @@ _BIT = constriction.stream.model.Uniform(2)
 # constriction's own fixed-point precision.
 _CODER_PRECISION = 24
 _WORD_BYTES = 4
-# A payload may be this much shorter than its positions require. The encoder
+# A stream may be this much shorter than its positions require. The encoder
 # stays within half of it, so rounding never rejects a valid file.
 _SLACK_BITS = 64
 # Tables -> their rows as constriction's models, made when first used.
@@ -39,13 +39,13 @@ def encode(
   symbols: np.ndarray, model: entropy_model.EntropyModel, quality_index: int,
   height: int = 1,
 ) -> bytes:
-  """Returns the payload of symbols.
+  """Returns the stream of symbols.
 
   Args:
     symbols: int32 [channels, positions], row by row.
     model: tables.Tables or contexts.Contexts.
     quality_index: of the image.
-    height: number of rows of positions.
+    height: number of rows of positions of the slice.
   """
   model.check_symbols(symbols)
   model.check_quality_index(quality_index)
@@ -71,29 +71,29 @@ def encode(
 
 
 def decode(
-  payload: bytes,
+  stream: bytes,
   model: entropy_model.EntropyModel,
   quality_index: int,
   num_positions: int,
   height: int = 1,
 ) -> np.ndarray:
-  """Returns the symbols of a payload, int32 [channels, positions].
+  """Returns the symbols of a stream, int32 [channels, positions].
 
   Bytes that no encoder wrote give some symbols or a BitstreamError. Work is
-  bounded by num_positions, and by what the payload could hold.
+  bounded by num_positions, and by what the stream could hold.
 
   Args:
-    payload: see encode.
+    stream: see encode.
     model: tables.Tables or contexts.Contexts.
     quality_index: of the image.
-    num_positions: of the image.
-    height: number of rows of positions.
+    num_positions: of the slice.
+    height: number of rows of positions of the slice.
   """
-  payload = bytes(payload)
+  stream = bytes(stream)
   if num_positions < 0:
     raise ValueError(f'num_positions must be 0 or more, not {num_positions}')
-  check_claims(len(payload), model, quality_index, num_positions)
-  decoder = constriction.stream.queue.RangeDecoder(_to_words(payload))
+  check_claims(len(stream), model, quality_index, num_positions)
+  decoder = constriction.stream.queue.RangeDecoder(_to_words(stream))
 
   def code(values, rows):
     runs = _Runs(model.rows, rows, values.size)
@@ -127,19 +127,19 @@ def decode(
 
 def check_claims(
   num_bytes: int, model: entropy_model.EntropyModel, quality_index: int,
-  num_positions: int, num_payloads: int = 1,
+  num_positions: int, num_streams: int = 1,
 ) -> None:
   """Checks what a file claims before anything is allocated.
 
   Args:
-    num_bytes: of all payloads together.
+    num_bytes: of all streams together.
     model: see encode.
     quality_index: of the image.
-    num_positions: of all payloads together.
-    num_payloads: number of payloads.
+    num_positions: of all streams together.
+    num_streams: number of streams.
 
   Raises:
-    BitstreamError: the model has no such quality index, or the payloads are too
+    BitstreamError: the model has no such quality index, or the streams are too
       short for the positions.
   """
   if not 0 <= quality_index < model.num_qualities:
@@ -148,7 +148,7 @@ def check_claims(
       f'{model.num_qualities - 1}'
     )
   least_bits = num_positions * model.minimum_bits(quality_index)
-  if least_bits > 8 * num_bytes + _SLACK_BITS * num_payloads:
+  if least_bits > 8 * num_bytes + _SLACK_BITS * num_streams:
     raise bitstream.BitstreamError(
       f'payload too short: {num_positions} positions take at least '
       f'{least_bits / 8:.0f} bytes, not {num_bytes}'
@@ -303,9 +303,9 @@ def _to_little_endian(digits: bytes) -> bytes:
   return data[:whole] + data[whole + lacking :]
 
 
-def _to_words(payload: bytes) -> np.ndarray:
+def _to_words(stream: bytes) -> np.ndarray:
   """Inverts _to_little_endian: returns uint32 in native order."""
-  lacking = -len(payload) % _WORD_BYTES
-  whole = len(payload) - len(payload) % _WORD_BYTES
-  data = payload[:whole] + bytes(lacking) + payload[whole:]
+  lacking = -len(stream) % _WORD_BYTES
+  whole = len(stream) - len(stream) % _WORD_BYTES
+  data = stream[:whole] + bytes(lacking) + stream[whole:]
   return np.frombuffer(data, '<u4').astype(np.uint32)

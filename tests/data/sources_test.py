@@ -119,6 +119,24 @@ def test_manifests_in_subfolders_count(tmp_path):
   assert kept.groups == ['y', 'z', '']
 
 
+def test_a_manifest_in_a_subfolder_adds_to_the_one_above(tmp_path):
+  held_out = next(
+    r['original'] for r in _bundled_rows() if r['split'] == 'heldout'
+  )
+  for name in ('a/0.png', 'a/1.png'):
+    _save(tmp_path / name)
+  _write_manifest(tmp_path, [
+    {'file': 'a/0.png', 'original': held_out, 'source': 'x'},
+    {'file': 'a/1.png', 'original': 'own', 'source': 'x'},
+  ])
+  _write_manifest(tmp_path / 'a', [
+    {'file': '0.png', 'original': '', 'source': 'y'},
+    {'file': '1.png', 'original': '', 'source': 'y'},
+  ])
+  kept = sources.folder(tmp_path)
+  assert [p.name for p in kept.paths] == ['1.png'] and kept.groups == ['y']
+
+
 def test_folder_leaves_out_bundled_held_out_photographs(tmp_path):
   held_out, trained = (
     next(r['original'] for r in _bundled_rows() if r['split'] == split)

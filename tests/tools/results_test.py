@@ -274,6 +274,7 @@ def test_the_caption_of_the_example(folder, tmp_path, capsys):
   assert 'PSNR 25.00, 26.12, 24.00 dB; LPIPS 0.2000, 0.3000, 0.4000.' in (
     ' '.join(drawn.split())
   )
+  assert 'on whose LPIPS this decoder was trained' in ' '.join(drawn.split())
   assert _main(folder, page, '--check') == 0
 
   # Another image, or other weights, do not go unnoticed.
