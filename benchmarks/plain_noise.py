@@ -21,7 +21,7 @@ QUALITIES = (1.0, 3.0)
 # Noise is in units of the autoencoder's expected error, see codecs.
 CODECS = {
   'gdc:mse': 'mse',
-  'gdc:flow@1': 'flow, 1 step',
+  'gdc:one_step': 'one_step',
   'gdc:flow@4': 'flow, 4 steps',
 } | {
   f'gdc:mse+{noise}': f'mse and noise of {noise}'
