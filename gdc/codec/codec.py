@@ -176,21 +176,31 @@ class Codec:
     """
     quality = arguments.number('quality', quality)
     features = self._networks.analyse(arguments.as_image(image), quality)
-    symbols = self.quantise(features, quality)
-    return np.moveaxis(symbols.reshape(-1, *features.shape[:2]), 0, -1)
+    return self.quantise(features, quality, overwrite=True)
 
-  def quantise(self, features: np.ndarray, quality: float) -> np.ndarray:
-    """Rounds features [rows, columns, channels] to int32 [channels, positions].
+  def quantise(
+    self, features: np.ndarray, quality: float, overwrite: bool = False
+  ) -> np.ndarray:
+    """Returns the integer latents of features.
+
+    Args:
+      features: float32 [rows, columns, channels].
+      quality: a multiple of 1/16.
+      overwrite: whether the latents may take the memory of the features, which
+        is most of what compressing a large image needs.
+
+    Returns:
+      int32 [rows, columns, channels].
     """
     gain = np.exp(self._at_quality('log_gain', quality))
-    rows, columns, channels = features.shape
-    symbols = np.empty([channels, rows, columns], np.int32)
-    for row in range(rows):
-      y = np.rint(features[row] * gain)
+    latents = features.view(np.int32) if overwrite else (
+      np.empty(features.shape, np.int32)
+    )
+    for row, values in enumerate(features):
+      y = np.rint(values * gain)
       # Far beyond any table: keeps the output of a broken model within int32.
-      y = np.clip(np.nan_to_num(y), -2**20, 2**20)
-      symbols[:, row] = y.T
-    return symbols.reshape(channels, -1)
+      latents[row] = np.clip(np.nan_to_num(y), -2**20, 2**20)
+    return latents
 
   def _at_quality(self, name: str, quality: float) -> np.ndarray:
     """Interpolates a parameter table of the autoencoder between qualities.

@@ -22,8 +22,8 @@ from gdc.codec import (
   tiles,
 )
 
-# The largest error of 217 photographs at any quality was 2.02 times the
-# expected one (docs/performance.md).
+# The largest error of 54 photographs at any quality is 1.62 times the expected
+# one (docs/performance.md).
 PROMISE = 3.0
 _ROWS = 64  # of an image, compared at a time
 _SMALL = 2**16  # bytes: a fast estimate below it is worth a fair one
@@ -69,7 +69,7 @@ class Encoder:
   def at_quality(self, index: int) -> bytes:
     """Returns the file of a quality index, a higher one, or a lossless file."""
     if self._mode == 'never':
-      return self._file(self._analyse(index), index)
+      return self._pack(self._latents(index), index)
     if self._is_flat(index):
       return self._exact
     coded, floor = self._code(index), self.floor(index)
@@ -150,7 +150,7 @@ class Encoder:
     try:
       features, index = rate_control.search(
         self._analyse, lambda features: rate_control.smallest_above(
-          lambda i: self._psnr(self._symbols(features, i), i),
+          lambda i: self._psnr(self._latents(i, features), i),
           lambda i: len(self._file(features, i)),
           count, min_psnr,
         ), guess, count - 1,
@@ -259,42 +259,42 @@ class Encoder:
     )
 
   def _code(self, index: int, features=None) -> Coded:
-    """Codes and decodes the image at a quality; analyses it unless given."""
-    if features is None:
-      features = self._analyse(index)
-    symbols = self._symbols(features, index)
-    del features
+    """Codes and decodes the image at a quality, see _latents."""
+    latents = self._latents(index, features)
     return Coded(
-      index, self._pack(symbols, index), self._psnr(symbols, index)
+      index, self._pack(latents, index), self._psnr(latents, index)
     )
 
   def _analyse(self, index: int) -> np.ndarray:
     return self._networks.analyse(self._image, _quality(index))
 
-  def _symbols(self, features, index: int) -> np.ndarray:
-    return self._codec.quantise(features, _quality(index))
+  def _latents(self, index: int, features=None) -> np.ndarray:
+    """Quantises features, or those of the quality, [rows, columns, channels].
+    """
+    overwrite = features is None
+    if overwrite:
+      features = self._analyse(index)
+    return self._codec.quantise(features, _quality(index), overwrite)
 
   def _file(self, features, index: int) -> bytes:
-    return self._pack(self._symbols(features, index), index)
+    return self._pack(self._latents(index, features), index)
 
-  def _pack(self, symbols, index: int) -> bytes:
+  def _pack(self, latents, index: int) -> bytes:
     """Returns the file of quantised latents."""
     payload = slices.encode(
-      symbols.reshape(-1, *self._grid), self._model, index,
+      np.moveaxis(latents, -1, 0), self._model, index,
       self._codec.bundle.predicted_channels,
     )
     return bitstream.pack(self._header(quality_index=index), payload)
 
-  def _psnr(self, symbols, index: int) -> float:
+  def _psnr(self, latents, index: int) -> float:
     """Returns the PSNR in dB of decoder mse, over all colour samples."""
     height, width, channels = self._image.shape
     header = self._header(quality_index=index, alpha=None)
     colours = channels - (channels in (2, 4))
-    latents = tiles.Plane.of(
-      np.moveaxis(symbols.reshape(-1, *self._grid), 0, -1), networks.STRIDE
-    )
     decoded = self._networks.synthesise(
-      latents, [n * networks.STRIDE for n in self._grid], _quality(index),
+      tiles.Plane.of(latents, networks.STRIDE),
+      [n * networks.STRIDE for n in self._grid], _quality(index),
       tiles.Window(0, 0, height, width),
     ).array
     total = 0

@@ -83,13 +83,13 @@ class Scripted(encoder.Encoder):
   def _analyse(self, index):
     return None
 
-  def _symbols(self, features, index):
+  def _latents(self, index, features=None):
     return index
 
-  def _pack(self, symbols, index):
+  def _pack(self, latents, index):
     return bytes(self._at(index)[0])
 
-  def _psnr(self, symbols, index):
+  def _psnr(self, latents, index):
     self.made.append(index)
     return self._at(index)[1]
 
