@@ -25,7 +25,6 @@ from gdc.codec import (
 # The largest error of 54 photographs at any quality is 1.62 times the expected
 # one (docs/performance.md).
 PROMISE = 3.0
-_ROWS = 64  # of an image, compared at a time
 _SMALL = 2**16  # bytes: a fast estimate below it is worth a fair one
 
 
@@ -292,16 +291,16 @@ class Encoder:
     height, width, channels = self._image.shape
     header = self._header(quality_index=index, alpha=None)
     colours = channels - (channels in (2, 4))
-    decoded = self._networks.synthesise(
+    total = 0
+    for part in self._networks.synthesise_parts(
       tiles.Plane.of(latents, networks.STRIDE),
       [n * networks.STRIDE for n in self._grid], _quality(index),
       tiles.Window(0, 0, height, width),
-    ).array
-    total = 0
-    for top in range(0, height, _ROWS):
-      rows = slice(top, min(top + _ROWS, height))
-      band = arguments.to_channels(decoded[rows], header)
-      error = self._image[rows, :, :colours].astype(np.int32) - band
+    ):
+      original = self._image[part.window.slices][:, :, :colours]
+      decoded = arguments.to_channels(part.array, header)
+      # Sums of squares beyond int32; exact in float64.
+      error = original.astype(np.float64) - decoded
       total += int(np.vdot(error, error))
     mse = total / (height * width * colours)
     return float(10 * np.log10(255**2 / mse)) if mse else float('inf')

@@ -7,6 +7,7 @@ tile each at a time (runner.py); the result is the same.
 """
 import functools
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +138,18 @@ class Networks:
     """
     window = window or tiles.Window(0, 0, *size)
     out = tiles.Plane.empty(window, 3, dtype)
-    kind = 'pixels' if out.array.dtype == np.uint8 else 'synthesise'
+    for part in self.synthesise_parts(latents, size, quality, window, dtype):
+      top, left = part.window.top - window.top, part.window.left - window.left
+      height, width = part.window.shape
+      out.array[top:top + height, left:left + width] = part.array
+    return out
+
+  def synthesise_parts(
+    self, latents: tiles.Plane, size, quality: float, window: tiles.Window,
+    dtype=np.uint8,
+  ) -> Iterator[tiles.Plane]:
+    """Yields what `synthesise` returns, a tile's part at a time."""
+    kind = 'pixels' if np.dtype(dtype) == np.uint8 else 'synthesise'
     network, shape, halo = self._autoencoder(kind)
 
     def own(tile):
@@ -147,8 +159,7 @@ class Networks:
     for tile, x in self._runner.run(
       network, found, own, (np.float32([quality]),)
     ):
-      tile.paste(x, out)
-    return out
+      yield tile.valid(x, window)
 
   def sample(
     self, entry: str, x_hat: tiles.Plane, size, quality: float, rmse: float,

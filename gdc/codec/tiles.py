@@ -153,24 +153,37 @@ class Tile:
       return np.pad(found, missing, mode='edge')
     return np.ascontiguousarray(found)
 
-  def paste(self, output, plane: Plane) -> None:
-    """Writes the tile's valid outputs into a plane, as far as it goes.
+  def valid(self, output, window: Window, stride: int = 1) -> Plane:
+    """Returns the tile's valid outputs, as far as they are in a window.
 
     Args:
       output: [tile height / stride, tile width / stride, channels].
-      plane: to write to.
+      window: of the image.
+      stride: pixels per row and column of the output.
     """
-    target, source = [], []
+    part, ends = [], []
     for span, begin, end in zip(
-      (self.rows, self.columns), plane.window[:2], plane.window[2:],
-      strict=True,
+      (self.rows, self.columns), window[:2], window[2:], strict=True
     ):
       first, last = max(span.first, begin), min(span.last, end)
-      for slices, start in ((target, begin), (source, span.origin)):
-        slices.append(slice(
-          (first - start) // plane.stride, (last - start) // plane.stride
-        ))
-    plane.array[tuple(target)] = np.asarray(output)[tuple(source)]
+      ends.append((first, last))
+      part.append(slice(
+        (first - span.origin) // stride, (last - span.origin) // stride
+      ))
+    (top, bottom), (left, right) = ends
+    return Plane(
+      np.asarray(output)[tuple(part)], Window(top, left, bottom, right), stride
+    )
+
+  def paste(self, output, plane: Plane) -> None:
+    """Writes the tile's valid outputs into a plane, as far as it goes."""
+    part = self.valid(output, plane.window, plane.stride)
+    top, left = (
+      (n - start) // plane.stride
+      for n, start in zip(part.window[:2], plane.window[:2], strict=True)
+    )
+    height, width = part.array.shape[:2]
+    plane.array[top:top + height, left:left + width] = part.array
 
 
 def cover(

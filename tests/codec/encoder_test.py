@@ -4,7 +4,7 @@ import functools
 import numpy as np
 import pytest
 
-from gdc.codec import bitstream, encoder, rate_control
+from gdc.codec import bitstream, encoder, rate_control, tiles
 from gdc.codec import codec as codec_lib
 
 
@@ -54,6 +54,25 @@ def test_files_of_the_network_may_be_refused_or_forced(codec):
   assert notices == []
   with pytest.raises(ValueError, match='quality has no meaning .* leave out 2'):
     codec.compress(image, 2, lossless='always')
+
+
+def test_errors_of_a_large_image_are_summed_up_exactly(codec, monkeypatch):
+  # All samples are off by 255: the sum of squares exceeds an int32.
+  image = np.full((70, 3000, 3), 255, np.uint8)
+  made = encoder.Encoder(codec, image, functools.partial(
+    bitstream.Header, 3000, 70, digest=b'abcd'
+  ), 'auto')
+  parts = [
+    tiles.Window(0, 0, 64, 2000), tiles.Window(0, 2000, 64, 3000),
+    tiles.Window(64, 0, 70, 3000),
+  ]
+  monkeypatch.setattr(
+    codec._networks, 'synthesise_parts', lambda *_: (
+      tiles.Plane(np.zeros((*w.shape, 3), np.uint8), w) for w in parts
+    )
+  )
+  latents = np.zeros((5, 188, 24), np.int32)
+  assert made._psnr(latents, 0) == 0
 
 
 class Scripted(encoder.Encoder):
