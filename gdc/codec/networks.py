@@ -139,9 +139,7 @@ class Networks:
     window = window or tiles.Window(0, 0, *size)
     out = tiles.Plane.empty(window, 3, dtype)
     for part in self.synthesise_parts(latents, size, quality, window, dtype):
-      top, left = part.window.top - window.top, part.window.left - window.left
-      height, width = part.window.shape
-      out.array[top:top + height, left:left + width] = part.array
+      out.put(part)
     return out
 
   def synthesise_parts(

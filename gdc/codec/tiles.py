@@ -108,6 +108,15 @@ class Plane(NamedTuple):
     """Returns a plane of a window, to be filled, with a stride of 1."""
     return cls(np.empty([*window.shape, channels], dtype), window)
 
+  def put(self, part: 'Plane') -> None:
+    """Writes a part of the plane, with the same stride."""
+    top, left = (
+      (n - start) // self.stride
+      for n, start in zip(part.window[:2], self.window[:2], strict=True)
+    )
+    rows, columns = part.array.shape[:2]
+    self.array[top:top + rows, left:left + columns] = part.array
+
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
@@ -177,13 +186,7 @@ class Tile:
 
   def paste(self, output, plane: Plane) -> None:
     """Writes the tile's valid outputs into a plane, as far as it goes."""
-    part = self.valid(output, plane.window, plane.stride)
-    top, left = (
-      (n - start) // plane.stride
-      for n, start in zip(part.window[:2], plane.window[:2], strict=True)
-    )
-    height, width = part.array.shape[:2]
-    plane.array[top:top + height, left:left + width] = part.array
+    plane.put(self.valid(output, plane.window, plane.stride))
 
 
 def cover(
