@@ -19,10 +19,10 @@ PSNR 26.18 and 26.47 dB (it ends where it began, or a little behind: these
 photographs are few). `paper` has not been trained yet, `reflow` not measured.
 
 `accelerator` has the settings of a script that made the flow `d40fdb77` from
-`b9b4504c` in two runs of 30,654 steps in all, 267 seconds on one H200. On six
-CID22 images its LPIPS in four steps is 7 % below the autoencoder's, in eight 14
-and 18 % at qualities 1 and 3. The variant itself was only run on a CPU, in
-small sizes.
+`b9b4504c` in two runs of 30,654 steps in all, 267 seconds on one H200. On
+CID22's validation set its LPIPS in four steps is 8 and 9 % below the
+autoencoder's at qualities 1 and 3 (docs/results.md). The variant itself was
+only run on a CPU, in small sizes.
 """
 from configs import base
 from gdc.decoders import flow

@@ -19,10 +19,10 @@ for 0.09 and 0.08 dB of PSNR.
 
 `accelerator` has the settings of a script that trained `1e58c09c` for 17,582
 steps, 246 seconds on one H200, after 6,844 steps from a flow with perceptual=4,
-periodic=0, refine=0 and low_quality_share=0.5. On eleven CID22 images its LPIPS
-is 25 and 32 % below the autoencoder's at qualities 1 and 3, for 0.24 and 0.41
-dB of PSNR. docs/log.md tells what periodic and refine add. The variant itself
-was only run on a CPU, in small sizes.
+periodic=0, refine=0 and low_quality_share=0.5. On CID22's validation set its
+LPIPS is 23 and 29 % below the autoencoder's at qualities 1 and 3, for 0.25 and
+0.34 dB of PSNR (docs/results.md). docs/log.md tells what periodic and refine
+add. The variant itself was only run on a CPU, in small sizes.
 """
 import ml_collections
 

@@ -23,11 +23,11 @@ from gdc import decoders, metrics
 from gdc.codec import loading
 from gdc.data import sources
 from gdc.evaluation import baselines, records, sheets, showcase
+from tools import comparisons
 
 ROOT = pathlib.Path(__file__).parents[1]
 OUT, RECORD = ROOT / 'docs' / 'example.jpg', ROOT / 'results' / 'example.json'
 QUALITY = 1.0
-RIVALS = 'avif', 'heic'
 MEASURES = 'psnr', 'lpips', 'dists'
 PANEL, DETAIL = 400, 128  # pixels: a panel's width; side of the detail
 FONT = 26  # pixels; four panels are shown at half their size
@@ -41,7 +41,7 @@ class Version(NamedTuple):
 
 
 def compare(codec, image: np.ndarray) -> list[Version]:
-  """Codes an image with gdc, and with RIVALS at no more bytes.
+  """Codes an image with gdc, and with the rivals at no more bytes.
 
   Args:
     codec: a loaded gdc codec.
@@ -56,7 +56,7 @@ def compare(codec, image: np.ndarray) -> list[Version]:
   made = [(
     f'gdc ({decoder})', QUALITY, data, codec.decompress(data, decoder=decoder)
   )]
-  for name in RIVALS:
+  for name in comparisons.RIVALS:
     smaller, quality = baselines.at_most_bytes(name, image, len(data))
     made.append((
       baselines.BASELINES[name].title, quality, smaller,
@@ -127,7 +127,9 @@ def main():
     'photograph': name, 'quality': QUALITY, 'model': codec.name,
     'digest': codec.digest, 'decoder': decoder,
     'decoder_digest': codec.decoder_digests.get(decoder),
-    'encoders': {rival: baselines.library(rival) for rival in RIVALS},
+    'encoders': {
+      rival: baselines.library(rival) for rival in comparisons.RIVALS
+    },
     'image_sha256': hashlib.sha256(page).hexdigest(),
     'files': [version.record for version in versions],
   }, RECORD)

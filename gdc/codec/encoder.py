@@ -105,7 +105,7 @@ class Encoder:
     try:
       features, index = rate_control.search(
         self._analyse, lambda features: rate_control.largest_within(
-          lambda i: len(self._file(features, i)),
+          lambda i: len(self._file(i, features)),
           self._model.num_qualities, target_bytes,
         ), guess, 0,
       )
@@ -116,7 +116,7 @@ class Encoder:
         ) from e
       raise
     if self._mode == 'never':
-      return self._file(features, index)
+      return self._file(index, features)
     best = self._code(index, features)
     del features
     if best.psnr < self.floor(index):
@@ -150,7 +150,7 @@ class Encoder:
       features, index = rate_control.search(
         self._analyse, lambda features: rate_control.smallest_above(
           lambda i: self._psnr(self._latents(i, features), i),
-          lambda i: len(self._file(features, i)),
+          lambda i: len(self._file(i, features)),
           count, min_psnr,
         ), guess, count - 1,
       )
@@ -159,7 +159,7 @@ class Encoder:
         raise
       why = str(e).rstrip('.')
       return self._lossless_because(f': {why[0].lower()}{why[1:]}')
-    data = self._file(features, index)
+    data = self._file(index, features)
     del features
     if self._mode == 'auto' and self._lossless_wins(
       Coded(index, data, min_psnr)
@@ -275,7 +275,7 @@ class Encoder:
       features = self._analyse(index)
     return self._codec.quantise(features, _quality(index), overwrite)
 
-  def _file(self, features, index: int) -> bytes:
+  def _file(self, index: int, features) -> bytes:
     return self._pack(self._latents(index, features), index)
 
   def _pack(self, latents, index: int) -> bytes:

@@ -121,18 +121,27 @@ def test_threads_change_nothing(model, monkeypatch):
   assert len(found) == 1
 
 
-def test_blas_has_its_threads_again(model):
+def test_blas_has_one_thread_and_then_its_own_again(model, monkeypatch):
+  within, real = set(), range_coder.encode
+
   def threads():
-    return [
+    return {
       library['num_threads'] for library in threadpoolctl.threadpool_info()
       if library['user_api'] == 'blas'
-    ]
+    }
 
-  before = threads()
-  payload = slices.encode(draw(7, GRID), model, 8)
-  with pytest.raises(bitstream.BitstreamError):
-    slices.decode(payload[:4], model, 8, GRID)
-  assert threads() == before
+  def encode(*arguments):
+    within.update(threads())
+    return real(*arguments)
+
+  monkeypatch.setattr(range_coder, 'encode', encode)
+  with threadpoolctl.threadpool_limits(2, user_api='blas'):
+    assert threads() == {2}
+    payload = slices.encode(draw(7, GRID), model, 8)
+    assert within == {1} and threads() == {2}
+    with pytest.raises(bitstream.BitstreamError):
+      slices.decode(payload[:4], model, 8, GRID)
+    assert threads() == {2}
 
 
 def test_ideal_bits_are_those_of_the_slices(model):
