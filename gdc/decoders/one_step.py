@@ -29,13 +29,17 @@ class OneStep(flow.ResidualFlow):
     'float32', 'dtype of VGG16 in that LPIPS; bfloat16 is for accelerators.',
     kind='training', choices=('float32', 'bfloat16'),
   )
+  statistics: float = base.setting(
+    0.0, 'Weight of the distance of local statistics of VGG16 features; above '
+    '0, window is 32 or more.', kind='training', low=0.0,
+  )
   matching: float = base.setting(
     0.0, 'Experimental: weight of distribution matching; 0: no second network.',
     kind='training', low=0.0,
   )
   periodic: float = base.setting(
     1.0, "Weight of errors that repeat with the period of the network's "
-    'patches.', kind='training', low=0.0,
+    'patches or coarsest positions.', kind='training', low=0.0,
   )
   refine: int = base.setting(
     16, "Channels of the network's branch at full resolution; 0: none, as in "

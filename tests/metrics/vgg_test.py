@@ -76,3 +76,13 @@ def test_layers_are_those_of_the_package(params):
     zip([3, *channels], channels, strict=False)
   ):
     assert params[f'Conv_{index}']['kernel'].shape == (3, 3, before, after)
+
+
+@pytest.mark.parametrize('dtype, highest', [('float32', 26), ('bfloat16', 0)])
+def test_only_float32_asks_for_all_of_its_digits(params, dtype, highest):
+  image = jnp.zeros((1, 16, 16, 3))
+  program = jax.jit(vgg.features, static_argnames='dtype').lower(
+    params, image, dtype=dtype
+  ).as_text()
+  assert program.count('stablehlo.convolution') == 13
+  assert program.count('#stablehlo<precision HIGHEST>') == highest

@@ -8,9 +8,13 @@ part in units of the autoencoder's own error, so that qualities weigh alike:
   perceptual  LPIPS of the image, about 1 for the autoencoder's output (see
               LPIPS_OF_RMSE). On VGG16 features: AlexNet's are kept for
               evaluation;
-  periodic    energy of the part of r_1 - r that repeats with the period of the
-              network's patches, see `periodic`; about 1 for the autoencoder's
-              own error. LPIPS alone leaves such a pattern.
+  statistics  distance of local statistics of the same features
+              (lpips.with_statistics), about 1 for the autoencoder's output: it
+              asks for texture of the right kind where LPIPS, and more so the
+              squared error, prefer none to one that is out of place;
+  periodic    how much of r_1 - r repeats with the period of the network's
+              patches, and of its coarsest positions, see `periodic`; together
+              about 2 for noise. LPIPS alone leaves such patterns;
   matching    experimental: distribution matching (Yin et al. 2024, arXiv
               2311.18828, sections 3.2 and 3.3): r_1, noised along the flow's
               path, is moved from where a second network, trained on such r_1,
@@ -33,6 +37,11 @@ from gdc.training.stages import base, frozen_autoencoder
 # to 3.4 at all levels of `lean`, on 96 crops of 64 pixels. Measuring it for
 # every crop would be a fourth pass of VGG16 beside three.
 LPIPS_OF_RMSE = 3.3
+# The same of the distance of statistics: 1.9 to 2.1 at levels 1 to 5 and 1.5 at
+# the last, on eight crops of 256 pixels.
+STATISTICS_OF_RMSE = 2.0
+# Bounds the division in `periodic`, in units of the autoencoder's mean error.
+MIN_ENERGY = 1e-2
 
 
 def build(config, autoencoder: bundle.Bundle) -> base.Stage:
@@ -52,7 +61,9 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
     **config.one_step.to_dict(), source_noise=from_flow.source_noise,
     warp=from_flow.warp, eta=from_flow.eta,
   )
-  smallest = lpips.NETWORKS['vgg'][1]
+  smallest = (
+    lpips.WINDOW if decoder.statistics else lpips.NETWORKS['vgg'].smallest
+  )
   if not smallest <= decoder.window <= config.data.crop:
     raise ValueError(
       f'one_step.window must be from {smallest} to data.crop '
@@ -64,8 +75,9 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
   coder = frozen_autoencoder.FrozenAutoencoder(autoencoder, **dtypes)
   fields = {**fields, 'refine': decoder.refine}
   net = score_net.ScoreNet(**fields, **dtypes)
+  periods = (net.patch, net.patch * 2 ** (len(net.widths) - 1))
   frozen = {'autoencoder': autoencoder.autoencoder_params}
-  if decoder.perceptual:
+  if decoder.perceptual or decoder.statistics:
     frozen['vgg'] = lpips.weights('vgg')
   if decoder.matching:
     frozen['teacher'] = teacher
@@ -109,17 +121,27 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
     )
     metrics = {'distortion': jnp.mean((r_1 - target) ** 2)}
     total = decoder.distortion * metrics['distortion']
-    if decoder.perceptual:
+    if decoder.perceptual or decoder.statistics:
       decoded = flow.from_residual(r_1, x_hat, rmse)
-      distance = lpips.distance(
-        frozen['vgg'],
-        *_windows(window_key, (image, decoded), decoder.window), 'vgg',
-        decoder.perceptual_dtype,
-      )
+      windows = _windows(window_key, (image, decoded), decoder.window)
+      if decoder.statistics:
+        distance, statistics = lpips.with_statistics(
+          frozen['vgg'], *windows, decoder.perceptual_dtype
+        )
+        metrics['statistics'] = jnp.mean(
+          statistics / (STATISTICS_OF_RMSE * rmse)
+        )
+        total += decoder.statistics * metrics['statistics']
+      else:
+        distance = lpips.distance(
+          frozen['vgg'], *windows, 'vgg', decoder.perceptual_dtype
+        )
       metrics['perceptual'] = jnp.mean(distance / (LPIPS_OF_RMSE * rmse))
       total += decoder.perceptual * metrics['perceptual']
     if decoder.periodic:
-      metrics['periodic'] = periodic(r_1 - target, net.patch)
+      metrics['periodic'] = sum(
+        periodic(r_1 - target, period) for period in periods
+      )
       total += decoder.periodic * metrics['periodic']
     if decoder.matching:
       fake_params = jax.lax.stop_gradient(params['fake'])
@@ -155,30 +177,33 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
 
 
 def periodic(error, period: int) -> jax.Array:
-  """Returns the energy of the part of an error that repeats with a period.
+  """Returns how much of an error repeats with a period.
 
-  That part is, within windows of eight periods, the mean at each phase less the
-  mean of all. Like the square error, the energy is least at the conditional
-  mean, but it acts on these few frequencies alone.
+  The part that repeats is, within windows of eight periods, the mean at each
+  phase less the mean of all. Its energy counts relative to that of the window's
+  whole error: a pattern on a dark sky is seen, however small it is.
 
   Args:
     error: [b, h, w, c]; rows and columns beyond whole windows are left out.
     period: in pixels, along both axes.
 
   Returns:
-    A scalar: 1 - 1 / period^2 for white noise of unit variance.
+    A scalar: 1 - 1 / period^2 for white noise; in windows of which nothing else
+    is left, 64. The error's energy itself gets no gradient.
   """
   count = min(8, min(error.shape[1:3]) // period)
   side = count * period
   b, h, w, c = error.shape
   rows, columns = h // side, w // side
-  phases = jnp.mean(
-    error[:, :rows * side, :columns * side].reshape(
-      b, rows, count, period, columns, count, period, c
-    ), axis=(2, 5),
+  windows = error[:, :rows * side, :columns * side].reshape(
+    b, rows, count, period, columns, count, period, c
   )
-  phases -= jnp.mean(phases, axis=(2, 4), keepdims=True)
-  return count**2 * jnp.mean(phases**2)
+  phases = jnp.mean(windows, axis=(2, 5), keepdims=True)
+  phases -= jnp.mean(phases, axis=(3, 6), keepdims=True)
+  axes = (2, 3, 5, 6, 7)
+  whole = jax.lax.stop_gradient(jnp.mean(windows**2, axis=axes))
+  share = jnp.mean(phases**2, axis=axes) / jnp.maximum(whole, MIN_ENERGY)
+  return count**2 * jnp.mean(share)
 
 
 def _completed(fresh, exported):

@@ -318,12 +318,99 @@ def test_periodic_part_sees_what_repeats_with_the_patches():
   of_noise = one_step_lib.periodic(noise, 4)
   np.testing.assert_allclose(of_noise, 1 - 1 / 16, rtol=0.05)
   pattern = np.tile(rng.standard_normal((4, 4, 3)), (32, 32, 1))[None]
-  energy = np.mean((pattern - pattern.mean((1, 2), keepdims=True)) ** 2)
-  np.testing.assert_allclose(
-    one_step_lib.periodic(pattern, 4), 64 * energy, rtol=1e-4
-  )
+  pattern -= pattern.mean((1, 2), keepdims=True)
+  np.testing.assert_allclose(one_step_lib.periodic(pattern, 4), 64, rtol=1e-4)
   slope = np.repeat(np.arange(128.0) // 32, 128).reshape(1, 128, 128, 1)
   assert one_step_lib.periodic(slope, 4) < 1e-9  # what is even in a window
+
+
+def test_a_faint_pattern_beside_large_errors_counts_as_much():
+  rng = np.random.default_rng(0)
+  noise = rng.standard_normal((1, 128, 128, 3)).astype(np.float32)
+  pattern = np.tile(rng.standard_normal((16, 16, 3)), (8, 8, 1))[None]
+  pattern -= pattern.mean((1, 2), keepdims=True)
+  strengths = [
+    one_step_lib.periodic(np.concatenate([noise, s * pattern], 2), 16)
+    for s in (0.2, 5.0)
+  ]
+  # Half the windows are noise, and half are the pattern alone.
+  np.testing.assert_allclose(strengths, (64 + 1 - 1 / 256) / 2, rtol=0.02)
+  nothing = one_step_lib.periodic(1e-3 * pattern, 16)
+  assert nothing < 0.01  # no pattern where there is hardly any error
+
+
+def test_the_periodic_part_falls_with_the_pattern_and_not_with_more_noise():
+  rng = np.random.default_rng(0)
+  pattern = jnp.asarray(np.tile(rng.standard_normal((4, 4, 3)), (8, 8, 1)))
+  noise = jnp.asarray(rng.standard_normal((32, 32, 3)))
+
+  def value(weights):
+    error = weights[0] * pattern + weights[1] * noise
+    return one_step_lib.periodic(error[None], 4)
+
+  slope = jax.grad(value)(jnp.array([1.0, 1.0]))
+  assert slope[0] > 10 and abs(slope[1]) < 0.2 * slope[0]
+
+
+def test_statistics_are_in_the_loss_in_units_of_the_error(
+  tiny_bundle, batch, monkeypatch
+):
+  monkeypatch.setattr(
+    lpips, 'with_statistics',
+    lambda params, reference, decoded, dtype: (
+      jnp.mean((reference - decoded) ** 2, (1, 2, 3)), jnp.array([0.2, 0.4])
+    ),
+  )
+  stage = build(tiny_bundle, perceptual=2.0, statistics=3.0, window=32)
+  total, metrics = stage.loss(
+    started(stage, tiny_bundle.decoders['flow'][1]), stage.frozen, batch,
+    jax.random.key(0),
+  )
+  key = jax.random.split(jax.random.key(0), 5)[0]
+  coder = frozen_autoencoder.FrozenAutoencoder(tiny_bundle)
+  quality = base.sample_quality(key, 2, coder.num_levels)
+  rmse = coder.rmse(stage.frozen['autoencoder'], quality)
+  found = np.array([0.2, 0.4]) / (one_step_lib.STATISTICS_OF_RMSE * rmse)
+  np.testing.assert_allclose(
+    metrics['statistics'], np.mean(found), rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    total, metrics['distortion'] + 2 * metrics['perceptual']
+    + 3 * metrics['statistics'], rtol=1e-5,
+  )
+
+
+def test_statistics_alone_move_the_decoder(tiny_bundle, batch):
+  stage = build(
+    tiny_bundle, distortion=0.0, perceptual=0.0, statistics=1.0, window=32
+  )
+  slopes, metrics = jax.jit(jax.grad(stage.loss, has_aux=True))(
+    started(stage, tiny_bundle.decoders['flow'][1]), stage.frozen, batch,
+    jax.random.key(0),
+  )
+  assert metrics['statistics'] > 0
+  leaves = jax.tree.leaves(slopes)
+  assert all(np.all(np.isfinite(leaf)) for leaf in leaves)
+  assert any(np.any(leaf) for leaf in leaves)
+
+
+def test_periodic_part_is_of_patches_and_of_coarsest_positions(
+  tiny_bundle, batch, monkeypatch
+):
+  periods = []
+  monkeypatch.setattr(
+    one_step_lib, 'periodic',
+    lambda error, period: periods.append(period) or jnp.float32(period),
+  )
+  stage = build(tiny_bundle, perceptual=0.0, periodic=1.0)
+  _, metrics = stage.loss(
+    started(stage, tiny_bundle.decoders['flow'][1]), stage.frozen, batch,
+    jax.random.key(0),
+  )
+  fields = tiny_bundle.decoders['flow'][0]
+  coarsest = fields['patch'] * 2 ** (len(fields['widths']) - 1)
+  assert periods == [fields['patch'], coarsest]
+  np.testing.assert_array_equal(metrics['periodic'], sum(periods))
 
 
 def test_periodic_part_is_in_the_loss(tiny_bundle, batch):
@@ -346,3 +433,5 @@ def test_what_does_not_fit_is_refused_before_training(tiny_bundle):
     build(tiny_bundle, matching=-1.0)
   with pytest.raises(ValueError, match='window must be from 16 to.*not 48'):
     build(tiny_bundle, window=48)
+  with pytest.raises(ValueError, match='window must be from 32 to.*not 31'):
+    build(tiny_bundle, window=31, statistics=1.0)
