@@ -187,16 +187,15 @@ def score_decoder(
   c.sampling = ml_collections.ConfigDict(decoder.defaults('sampling'))
 
 
-def small(c: ml_collections.ConfigDict):
-  """A score network for sweeps: a run of it takes minutes on a CPU."""
-  c.score_net.widths = (48, 96, 128)
-  c.score_net.depths = (1, 1, 2)
-  c.score_net.condition_features = 64
-  c.data.crop = 96
-  c.optimizer.learning_rate = 1e-3
-  c.optimizer.ema_decay = 0.99
-  c.steps = 1_000
-  c.image_every = 500
+def sweep(c: ml_collections.ConfigDict, *, learning_rate: float):
+  """A short run from the bundled flow, for sweeps: seconds on a GPU."""
+  accelerator(
+    c, batch_size=64, crop=128, learning_rate=learning_rate, steps=1_000
+  )
+  c.optimizer.decay_fraction = 0.6
+  c.optimizer.ema_decay = 0.998
+  c.image_every = 1_000
+  c.checkpoint_every = 1_000
   c.evaluation.qualities = (1.0, 3.0)
 
 

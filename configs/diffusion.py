@@ -6,7 +6,7 @@ Variants (--config configs/diffusion.py:NAME):
   default  trains the bundled diffusion decoder further, on the bundled
            photographs
   scratch  the network of configs/flow.py from random weights
-  small    a small network from random weights, for sweeps
+  sweep    a short run from the bundled flow, for sweeps: seconds on a GPU
   paper    a large network on ImageNet crops, a TPU pod
   tiny     seconds on a CPU; for tests
 
@@ -32,8 +32,9 @@ def get_config(variant: str = 'default'):
   elif variant == 'scratch':
     c.optimizer.learning_rate = 5e-4
     c.steps = 5_000
-  elif variant == 'small':
-    base.small(c)
+  elif variant == 'sweep':
+    base.sweep(c, learning_rate=3e-4)
+    c.diffusion.prediction = 'flow'
   elif variant == 'paper':
     base.paper_score_net(c)
   elif variant == 'tiny':
@@ -41,7 +42,7 @@ def get_config(variant: str = 'default'):
     c.sampling.steps = 2
   else:
     raise ValueError(
-      'variant must be default, scratch, small, paper or tiny, not '
+      'variant must be default, scratch, sweep, paper or tiny, not '
       f'{variant!r}.'
     )
   c.lock()

@@ -9,7 +9,7 @@ Variants (--config configs/flow.py:NAME):
   scratch      the same network from random weights
   reflow       experimental: one round of reflow, on pairs that the flow itself
                gives
-  small        a small network from random weights, for sweeps
+  sweep        a short run from the bundled flow, for sweeps: seconds on a GPU
   paper        a large network on ImageNet crops, a TPU pod
   tiny         seconds on a CPU; for tests
 
@@ -40,8 +40,8 @@ def get_config(variant: str = 'default'):
     base.accelerator(
       c, batch_size=96, crop=128, learning_rate=7e-4, steps=16_000
     )
-  elif variant == 'small':
-    base.small(c)
+  elif variant == 'sweep':
+    base.sweep(c, learning_rate=5e-4)
   elif variant == 'scratch':
     c.optimizer.learning_rate = 5e-4
     c.steps = 5_000
@@ -51,7 +51,7 @@ def get_config(variant: str = 'default'):
     base.tiny(c)
   else:
     raise ValueError(
-      'variant must be default, accelerator, scratch, reflow, small, paper or '
+      'variant must be default, accelerator, scratch, reflow, sweep, paper or '
       f'tiny, not {variant!r}.'
     )
   c.lock()

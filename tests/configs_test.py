@@ -22,8 +22,8 @@ VARIANTS = [
   ('autoencoder', 'default'), ('autoencoder', 'accelerator'),
   ('autoencoder', 'paper'), ('autoencoder', 'tiny'),
   ('flow', 'default'), ('flow', 'accelerator'), ('flow', 'scratch'),
-  ('flow', 'reflow'), ('flow', 'small'), ('flow', 'paper'), ('flow', 'tiny'),
-  ('diffusion', 'default'), ('diffusion', 'scratch'), ('diffusion', 'small'),
+  ('flow', 'reflow'), ('flow', 'sweep'), ('flow', 'paper'), ('flow', 'tiny'),
+  ('diffusion', 'default'), ('diffusion', 'scratch'), ('diffusion', 'sweep'),
   ('diffusion', 'paper'), ('diffusion', 'tiny'),
   ('one_step', 'default'), ('one_step', 'accelerator'), ('one_step', 'tiny'),
 ]

@@ -14,8 +14,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-FLOW = 'configs/flow.py:small'
-DIFFUSION = 'configs/diffusion.py:small'
+FLOW = 'configs/flow.py:sweep'
+DIFFUSION = 'configs/diffusion.py:sweep'
 
 
 @dataclasses.dataclass(frozen=True)

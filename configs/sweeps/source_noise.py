@@ -14,7 +14,7 @@ from configs.sweeps import base
 AXIS = 'flow.source_noise'
 VALUES = (0.0, 0.25, 0.5, 1.0, 2.0)
 # The network that the sweeps of sampling use.
-SAMPLED = 0.25
+SAMPLED = 0.5
 
 
 def run(value: float) -> base.Run:
