@@ -132,11 +132,14 @@ def test_a_pattern_is_told_from_noise():
   rng = np.random.default_rng(0)
   noise = rng.standard_normal((96, 64, 3))
   image = noise + np.tile(rng.standard_normal((4, 4, 3)), (24, 16, 1))
-  assert pattern.blocks(image).shape == (6, 32, 32, 3)
-  periodic, total = pattern.energies(pattern.blocks(noise), 4)
+  assert pattern.blocks(image, 32).shape == (6, 32, 32, 3)
+  periodic, total = pattern.energies(pattern.blocks(noise, 32), 4)
   assert 0.01 < periodic / total < 0.02
-  periodic, total = pattern.energies(pattern.blocks(image), 4)
+  periodic, total = pattern.energies(pattern.blocks(image, 32), 4)
   assert 0.4 < periodic / total < 0.6
+  # What repeats after 4 pixels does after 16, among more noise.
+  periodic, total = pattern.energies(pattern.blocks(image, 64), 16)
+  assert 0.45 < periodic / total < 0.65
 
 
 def test_bits_of_contexts_and_of_what_is_fitted_between(tiny_bundle):
