@@ -1,8 +1,9 @@
 """Training, sampling and evaluation.
 
-  python -m gdc.main --config configs/flow.py --workdir DIR
+  python -m gdc.main --config configs/flow.py [--workdir DIR]
 
-Run from the repository's root. --mode=train trains, or resumes training,
+Run from the repository's root. Without --workdir everything is written to
+runs/flow, after the config. --mode=train trains, or resumes training,
 exports a bundle, with contexts that are fitted to a new autoencoder, and
 evaluates it; --mode=sample and --mode=eval only do the
 last parts, with the newest checkpoint. Set any field of the config with a flag
@@ -75,7 +76,16 @@ def main(asked) -> None:
   with contextlib.suppress(ValueError):  # raised on a single host
     jax.distributed.initialize()
   _check_backend()
+  if jax.process_count() > 1 and not asked.chosen:
+    raise options.OptionError(
+      f'--workdir is missing: {jax.process_count()} processes need one that '
+      'all of them see, such as gs://BUCKET/FOLDER.'
+    )
   is_first = jax.process_index() == 0
+  if is_first and not asked.chosen:
+    logging.getLogger('gdc').info(
+      'The work directory is %s; --workdir=DIR sets another.', asked.workdir
+    )
   if asked.out and is_first:
     atomic.check_writable(pathlib.Path(asked.out))
   programs.keep()

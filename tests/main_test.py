@@ -380,3 +380,19 @@ def test_results_are_copied_to_a_bucket(tmp_path):
   (local / 'pictures' / 'a.png').write_bytes(b'\x00\x01')
   export.copy_files(local, bucket)
   assert (bucket / 'pictures' / 'a.png').read_bytes() == b'\x00\x01'
+
+
+def test_without_a_workdir_it_is_named_after_the_config(
+  run_here, monkeypatch, tmp_path, capfd, caplog
+):
+  del run_here  # for what it replaces
+  monkeypatch.chdir(tmp_path)
+  caplog.set_level(logging.INFO)
+  asked = ['--config', f'{ROOT}/configs/autoencoder.py:tiny', '--mode=eval']
+  assert main.run(asked) == 1
+  assert 'runs/autoencoder_tiny' in capfd.readouterr().err
+  assert 'The work directory is runs/autoencoder_tiny;' in caplog.text
+  assert not list(tmp_path.iterdir())
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  assert main.run(asked) == 2
+  assert '--workdir is missing: 2 processes need' in capfd.readouterr().err

@@ -20,6 +20,7 @@ import ml_collections
 from gdc import paths
 
 MODES = ('train', 'sample', 'eval')
+RUNS = 'runs'  # the default workdir is in it
 _FLAGS = ('--config', '--workdir', '--mode', '--out', '--help')
 _BUCKETS = ('gs://', 's3://', 'az://')  # what etils.epath supports
 _BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
@@ -47,6 +48,7 @@ def parse(argv: Sequence[str], description: str) -> argparse.Namespace:
   Returns:
     config: locked ConfigDict.
     workdir: folder, or URL of one in a bucket.
+    chosen: whether the workdir was given; if not, it is RUNS/NAME[_VARIANT].
     mode: one of MODES.
     out: results file; None for the workdir's own.
 
@@ -68,7 +70,8 @@ def parse(argv: Sequence[str], description: str) -> argparse.Namespace:
   )
   parser.add_argument(
     '--workdir', metavar='DIR',
-    help='folder for checkpoints, metrics and results',
+    help='folder for checkpoints, metrics and results; default: '
+    f'{RUNS}/NAME or {RUNS}/NAME_VARIANT, after the config',
   )
   parser.add_argument(
     '--mode', choices=MODES, default='train', help='default: %(default)s'
@@ -82,13 +85,19 @@ def parse(argv: Sequence[str], description: str) -> argparse.Namespace:
     if options.config:
       print(f'\n{_described(read_config(options.config, words))}')
     parser.exit()
-  for name in ('config', 'workdir'):
-    if not getattr(options, name):
-      flag = next((w for w in words if not w.startswith('--config.')), None)
-      raise OptionError(
-        _unknown(flag.partition('=')[0]) if flag else f'--{name} is missing.'
-      )
+  if not options.config:
+    flag = next((w for w in words if not w.startswith('--config.')), None)
+    raise OptionError(
+      _unknown(flag.partition('=')[0]) if flag else '--config is missing.'
+    )
+  options.chosen = options.workdir is not None
+  if options.workdir == '':
+    raise OptionError('--workdir is empty: the path of a folder is expected.')
   try:
+    if not options.chosen:
+      file, _, variant = options.config.partition(':')
+      name = '_'.join(filter(None, (pathlib.Path(file).stem, variant)))
+      options.workdir = f'{RUNS}/{name}'
     options.workdir = paths.expand(options.workdir).rstrip('/') or '/'
     options.out = options.out and paths.expand(options.out)
     options.config = read_config(options.config, words)

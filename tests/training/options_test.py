@@ -20,7 +20,7 @@ def _parse(*words):
 
 @pytest.mark.parametrize('words, message', [
   ([], '--config is missing.'),
-  (A, '--workdir is missing.'),
+  ([*A, '--workdir='], '--workdir is empty: the path of a folder'),
   (['--confg', 'x', *W], 'Unknown flag --confg; did you mean --config?'),
   ([*A, '--wrkdir=x'], 'Unknown flag --wrkdir; did you mean --workdir?'),
   ([*A, *W, '--steps=3'], 'flag --steps; did you mean --config.steps?'),
@@ -36,7 +36,7 @@ def _parse(*words):
   (['--config', 'README.md', *W], 'is no Python file'),
   (['--config', 'launch/sweep.py', *W], "no attribute 'get_config'"),
   (['--config', 'configs/flow.py:tny', *W],
-   'variant must be default, accelerator, scratch, reflow, small, paper or '),
+   'variant must be default, accelerator, scratch, reflow, sweep, paper or '),
   ([*A, *W, '--config.steps_=3'], "no field 'steps_'; did you mean steps?"),
   ([*A, *W, '--config.learning_rate=3'],
    'did you mean optimizer.learning_rate?'),
@@ -109,3 +109,15 @@ def test_help_lists_the_fields_of_a_config(capsys):
     "'ddpm', 'ddim', 'dpmpp_2m'." in printed
   assert '--config.sampling.start=1.0 Time of the first state;' in printed
   assert 'Must be from 0.001 to 1.' in printed
+
+
+@pytest.mark.parametrize('config, workdir', [
+  ('configs/flow.py', 'runs/flow'),
+  ('configs/flow.py:tiny', 'runs/flow_tiny'),
+  ('./configs/one_step.py:accelerator', 'runs/one_step_accelerator'),
+])
+def test_the_work_directory_is_named_after_the_config(config, workdir):
+  found = _parse('--config', config)
+  assert (found.workdir, found.chosen) == (workdir, False)
+  given = _parse('--config', config, *W)
+  assert (given.workdir, given.chosen) == (W[1], True)
