@@ -12,6 +12,7 @@ from gdc.evaluation import figures, records, tables
 from tools import comparisons, points
 
 EVALUATIONS = {'cid22_val': 'CID22', 'clic25_val': 'CLIC25'}  # and titles
+DISTANCES = 'clic25_distances'  # all measures, at equal bytes only
 LPIPS, PSNR = metrics.OF_IMAGES['lpips'], metrics.OF_IMAGES['psnr']
 SHOWN = LPIPS, PSNR  # for the sweeps
 GREY = 7  # colour of the autoencoder
@@ -58,6 +59,7 @@ def build(folder) -> dict[str, Block | None]:
   }
   return {
     **{name: _evaluation(found[name], folder / name) for name in EVALUATIONS},
+    DISTANCES: _distances(folder / DISTANCES),
     'example': _example(
       folder / 'example.json', folder.parent / 'docs' / 'example.jpg'
     ),
@@ -174,7 +176,6 @@ def _evaluation(results: Mapping, folder) -> Block | None:
     return None
   index = records.index(folder)
   result = next(iter(results.values()))
-  meta = result['meta']
   parts = [
     f'![{plot.removesuffix(".svg")}](../results/{folder.name}/{plot})'
     for plot in index['plots']
@@ -193,6 +194,30 @@ def _evaluation(results: Mapping, folder) -> Block | None:
       f'<details><summary>{table.title}: all codecs and decoders</summary>',
       table.note, _table(table.header, table.rows), '</details>',
     ]
+  parts.append(_made(result, folder, index))
+  if index['references']:
+    parts.append(
+      'Thin lines in the plots are published by others, not measured here: '
+      f'{", ".join(index["references"])}.'
+    )
+  return Block('\n\n'.join(filter(None, parts)))
+
+
+def _distances(folder) -> Block | None:
+  """An evaluation at a few qualities: all codecs at equal bytes."""
+  results = records.read(folder)
+  if not results:
+    return None
+  table = tables.equal_bytes(results)
+  return Block('\n\n'.join([
+    table.note, _table(table.header, table.rows),
+    _made(next(iter(results.values())), folder, records.index(folder)),
+  ]))
+
+
+def _made(result, folder, index) -> str:
+  """Says how an evaluation was made."""
+  meta = result['meta']
   said = f'{meta["num_images"]} images'
   if 'features' in meta:
     said += (
@@ -203,17 +228,11 @@ def _evaluation(results: Mapping, folder) -> Block | None:
     said += f' ({1000 * meta["kid_of_equal_sets"]:.2f} for equal images)'
   if meta['digest']:
     said += f'. Model `{meta["model"]}` (`{meta["digest"][:8]}`)'
-  parts.append(
+  return (
     f'Ours, made by `{index["command"]}`: {said}. Evaluated on '
     f'{points.machine(meta)}, {meta["date"][:10]}. All rows and means: '
     f'[results/{folder.name}](../results/{folder.name}).'
   )
-  if index['references']:
-    parts.append(
-      'Thin lines in the plots are published by others, not measured here: '
-      f'{", ".join(index["references"])}.'
-    )
-  return Block('\n\n'.join(filter(None, parts)))
 
 
 def _same_quality(evaluations: Mapping[str, Mapping]) -> Block | None:

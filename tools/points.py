@@ -188,8 +188,9 @@ def conditions(points: Sequence[Point], layout: Sweep) -> str:
   for stage, config in {p.config['stage']: p.config for p in points}.items():
     data, sampling = config['data'], config['sampling']
     channels = ', '.join(map(str, config['score_net']['widths']))
+    start = f'from `{config["init_from"]}` ' if config.get('init_from') else ''
     sentence = (
-      f'The {stage} network ({channels} channels) was trained for '
+      f'The {stage} network ({channels} channels) was trained {start}for '
       f'{config["steps"]:,} steps of {data["batch_size"]} crops of '
       f'{data["crop"]} pixels of `{data["source"]}`, seed {config["seed"]}'
     )

@@ -4,6 +4,7 @@ import hashlib
 import json
 import pathlib
 import re
+import shutil
 
 import pytest
 
@@ -18,8 +19,8 @@ META = {
 }
 QUALITY = [1.0, 3.0]
 ALL = [
-  *blocks.EVALUATIONS, 'example', 'same_quality', 'levels', *points.SWEEPS,
-  'plane', 'plain_noise', 'guidance',
+  *blocks.EVALUATIONS, blocks.DISTANCES, 'example', 'same_quality', 'levels',
+  *points.SWEEPS, 'plane', 'plain_noise', 'guidance',
 ]
 PAGE = '# By hand\n\n' + '\n'.join(
   f'About {name}.\n\n<!-- begin {name} -->\nold\n<!-- end {name} -->\n\nAfter.'
@@ -86,6 +87,7 @@ def folder(tmp_path):
     ), psnr=(None, 30.125 + steps))
   _point(made, 'steps/other', _config(**{
     'sampling.sampler': 'ddim', 'sampling.steps': 8, 'steps': 2000,
+    'init_from': 'pretrained:lean',
   }))
   # Half the bits of JPEG at equal PSNR; flow's curve turns back.
   for codec, digest, bpp, psnr in (
@@ -182,8 +184,19 @@ def test_steps_are_counted_as_evaluations(folder):
   euler = next(line for line in plane if line.label == 'flow, euler')
   assert (euler.x, euler.notes) == ([31.125, 34.125], ['1', '4'])
   # Each process is said to be trained as it was.
-  assert '2,000 steps' in made['steps'].text
+  assert 'trained from `pretrained:lean` for 2,000' in made['steps'].text
   assert '1,000 steps' in made['steps'].text
+
+
+def test_distances_are_shown_at_equal_bytes_alone(folder):
+  assert blocks.build(folder)[blocks.DISTANCES] is None
+  shutil.copytree(folder / 'cid22_val', folder / blocks.DISTANCES)
+  made = blocks.build(folder)
+  whole, block = made['cid22_val'], made[blocks.DISTANCES]
+  start = whole.text.index('<details><summary>At equal bytes')
+  assert _table(block) == _table(blocks.Block(whole.text[start:]))
+  assert 'made by `gdc eval photos`' in block.text
+  assert f'(../results/{blocks.DISTANCES})' in block.text
 
 
 def test_an_evaluation_shows_all_at_equal_bytes(folder):
