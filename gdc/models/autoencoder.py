@@ -104,13 +104,15 @@ class Autoencoder(nn.Module):
 
   def encode(self, image: jax.Array, quality: jax.Array) -> jax.Array:
     """Image [b, h, w, 3] in [-1, 1], quality [b] -> latents, real-valued."""
-    gain = jnp.exp(self.level_weights(quality) @ self.log_gain)
+    gain = jnp.exp(
+      layers.at_quality(self.level_weights(quality), self.log_gain)
+    )
     return self.features(image, quality) * gain[:, None, None]
 
   def decode(self, y: jax.Array, quality: jax.Array) -> jax.Array:
     """Latents [b, h, w, c], quality [b] -> image, not clipped."""
     weights = self.level_weights(quality)
-    inverse_gain = jnp.exp(weights @ self.log_inverse_gain)
+    inverse_gain = jnp.exp(layers.at_quality(weights, self.log_inverse_gain))
     return self.synthesis(y * inverse_gain[:, None, None], weights)
 
   def coded(self, y: jax.Array) -> jax.Array:
@@ -123,7 +125,9 @@ class Autoencoder(nn.Module):
 
   def rmse(self, quality: jax.Array) -> jax.Array:
     """[b] -> [b]: the expected error of decode, images in [-1, 1]."""
-    return jnp.exp(self.level_weights(quality) @ self.log_rmse)
+    return jnp.exp(
+      layers.at_quality(self.level_weights(quality), self.log_rmse)
+    )
 
   def reconstruct(self, image: jax.Array, quality: jax.Array) -> jax.Array:
     """decode(round(encode(image))), clipped to [-1, 1]."""

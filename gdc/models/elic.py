@@ -5,6 +5,7 @@ He et al. 2022 (ELIC), arXiv 2203.10886, section 4.
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from gdc.models import layers
@@ -52,16 +53,17 @@ class Analysis(nn.Module):
   def __call__(self, image, weights):
     del weights
     h = image.astype(self.dtype)
-    last = len(self.widths)
-    for i, width in enumerate((*self.widths, self.latent_channels)):
-      dtype = jnp.float32 if i == last else self.dtype
-      h = nn.Conv(width, (5, 5), strides=(2, 2), dtype=dtype)(h)
-      if i < last:
-        for _ in range(3):
-          h = ResidualBottleneck(dtype=self.dtype)(h)
+    for i, width in enumerate(self.widths):
+      h = nn.Conv(width, (5, 5), strides=(2, 2), dtype=self.dtype)(h)
+      for _ in range(3):
+        h = ResidualBottleneck(dtype=self.dtype)(h)
       if i == 1:
         h = Attention(dtype=self.dtype)(h)
-    return Attention()(h)
+    with jax.default_matmul_precision('highest'):
+      h = nn.Conv(self.latent_channels, (5, 5), strides=(2, 2))(
+        h.astype(jnp.float32)
+      )
+      return Attention()(h)
 
 
 class Synthesis(nn.Module):

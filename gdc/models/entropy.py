@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdc.models import layers
+
 _SIZES = (1, 3, 3, 3, 1)  # widths of the monotone network
 
 
@@ -77,11 +79,7 @@ def at_quality(tables, weights):
   Returns:
     The same dict with arrays [batch, channels, ...].
   """
-  flat = {k: v.reshape(v.shape[0], -1) for k, v in tables.items()}
-  return {
-    k: (weights @ flat[k]).reshape(weights.shape[:1] + v.shape[1:])
-    for k, v in tables.items()
-  }
+  return {k: layers.at_quality(weights, v) for k, v in tables.items()}
 
 
 class FactorizedPrior(nn.Module):

@@ -12,6 +12,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # Kernels that end a residual branch start near zero: a network starts as its
 # projections alone (for the autoencoder, a block transform).
@@ -242,7 +243,8 @@ def level_weights(quality: jax.Array, num_levels: int) -> jax.Array:
   """Returns weights of the two trained levels that a quality lies between.
 
   Whatever depends on quality is a table with one row per level, and its value
-  at a quality is `weights @ table`: linear between levels, exact on them.
+  at a quality is `at_quality(weights, table)`: linear between levels, exact on
+  them.
 
   Args:
     quality: [batch] float in [1, num_levels]; clipped to that range.
@@ -254,6 +256,20 @@ def level_weights(quality: jax.Array, num_levels: int) -> jax.Array:
   quality = jnp.clip(jnp.asarray(quality, jnp.float32), 1, num_levels)
   levels = jnp.arange(1, num_levels + 1, dtype=jnp.float32)
   return jnp.maximum(0.0, 1 - jnp.abs(quality[:, None] - levels))
+
+
+def at_quality(weights, table):
+  """Returns weights [batch, levels] @ table [levels, ...], interpolated.
+
+  In all digits of float32: accelerators would otherwise multiply in bfloat16,
+  or TF32, what decides rates and gains. Of numpy arrays in their own dtype.
+  """
+  flat = table.reshape(table.shape[0], -1)
+  if isinstance(weights, np.ndarray):
+    found = weights @ flat
+  else:
+    found = jnp.matmul(weights, flat, precision=jax.lax.Precision.HIGHEST)
+  return found.reshape(weights.shape[:1] + table.shape[1:])
 
 
 def sinusoidal_embedding(value: jax.Array, size: int = 32) -> jax.Array:

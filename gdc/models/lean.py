@@ -8,6 +8,7 @@ and truncated, and every residual branch is near zero. The blocks are at 1/8 and
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -90,6 +91,7 @@ class Analysis(nn.Module):
     return nn.Dense(
       self.latent_channels,
       kernel_init=layers.constant(np.eye(self.widths[1], self.latent_channels)),
+      precision=jax.lax.Precision.HIGHEST,
     )(h.astype(jnp.float32))
 
 

@@ -97,7 +97,10 @@ class ScoreNet(nn.Module):
       up = nn.Dense(4 * skip.shape[-1], dtype=self.dtype)(h)
       h = blocks(layers.depth_to_space(up, 2) + skip, depth)
     h = layers.rms_normalize(h).astype(jnp.float32)
-    h = nn.Dense(self.patch**2 * 6, kernel_init=nn.initializers.zeros)(h)
+    h = nn.Dense(
+      self.patch**2 * 6, kernel_init=nn.initializers.zeros,
+      precision=jax.lax.Precision.HIGHEST,
+    )(h)
     gain, offset = (
       layers.depth_to_space(part, self.patch) for part in jnp.split(h, 2, -1)
     )
@@ -108,5 +111,7 @@ class ScoreNet(nn.Module):
       h = layers.Modulation(dtype=self.dtype)(h, condition)
       h = layers.Depthwise(dtype=self.dtype)(nn.leaky_relu(h, 0.1))
       h = nn.leaky_relu(h, 0.1).astype(jnp.float32)
-      out += nn.Dense(3, kernel_init=layers.NEAR_ZERO)(h)
+      out += nn.Dense(
+        3, kernel_init=layers.NEAR_ZERO, precision=jax.lax.Precision.HIGHEST
+      )(h)
     return out

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdc.data import transforms
-from gdc.models import autoencoder, quantization
+from gdc.models import autoencoder, layers, quantization
 from gdc.training.stages import base
 
 
@@ -59,7 +59,7 @@ def build(config) -> base.Stage:
     error = (image - x_hat).astype(jnp.float32) * 127.5
     mse = jnp.mean(error**2, axis=(1, 2, 3))  # of values from 0 to 255
     weights = model.apply(variables, quality, method='level_weights')
-    lambda_ = jnp.exp(weights @ log_lambdas)
+    lambda_ = jnp.exp(layers.at_quality(weights, log_lambdas))
     # Relative to the mean lambda, so that losses compare.
     balance = jnp.exp(
       config.level_balance * (jnp.mean(log_lambdas) - jnp.log(lambda_))

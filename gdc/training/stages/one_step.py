@@ -73,6 +73,7 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
     'dtype': jnp.dtype(config.dtype), 'matmul_dtype': config.matmul_dtype
   }
   coder = frozen_autoencoder.FrozenAutoencoder(autoencoder, **dtypes)
+  flow_net = score_net.ScoreNet(**fields, **dtypes)
   fields = {**fields, 'refine': decoder.refine}
   net = score_net.ScoreNet(**fields, **dtypes)
   periods = (net.patch, net.patch * 2 ** (len(net.widths) - 1))
@@ -99,7 +100,7 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
       started['fake'] = jax.tree.map(lambda a: a + 0, teacher)
     return started
 
-  def end(params, r, x_hat, t, quality):
+  def end(net, params, r, x_hat, t, quality):
     output = net.apply({'params': params}, r, x_hat, t, quality)
     return flow.end(output, r, t)
 
@@ -117,7 +118,7 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
     target = flow.to_residual(image, x_hat, rmse)
     r_0 = decoder.source_noise * jax.random.normal(noise_key, image.shape)
     r_1 = end(
-      params['decoder'], r_0, x_hat, jnp.zeros(batch_size), quality
+      net, params['decoder'], r_0, x_hat, jnp.zeros(batch_size), quality
     )
     metrics = {'distortion': jnp.mean((r_1 - target) ** 2)}
     total = decoder.distortion * metrics['distortion']
@@ -151,13 +152,13 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
       noised = flow.interpolate(
         decoder.source_noise * noise, jax.lax.stop_gradient(r_1), t
       )
-      real = end(frozen['teacher'], noised, x_hat, t, quality)
-      fake = end(fake_params, noised, x_hat, t, quality)
+      real = end(flow_net, frozen['teacher'], noised, x_hat, t, quality)
+      fake = end(flow_net, fake_params, noised, x_hat, t, quality)
       metrics['matching'] = _matching(r_1, real, fake)
       total += decoder.matching * metrics['matching']
       # The second network follows the decoder, which gets no gradient from
       # this; but the two share an optimiser, and its clipping.
-      seen = end(params['fake'], noised, x_hat, t, quality)
+      seen = end(flow_net, params['fake'], noised, x_hat, t, quality)
       metrics['fake'] = jnp.mean((seen - jax.lax.stop_gradient(r_1)) ** 2)
       total += metrics['fake']
     metrics['loss'] = total

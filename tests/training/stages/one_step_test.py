@@ -69,6 +69,17 @@ def test_each_network_is_moved_by_its_own_parts(matched, batch):
   assert moves('fake') == [True, False, False, True]
 
 
+def test_the_second_network_is_a_flows_beside_a_refinement(tiny_bundle, batch):
+  stage = build(tiny_bundle, perceptual=0.0, matching=1.0, refine=4)
+  params = jax.eval_shape(stage.init, jax.random.key(0), batch)
+  flow = jax.tree.map(jnp.shape, tiny_bundle.decoders['flow'][1])
+  assert jax.tree.map(lambda a: a.shape, params['fake']) == flow
+  _, metrics = jax.eval_shape(
+    stage.loss, params, stage.frozen, batch, jax.random.key(0)
+  )
+  assert {'matching', 'fake'} <= metrics.keys()
+
+
 def test_parts_of_no_weight_cost_nothing(tiny_bundle, batch):
   stage = build(tiny_bundle, perceptual=0.0, matching=0.0)
   assert stage.frozen.keys() == {'autoencoder'}
