@@ -17,12 +17,13 @@ the bundled held-out photographs LPIPS 0.238 at 0.122 bpp (the autoencoder alone
 0.266, the flow in four steps 0.243) and 0.104 at 0.420 bpp (0.125 and 0.114),
 for 0.09 and 0.08 dB of PSNR.
 
-`accelerator` has the settings of a script that trained `1e58c09c` for 17,582
-steps, 246 seconds on one H200, after 6,844 steps from a flow with perceptual=4,
-periodic=0, refine=0 and low_quality_share=0.5. On CID22's validation set its
-LPIPS is 23 and 29 % below the autoencoder's at qualities 1 and 3, for 0.25 and
-0.34 dB of PSNR (docs/results.md). docs/log.md tells what periodic and refine
-add. The variant itself was only run on a CPU, in small sizes.
+`accelerator` has the settings of the scripts that made `6e1d941a` from the
+decoder before: 12,169 steps in 622 seconds on one H200, the first 7,489 with
+statistics=10, all with a periodic part of another form, and 400 on two CPU
+cores. On CID22's validation set its LPIPS is 27 and 33 % below the
+autoencoder's at qualities 1 and 3, for 0.39 and 0.38 dB of PSNR
+(docs/results.md). docs/log.md tells what each part adds. The variant itself
+was only run on a CPU, in small sizes.
 """
 import ml_collections
 
@@ -46,13 +47,14 @@ def get_config(variant: str = 'default'):
   c.image_every = 100
   if variant == 'accelerator':
     base.accelerator(
-      c, batch_size=64, crop=128, learning_rate=6e-4, steps=20_000
+      c, batch_size=32, crop=160, learning_rate=6e-4, steps=8_000
     )
-    c.one_step.perceptual = 5.0
+    c.one_step.perceptual = 10.0
+    c.one_step.statistics = 40.0
+    c.one_step.periodic = 10.0
     c.one_step.perceptual_dtype = 'bfloat16'
-    c.one_step.window = 112
+    c.one_step.window = 144
     c.one_step.low_quality_share = 2 / 3
-    c.optimizer.ema_decay = 0.998
   elif variant == 'tiny':
     base.tiny(c)
     c.one_step.window = 16
