@@ -42,7 +42,8 @@ TRAIN = EVAL + [
   'tensorflow-cpu>=2.18',
   'tensorboard>=2.18',
 ]
-TEST = TRAIN + [
+AOT = ['libtpu']  # compiles for TPUs, on machines without one
+TEST = TRAIN + AOT + [
   'pytest>=8',
   'pytest-xdist>=3.6',
   'hypothesis>=6',
@@ -78,6 +79,7 @@ setuptools.setup(
   extras_require={
     'train': TRAIN,
     'eval': EVAL,
+    'aot': TRAIN + AOT,
     'test': TEST,
     'tpu': ['jax[tpu]'],
     'cuda': ['jax[cuda12]'],

@@ -23,9 +23,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend import core
 
 from gdc.training import experiment, loop
+from gdc.training.aot import matmul_flops
 
 KINDS = {
   'float32': {'dtype': 'float32', 'matmul_dtype': 'float32'},
@@ -58,31 +58,6 @@ def parser() -> argparse.ArgumentParser:
   )
   made.add_argument('--kind', choices=KINDS, help=argparse.SUPPRESS)
   return made
-
-
-def matmul_flops(jaxpr: core.Jaxpr) -> int:
-  """Counts the FLOPs of a program's matmuls and convolutions.
-
-  A multiply-add is two. The body of a loop counts once.
-  """
-  total = 0
-  for equation in jaxpr.eqns:
-    shapes = [v.aval.shape for v in equation.invars]
-    if equation.primitive.name == 'dot_general':
-      (contracted, _), _ = equation.params['dimension_numbers']
-      terms = [shapes[0][i] for i in contracted]
-    elif equation.primitive.name == 'conv_general_dilated':
-      _, *others = equation.params['dimension_numbers'].rhs_spec
-      terms = [shapes[1][i] for i in others]
-    else:
-      total += sum(
-        matmul_flops(inner) for inner in core.jaxprs_in_params(
-          equation.params
-        )
-      )
-      continue
-    total += 2 * equation.outvars[0].aval.size * int(np.prod(terms))
-  return total
 
 
 def build(stage: str, kind: str, batch_size: int | None, crop: int | None):

@@ -9,7 +9,8 @@ evaluates it; --mode=sample and --mode=eval only do the
 last parts, with the newest checkpoint. Set any field of the config with a flag
 such as --config.optimizer.learning_rate=1e-4. With --mode=eval --out FILE the
 workdir is only read, so that one run can be sampled in many ways (see
-launch/sweep.py).
+launch/sweep.py). --mode=compile --topology v5e:16x16 compiles for TPUs that
+need not be there, and prints what a chip would hold and do.
 
 Exit status: 0 success; 1 failure and 2 wrong arguments, each with one line on
 standard error; 130, 143, 129: stopped by ^C, SIGTERM, SIGHUP.
@@ -73,6 +74,10 @@ def main(asked) -> None:
     limits.check(asked.config)
   except ValueError as e:
     raise options.OptionError(f'config.{e}') from e
+  if asked.mode == 'compile':
+    from gdc.training import aot
+    print(aot.compile_all(asked.config, asked.topology, asked.variant))
+    return
   with contextlib.suppress(ValueError):  # raised on a single host
     jax.distributed.initialize()
   _check_backend()

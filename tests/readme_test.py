@@ -63,7 +63,10 @@ def test_training_commands_name_configs_and_fields_that_exist(page):
     if '--type' in words:
       chips = int(words[words.index('--type') + 1].rpartition('-')[2])
       assert config.data.batch_size % chips == 0
-    assert config.stage == 'autoencoder' or config.autoencoder_from
+    assert (
+      config.stage == 'autoencoder' or config.autoencoder_from
+      or '--mode=compile' in words
+    )
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)

@@ -67,7 +67,7 @@ def build(config: ml_collections.ConfigDict) -> Experiment:
       f'data.batch_size {config.data.batch_size} must be a multiple of the '
       f'{mesh.size} devices.'
     )
-  networks = _build_networks(config)
+  networks = build_networks(config)
   shardings = sharding.parameters(networks.shapes, mesh)
   open_data = _data(config, mesh)
   data, batches = open_data()
@@ -138,8 +138,16 @@ def _data(config, mesh):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Networks:
-  """The part of an experiment that needs neither data nor devices."""
+class Networks:
+  """The part of an experiment that needs neither data nor devices.
+
+  Attributes:
+    stage: as in Experiment.
+    tx: as in Experiment.
+    schedule: as in Experiment.
+    init: (key, batch) -> the initial TrainState.
+    shapes: the TrainState's shapes.
+  """
 
   stage: stage_lib.Stage
   tx: Any
@@ -148,7 +156,8 @@ class _Networks:
   shapes: train_state.TrainState
 
 
-def _build_networks(config) -> _Networks:
+def build_networks(config, autoencoder=None) -> Networks:
+  """Builds networks and optimizer; takes or reads the frozen autoencoder."""
   o = config.optimizer
   schedule = train_state.learning_rate(
     o.learning_rate, config.steps, o.warmup_steps, o.decay_fraction
@@ -163,8 +172,8 @@ def _build_networks(config) -> _Networks:
 
   crop = config.data.crop
   try:
-    autoencoder = None
-    if config.stage != 'autoencoder' and config.autoencoder_from:
+    wanted = config.stage != 'autoencoder' and config.autoencoder_from
+    if autoencoder is None and wanted:
       autoencoder = read_autoencoder(config.autoencoder_from)
     stage = stages.build(config, autoencoder)
     shapes = jax.eval_shape(
@@ -183,7 +192,7 @@ def _build_networks(config) -> _Networks:
         f'evaluation.qualities must be from 1 to {stage.num_levels}, not '
         f'{quality}.'
       )
-  return _Networks(stage, tx, schedule, init, shapes)
+  return Networks(stage, tx, schedule, init, shapes)
 
 
 def _abstract(shapes, shardings):
@@ -240,7 +249,7 @@ def restore(config: ml_collections.ConfigDict, workdir):
   Raises:
     ValueError: workdir has no checkpoint, or one of another config.
   """
-  networks = _build_networks(config)
+  networks = build_networks(config)
   resume.check(config, workdir, frozen_digests(networks.stage))
   whole = sharding.replicated(sharding.create_mesh())
   with checkpoints.opened(workdir) as store:

@@ -19,9 +19,11 @@ import ml_collections
 
 from gdc import paths
 
-MODES = ('train', 'sample', 'eval')
+MODES = ('train', 'sample', 'eval', 'compile')
 RUNS = 'runs'  # the default workdir is in it
-_FLAGS = ('--config', '--workdir', '--mode', '--out', '--help')
+_FLAGS = (
+  '--config', '--workdir', '--mode', '--out', '--topology', '--help'
+)
 _BUCKETS = ('gs://', 's3://', 'az://')  # what etils.epath supports
 _BOOLEANS = {'true': True, '1': True, 'false': False, '0': False}
 _KINDS = {
@@ -51,6 +53,8 @@ def parse(argv: Sequence[str], description: str) -> argparse.Namespace:
     chosen: whether the workdir was given; if not, it is RUNS/NAME[_VARIANT].
     mode: one of MODES.
     out: results file; None for the workdir's own.
+    topology: for the mode compile, or None.
+    variant: of the config, '' for none.
 
   Raises:
     OptionError: names the mistake and what would be right.
@@ -79,6 +83,10 @@ def parse(argv: Sequence[str], description: str) -> argparse.Namespace:
   parser.add_argument(
     '--out', metavar='FILE', help='results file; default: DIR/results.json'
   )
+  parser.add_argument(
+    '--topology', metavar='CHIP:SHAPE',
+    help='for --mode=compile, such as v5e:16x16',
+  )
   options, words = parser.parse_known_args(argv)
   if options.help:
     parser.print_help()
@@ -90,6 +98,12 @@ def parse(argv: Sequence[str], description: str) -> argparse.Namespace:
     raise OptionError(
       _unknown(flag.partition('=')[0]) if flag else '--config is missing.'
     )
+  if (options.mode == 'compile') != bool(options.topology):
+    raise OptionError(
+      '--mode=compile and --topology=CHIP:SHAPE, such as v5e:16x16, need each '
+      'other.'
+    )
+  options.variant = options.config.partition(':')[2]
   options.chosen = options.workdir is not None
   if options.workdir == '':
     raise OptionError('--workdir is empty: the path of a folder is expected.')
@@ -110,8 +124,11 @@ def parse(argv: Sequence[str], description: str) -> argparse.Namespace:
       f'--workdir is {options.workdir!r}: the path of a folder is expected, or '
       'one in a bucket, such as gs://BUCKET/FOLDER.'
     )
-  if options.out and (options.mode == 'sample' or '://' in options.out):
-    raise OptionError('--out is a local file, and not for --mode=sample.')
+  no_results = options.mode in ('sample', 'compile')
+  if options.out and (no_results or '://' in options.out):
+    raise OptionError(
+      '--out is a local file, and not for --mode=sample or compile.'
+    )
   return options
 
 

@@ -13,9 +13,17 @@ AXES = ('data', 'fsdp')
 MIN_SHARDED_SIZE = 2**14
 
 
-def create_mesh(fsdp: int = 1) -> jax.sharding.Mesh:
-  """Returns a mesh of all devices, `fsdp` of them along the axis `fsdp`."""
-  count = jax.device_count()
+def create_mesh(fsdp: int = 1, devices=None) -> jax.sharding.Mesh:
+  """Returns a mesh of all devices, `fsdp` of them along the axis `fsdp`.
+
+  Args:
+    fsdp: devices along that axis.
+    devices: all of them; None for jax.devices().
+
+  Raises:
+    ValueError: fsdp does not divide their number.
+  """
+  count = jax.device_count() if devices is None else len(devices)
   if fsdp < 1 or count % fsdp:
     raise ValueError(
       f'fsdp {fsdp} must divide the number of devices, {count}.'
@@ -23,7 +31,7 @@ def create_mesh(fsdp: int = 1) -> jax.sharding.Mesh:
   # Explicit axes, the default, break gradients of sharded convolutions.
   return jax.make_mesh(
     (count // fsdp, fsdp), AXES,
-    axis_types=(jax.sharding.AxisType.Auto,) * 2,
+    axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=devices,
   )
 
 
