@@ -42,7 +42,8 @@ TRAIN = EVAL + [
   'tensorflow-cpu>=2.18',
   'tensorboard>=2.18',
 ]
-AOT = ['libtpu']  # compiles for TPUs, on machines without one
+# Compiles for TPUs, on machines without one.
+AOT = ['libtpu; sys_platform == "linux" and platform_machine == "x86_64"']
 TEST = TRAIN + AOT + [
   'pytest>=8',
   'pytest-xdist>=3.6',

@@ -188,7 +188,7 @@ def score_decoder(
 
 
 def sweep(c: ml_collections.ConfigDict, *, learning_rate: float):
-  """A short run from the bundled flow, for sweeps: seconds on a GPU."""
+  """A short run from the bundled decoder, for sweeps: seconds on a GPU."""
   accelerator(
     c, batch_size=64, crop=128, learning_rate=learning_rate, steps=1_000
   )

@@ -6,7 +6,7 @@ Variants (--config configs/diffusion.py:NAME):
   default  trains the bundled diffusion decoder further, on the bundled
            photographs
   scratch  the network of configs/flow.py from random weights
-  sweep    a short run from the bundled flow, for sweeps: seconds on a GPU
+  sweep    a short run from the bundled diffusion, for sweeps: seconds on a GPU
   paper    a large network on ImageNet crops, a TPU pod
   tiny     seconds on a CPU; for tests
 

@@ -5,8 +5,8 @@
 Variants (--config configs/one_step.py:NAME):
   default      trains the bundled one-step decoder further, or else the flow, on
                the bundled photographs
-  accelerator  the same with large batches and a larger weight of LPIPS, for
-               five minutes on a GPU or TPU
+  accelerator  the same with large batches and larger weights of LPIPS and of
+               local statistics, for several minutes on a GPU or TPU
   tiny         seconds on a CPU; for tests
 
 `gdc decompress` uses it by default where the bundle has it.
@@ -17,13 +17,13 @@ the bundled held-out photographs LPIPS 0.238 at 0.122 bpp (the autoencoder alone
 0.266, the flow in four steps 0.243) and 0.104 at 0.420 bpp (0.125 and 0.114),
 for 0.09 and 0.08 dB of PSNR.
 
-`accelerator` has the settings of the scripts that made `6e1d941a` from the
-decoder before: 12,169 steps in 622 seconds on one H200, the first 7,489 with
-statistics=10, all with a periodic part of another form, and 400 on two CPU
-cores. On CID22's validation set its LPIPS is 27 and 33 % below the
+`accelerator` has the settings of the GPU run behind `6e1d941a`, but statistics
+is 40 throughout, and periodic has its present form and weight. That run took
+12,169 steps in 622 seconds on one H200; 400 steps on two CPU cores followed. On
+CID22's validation set the decoder's LPIPS is 27 and 33 % below the
 autoencoder's at qualities 1 and 3, for 0.39 and 0.38 dB of PSNR
-(docs/results.md). docs/log.md tells what each part adds. The variant itself
-was only run on a CPU, in small sizes.
+(docs/results.md); docs/log.md has the trials. The variant itself was only run
+on a CPU, in small sizes.
 """
 import ml_collections
 

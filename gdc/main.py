@@ -76,7 +76,10 @@ def main(asked) -> None:
     raise options.OptionError(f'config.{e}') from e
   if asked.mode == 'compile':
     from gdc.training import aot
-    print(aot.compile_all(asked.config, asked.topology, asked.variant))
+    try:
+      print(aot.compile_all(asked.config, asked.topology, asked.stand_in))
+    except ValueError as e:
+      raise options.OptionError(str(e)) from e
     return
   with contextlib.suppress(ValueError):  # raised on a single host
     jax.distributed.initialize()

@@ -382,10 +382,10 @@ def test_results_are_copied_to_a_bucket(tmp_path):
   assert (bucket / 'pictures' / 'a.png').read_bytes() == b'\x00\x01'
 
 
+@pytest.mark.usefixtures('run_here')
 def test_without_a_workdir_it_is_named_after_the_config(
-  run_here, monkeypatch, tmp_path, capfd, caplog
+  monkeypatch, tmp_path, capfd, caplog
 ):
-  del run_here  # for what it replaces
   monkeypatch.chdir(tmp_path)
   caplog.set_level(logging.INFO)
   asked = ['--config', f'{ROOT}/configs/autoencoder.py:tiny', '--mode=eval']

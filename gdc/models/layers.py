@@ -259,13 +259,13 @@ def level_weights(quality: jax.Array, num_levels: int) -> jax.Array:
 
 
 def at_quality(weights, table):
-  """Returns weights [batch, levels] @ table [levels, ...], interpolated.
+  """Interpolates a table: weights [batch, levels] @ table [levels, ...].
 
-  In all digits of float32: accelerators would otherwise multiply in bfloat16,
-  or TF32, what decides rates and gains. Of numpy arrays in their own dtype.
+  Multiplies in float32: accelerators would otherwise use bfloat16 or TF32,
+  which changes rates and gains. Of numpy arrays, the result is one too.
   """
   flat = table.reshape(table.shape[0], -1)
-  if isinstance(weights, np.ndarray):
+  if isinstance(weights, np.ndarray) and isinstance(table, np.ndarray):
     found = weights @ flat
   else:
     found = jnp.matmul(weights, flat, precision=jax.lax.Precision.HIGHEST)

@@ -1,9 +1,10 @@
-"""Compiles a config's programs for TPUs that are not there, and counts.
+"""Compiles a config's programs for TPUs that this machine does not have.
 
 PyPI's libtpu compiles for a named topology on any x86 machine. What is compiled
 is what a pod would run: the training step and the sampler, with their shardings
-and the config's batch. All that is known without a TPU is read off the
-executable of one chip; times are estimates, a roofline of published figures.
+and the config's batch. Memory, traffic and collectives are those of the
+executable of one chip, FLOPs those of the traced program. Times are lower
+bounds, from published peak figures.
 """
 import dataclasses
 import functools
@@ -21,7 +22,7 @@ from gdc.codec import bundle
 from gdc.training import experiment, loop, sharding
 
 TILE = 256  # pixels, of the sampler's images; one per chip
-# libtpu neither looks for TPUs of this machine, nor logs that there are none.
+# Keeps libtpu from looking for TPUs, and from logging that there are none.
 _LIBTPU = {
   'TPU_SKIP_MDS_QUERY': '1', 'TPU_WORKER_HOSTNAMES': 'localhost',
   'TPU_ACCELERATOR_TYPE': 'v5litepod-4', 'TPU_STDERR_LOG_LEVEL': '4',
@@ -86,7 +87,8 @@ class Count:
 def devices(topology: str) -> Sequence:
   """Returns the abstract devices of a topology, such as 'v5e:16x16'.
 
-  From then on, this process has no XLA_FLAGS; LIBTPU_INIT_ARGS has libtpu's.
+  Removes XLA_FLAGS from the environment: flags for libtpu belong in
+  LIBTPU_INIT_ARGS.
 
   Raises:
     ValueError: libtpu is missing, or does not know the topology.
@@ -117,14 +119,14 @@ def devices(topology: str) -> Sequence:
     ) from e
 
 
-def compile_all(config, topology: str, variant: str = '') -> str:
+def compile_all(config, topology: str, stage_1=None) -> str:
   """Compiles the training step and the sampler of a config for a topology.
 
   Args:
-    config: from configs/. If it names no autoencoder, that of
-      configs/autoencoder.py in the same variant stands in, with its shapes.
+    config: from configs/.
     topology: see `devices`.
-    variant: of the config.
+    stage_1: config of an autoencoder whose shapes are taken for stage 2; None
+      for the one that `config` names.
 
   Returns:
     A description with a line for each program.
@@ -142,10 +144,9 @@ def compile_all(config, topology: str, variant: str = '') -> str:
       f'data.batch_size {batch_size} must be a multiple of the {mesh.size} '
       f'chips of {topology}.'
     )
-  stand_in = None
-  if config.stage != 'autoencoder' and not config.autoencoder_from:
-    stand_in = _stand_in(variant)
-  networks = experiment.build_networks(config, stand_in)
+  networks = experiment.build_networks(
+    config, _stand_in(stage_1) if stage_1 else None
+  )
   step, sampler = _programs(networks, config, mesh)
   crop = config.data.crop
   lines = [
@@ -155,15 +156,17 @@ def compile_all(config, topology: str, variant: str = '') -> str:
     f'{chip.bandwidth} GB/s, {chip.interconnect} GB/s sent; times are least '
     'times by these figures',
     *_described('training step', step, chip, batch_size),
-    *_described('sampler', sampler, chip, mesh.size),
+    *_described(
+      'sampler' if config.stage == 'autoencoder' else
+      f'sampler, the autoencoder and one of {config.sampling.steps} steps',
+      sampler, chip, mesh.size,
+    ),
   ]
   return '\n'.join(lines)
 
 
-def _stand_in(variant: str) -> bundle.Bundle:
-  """An autoencoder of the shapes that a variant of stage 1 has; all zeros."""
-  from configs import autoencoder
-  config = autoencoder.get_config(*filter(None, [variant]))
+def _stand_in(config) -> bundle.Bundle:
+  """An autoencoder of the shapes that a config of stage 1 has; all zeros."""
   networks = experiment.build_networks(config)
   params = jax.tree.map(
     lambda a: np.zeros(a.shape, a.dtype), networks.shapes.params
@@ -291,7 +294,7 @@ def collectives(program: str) -> dict[str, tuple[int, float]]:
 def matmul_flops(jaxpr: core.Jaxpr) -> int:
   """Counts the FLOPs of a program's matmuls and convolutions.
 
-  A multiply-add is two. The body of a loop counts once.
+  A multiply-add is two. The body of a loop counts once, as in XLA's counts.
   """
   total = 0
   for equation in jaxpr.eqns:

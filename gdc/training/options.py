@@ -54,7 +54,8 @@ def parse(argv: Sequence[str], description: str) -> argparse.Namespace:
     mode: one of MODES.
     out: results file; None for the workdir's own.
     topology: for the mode compile, or None.
-    variant: of the config, '' for none.
+    stand_in: for that mode, the config of an autoencoder of the same variant,
+      if the config names none; or None.
 
   Raises:
     OptionError: names the mistake and what would be right.
@@ -103,18 +104,23 @@ def parse(argv: Sequence[str], description: str) -> argparse.Namespace:
       '--mode=compile and --topology=CHIP:SHAPE, such as v5e:16x16, need each '
       'other.'
     )
-  options.variant = options.config.partition(':')[2]
   options.chosen = options.workdir is not None
   if options.workdir == '':
     raise OptionError('--workdir is empty: the path of a folder is expected.')
   try:
+    file, colon, variant = options.config.partition(':')
     if not options.chosen:
-      file, _, variant = options.config.partition(':')
       name = '_'.join(filter(None, (pathlib.Path(file).stem, variant)))
       options.workdir = f'{RUNS}/{name}'
     options.workdir = paths.expand(options.workdir).rstrip('/') or '/'
     options.out = options.out and paths.expand(options.out)
     options.config = read_config(options.config, words)
+    options.stand_in = None
+    if options.mode == 'compile' and not options.config.get(
+      'autoencoder_from', 'itself'
+    ):
+      beside = pathlib.Path(file).with_name('autoencoder.py')
+      options.stand_in = read_config(f'{beside}{colon}{variant}')
   except OptionError:
     raise
   except ValueError as e:  # from paths

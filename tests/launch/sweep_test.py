@@ -46,13 +46,13 @@ def test_a_sweep_brings_along_the_run_that_it_needs(capsys):
   outs = [_value(words, '--out') for words in lines]
   assert outs[:2] == [
     'results/sweeps/noise_shift/0.5.json',
-    'results/sweeps/source_noise/0.25.json',
+    'results/sweeps/source_noise/0.5.json',
   ]
   assert all(_value(words, '--mode') == 'eval' for words in lines[2:])
   # A network is restored as it was trained.
   assert all(
     any(w in ('--config.diffusion.noise_shift=0.5',
-              '--config.flow.source_noise=0.25') for w in words)
+              '--config.flow.source_noise=0.5') for w in words)
     for words in lines
   )
 

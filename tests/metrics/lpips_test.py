@@ -83,12 +83,12 @@ def test_a_step_along_the_gradient_comes_nearer(dtype):
 def moments(image, params, window):
   """Of a stage's unit maps in each window, from its definition."""
   maps = vgg.features(params['VGG16_0'], jnp.asarray(image) / 2 + 0.5)
-  for i, (x, side) in enumerate(zip(maps, window, strict=True)):
+  for x, side in zip(maps, window, strict=True):
     x = np.float64(x)
     x = x[0] / np.sqrt(np.sum(x[0]**2, -1, keepdims=True) + 1e-10)
     views = np.lib.stride_tricks.sliding_window_view(x, (side, side), (0, 1))
     views = views[::side // 2, ::side // 2]
-    yield i, views.mean((-2, -1)), np.sqrt(views.var((-2, -1)) + 1e-6)
+    yield views.mean((-2, -1)), np.sqrt(views.var((-2, -1)) + 1e-6)
 
 
 def test_statistics_are_of_means_and_deviations_in_windows():
@@ -96,9 +96,9 @@ def test_statistics_are_of_means_and_deviations_in_windows():
   pair = images(3, 1, 64), images(4, 1, 64)
   _, found = jax.jit(lpips.with_statistics)(params, *pair)
   expected = 0.0
-  for (i, *a), (_, *b) in zip(
+  for i, (a, b) in enumerate(zip(
     *(moments(image, params, (32, 16, 8, 4, 2)) for image in pair), strict=True
-  ):
+  )):
     head = params[f'NetLinLayer_{i}']['Conv_0']['kernel'][0, 0, :, 0]
     squares = sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
     expected += np.mean(squares @ np.float64(head))

@@ -347,13 +347,14 @@ def test_one_step_trains_as_on_an_accelerator(
   tiny_bundle_path, tmp_path, monkeypatch
 ):
   """The variant in small, and a square error in place of VGG16."""
-  def distance(params, reference, decoded, network, dtype):
-    assert (network, dtype) == ('vgg', 'bfloat16')
-    return jnp.mean(params * (reference - decoded) ** 2, axis=(1, 2, 3))
+  def with_statistics(params, reference, decoded, dtype):
+    assert dtype == 'bfloat16'
+    squares = jnp.mean(params * (reference - decoded) ** 2, axis=(1, 2, 3))
+    return squares, 2 * squares
 
   _without_images(monkeypatch)
   monkeypatch.setattr(lpips, 'weights', lambda name: np.ones(3, np.float32))
-  monkeypatch.setattr(lpips, 'distance', distance)
+  monkeypatch.setattr(lpips, 'with_statistics', with_statistics)
   rng = np.random.default_rng(0)
   Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(
     tmp_path / 'image.png'
@@ -363,13 +364,14 @@ def test_one_step_trains_as_on_an_accelerator(
   config.steps, config.data.batch_size = 2, 8
   config.data.source = f'folder:{tmp_path}'
   config.data.cache_on_device = 64
-  config.one_step.window = 16
+  config.one_step.window = 32
   config.autoencoder_from = config.init_from = str(tiny_bundle_path)
   state = loop.train(config, tmp_path / 'run')
   first, second = _rows(tmp_path / 'run')
   assert first['perceptual'] > 0 and first['periodic'] > 0
   assert first['loss'] == pytest.approx(
-    first['distortion'] + 5 * first['perceptual'] + first['periodic'], rel=1e-4
+    first['distortion'] + 10 * first['perceptual']
+    + 40 * first['statistics'] + 10 * first['periodic'], rel=1e-4,
   )
   assert np.isfinite(second['loss']) and second['gradient_norm'] > 0
   start = bundle.load(tiny_bundle_path).decoders['flow'][1]

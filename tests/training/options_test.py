@@ -125,3 +125,12 @@ def test_the_work_directory_is_named_after_the_config(config, workdir):
   assert (found.workdir, found.chosen) == (workdir, False)
   given = _parse('--config', config, *W)
   assert (given.workdir, given.chosen) == (W[1], True)
+
+
+def test_a_config_without_an_autoencoder_is_compiled_with_one_of_its_variant():
+  compiled = ('--mode=compile', '--topology=v5e:2x2')
+  found = _parse('--config', 'configs/flow.py:paper', *compiled)
+  assert found.stand_in.autoencoder.transforms == 'elic'
+  for named in ('configs/flow.py:tiny', 'configs/autoencoder.py:paper'):
+    assert _parse('--config', named, *compiled).stand_in is None
+  assert _parse('--config', 'configs/flow.py:paper').stand_in is None

@@ -1,8 +1,8 @@
-"""What says float32 is multiplied in float32, on accelerators too.
+"""Float32 matmuls and convolutions ask for full precision.
 
-They multiply float32 in bfloat16 or TF32 unless a program asks for more. With
-layers in bfloat16, what is left in float32 decides rates, gains, latents and
-statistics, or is next to pixels.
+Accelerators multiply float32 in bfloat16 or TF32 unless a program asks for
+more. With layers in bfloat16, what is left in float32 decides rates, gains,
+latents and statistics, or is next to pixels.
 """
 import importlib
 import re

@@ -9,9 +9,9 @@ part in units of the autoencoder's own error, so that qualities weigh alike:
               LPIPS_OF_RMSE). On VGG16 features: AlexNet's are kept for
               evaluation;
   statistics  distance of local statistics of the same features
-              (lpips.with_statistics), about 1 for the autoencoder's output: it
-              asks for texture of the right kind where LPIPS, and more so the
-              squared error, prefer none to one that is out of place;
+              (lpips.with_statistics), about 1 for the autoencoder's output: the
+              squared error, and less so LPIPS, penalise misplaced texture more
+              than missing texture, this does not;
   periodic    how much of r_1 - r repeats with the period of the network's
               patches, and of its coarsest positions, see `periodic`; together
               about 2 for noise. LPIPS alone leaves such patterns;
@@ -40,7 +40,8 @@ LPIPS_OF_RMSE = 3.3
 # The same of the distance of statistics: 1.9 to 2.1 at levels 1 to 5 and 1.5 at
 # the last, on eight crops of 256 pixels.
 STATISTICS_OF_RMSE = 2.0
-# Bounds the division in `periodic`, in units of the autoencoder's mean error.
+# Least energy that `periodic` divides by; the autoencoder's mean squared error
+# is about 1.
 MIN_ENERGY = 1e-2
 
 
@@ -69,6 +70,12 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
       f'one_step.window must be from {smallest} to data.crop '
       f'{config.data.crop}, not {decoder.window}.'
     )
+  stride = fields['patch'] * 2 ** (len(fields['widths']) - 1)
+  if decoder.periodic and config.data.crop < 2 * stride:
+    raise ValueError(
+      f'one_step.periodic needs data.crop {2 * stride} or more, not '
+      f'{config.data.crop}.'
+    )
   dtypes = {
     'dtype': jnp.dtype(config.dtype), 'matmul_dtype': config.matmul_dtype
   }
@@ -76,7 +83,7 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
   flow_net = score_net.ScoreNet(**fields, **dtypes)
   fields = {**fields, 'refine': decoder.refine}
   net = score_net.ScoreNet(**fields, **dtypes)
-  periods = (net.patch, net.patch * 2 ** (len(net.widths) - 1))
+  periods = (net.patch, stride)
   frozen = {'autoencoder': autoencoder.autoencoder_params}
   if decoder.perceptual or decoder.statistics:
     frozen['vgg'] = lpips.weights('vgg')
@@ -180,17 +187,18 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
 def periodic(error, period: int) -> jax.Array:
   """Returns how much of an error repeats with a period.
 
-  The part that repeats is, within windows of eight periods, the mean at each
-  phase less the mean of all. Its energy counts relative to that of the window's
-  whole error: a pattern on a dark sky is seen, however small it is.
+  The part that repeats is, within a window, the mean at each phase less the
+  mean of all. Its energy counts relative to that of the window's whole error: a
+  pattern on a dark sky is seen, however small it is. Windows have eight periods
+  a side, or as many as fit, n.
 
   Args:
     error: [b, h, w, c]; rows and columns beyond whole windows are left out.
     period: in pixels, along both axes.
 
   Returns:
-    A scalar: 1 - 1 / period^2 for white noise; in windows of which nothing else
-    is left, 64. The error's energy itself gets no gradient.
+    A scalar: 1 - 1 / period^2 for white noise, n^2 for an error that is a
+    pattern alone. The denominator gets no gradient.
   """
   count = min(8, min(error.shape[1:3]) // period)
   side = count * period
