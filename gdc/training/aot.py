@@ -134,6 +134,8 @@ def compile_all(config, topology: str, stage_1=None) -> str:
   Raises:
     ValueError: a topology that cannot be had, or a config that does not fit it.
   """
+  if config.stage == 'contexts':
+    raise ValueError('--mode=compile is for training; contexts are fitted.')
   jax.config.update('jax_platforms', 'cpu')  # of arrays in this process
   abstract = devices(topology)
   chip = CHIPS[topology.partition(':')[0]]
@@ -149,6 +151,7 @@ def compile_all(config, topology: str, stage_1=None) -> str:
   )
   step, sampler = _programs(networks, config, mesh)
   crop = config.data.crop
+  steps = config.sampling.steps if 'sampling' in config else 1
   lines = [
     f'{config.stage}, {topology}: {mesh.size} chips, {batch_size} crops of '
     f'{crop} x {crop}, fsdp {config.fsdp}, layers in {config.dtype}',
@@ -158,7 +161,7 @@ def compile_all(config, topology: str, stage_1=None) -> str:
     *_described('training step', step, chip, batch_size),
     *_described(
       'sampler' if config.stage == 'autoencoder' else
-      f'sampler, the autoencoder and one of {config.sampling.steps} steps',
+      f'sampler, the autoencoder and one of its steps ({steps})',
       sampler, chip, mesh.size,
     ),
   ]

@@ -55,9 +55,9 @@ def _run(*arguments, **environment):
   )
 
 
-def _compile(topology, **environment):
+def _compile(topology, config='autoencoder', **environment):
   return _run(
-    '-m', 'gdc.main', '--config', 'configs/autoencoder.py:tiny',
+    '-m', 'gdc.main', '--config', f'configs/{config}.py:tiny',
     '--mode=compile', f'--topology={topology}', **environment,
   )
 
@@ -107,11 +107,12 @@ def test_the_command_compiles_a_step_and_a_sampler():
 
 
 @needs_libtpu
-@pytest.mark.parametrize('topology, message', [
-  ('v5e:4x4', 'multiple of the 16 chips of v5e:4x4'),
-  ('v5e:3x3', "no topology 'v5e:3x3'"),
+@pytest.mark.parametrize('config, topology, message', [
+  ('autoencoder', 'v5e:4x4', 'multiple of the 16 chips of v5e:4x4'),
+  ('autoencoder', 'v5e:3x3', "no topology 'v5e:3x3'"),
+  ('contexts', 'v5e:2x2', '--mode=compile is for training'),
 ])
-def test_what_no_pod_can_run_is_refused(topology, message):
-  done = _compile(topology)
+def test_what_no_pod_can_run_is_refused(config, topology, message):
+  done = _compile(topology, config)
   assert done.returncode == 2
   assert message in done.stderr and done.stderr.count('\n') == 1
