@@ -17,6 +17,7 @@ import numpy as np
 
 from gdc.codec import loading
 from gdc.data import image_files, sources
+from gdc.models import receptive_field
 
 
 def blocks(image: np.ndarray, side: int) -> np.ndarray:
@@ -40,7 +41,7 @@ def measure(
 ) -> dict:
   """Returns a row of the table."""
   fields = codec.bundle.decoders[decoder][0]
-  coarsest = fields['patch'] * 2 ** (len(fields['widths']) - 1)
+  coarsest = receptive_field.score_stride(fields)
   row = {
     'model': codec.digest[:8], 'quality': quality,
     'decoder': f'{decoder} {codec.decoder_digests[decoder][:8]}',
@@ -60,7 +61,7 @@ def measure(
     ])
     periodic, total = energies(added, period) if len(added) else (0.0, 0.0)
     row |= {
-      f'blocks of {side}': len(added), 'added_rms': total**0.5,
+      f'blocks of {side}': len(added), f'added_rms in {side}': total**0.5,
       f'share of period {period}': periodic / total if total else None,
     }
   return row

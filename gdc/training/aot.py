@@ -179,12 +179,6 @@ def _stand_in(config) -> bundle.Bundle:
 
 def _programs(networks, config, mesh) -> tuple[Count, Count]:
   """Compiles the training step and the sampler, and counts."""
-  def placed(tree, shardings):
-    return jax.tree.map(
-      lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), tree,
-      shardings,
-    )
-
   def images(size, side, dtype):
     return jax.ShapeDtypeStruct(
       (size, side, side, 3), dtype, sharding=sharding.batch(mesh)
@@ -192,11 +186,9 @@ def _programs(networks, config, mesh) -> tuple[Count, Count]:
 
   whole = sharding.replicated(mesh)
   shardings = sharding.parameters(networks.shapes, mesh)
-  state = placed(networks.shapes, shardings)
-  frozen = jax.tree.map(
-    lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype, sharding=whole),
-    networks.stage.frozen,
-  )
+  state = experiment.abstract(networks.shapes, shardings)
+  frozen = networks.stage.frozen
+  frozen = experiment.abstract(frozen, jax.tree.map(lambda _: whole, frozen))
   batch = {
     'image': images(config.data.batch_size, config.data.crop, jnp.uint8)
   }

@@ -98,7 +98,7 @@ def build(config: ml_collections.ConfigDict) -> Experiment:
     data=data,
     batches=batches,
     init=init,
-    abstract_state=_abstract(networks.shapes, shardings),
+    abstract_state=abstract(networks.shapes, shardings),
   )
 
 
@@ -195,7 +195,8 @@ def build_networks(config, autoencoder=None) -> Networks:
   return Networks(stage, tx, schedule, init, shapes)
 
 
-def _abstract(shapes, shardings):
+def abstract(shapes, shardings):
+  """Returns a tree of shapes that carry their shardings."""
   return jax.tree.map(
     lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
     shapes, shardings,
@@ -254,7 +255,7 @@ def restore(config: ml_collections.ConfigDict, workdir):
   whole = sharding.replicated(sharding.create_mesh())
   with checkpoints.opened(workdir) as store:
     shardings = jax.tree.map(lambda _: whole, networks.shapes)
-    step, state = store.restore(_abstract(networks.shapes, shardings))
+    step, state = store.restore(abstract(networks.shapes, shardings))
   params = networks.stage.exported(state.ema_params)
   return networks.stage, jax.device_get(params), step
 

@@ -30,7 +30,7 @@ from gdc.data import transforms
 from gdc.decoders import flow
 from gdc.decoders import one_step as one_step_decoder
 from gdc.metrics import lpips
-from gdc.models import score_net
+from gdc.models import receptive_field, score_net
 from gdc.training.stages import base, frozen_autoencoder
 
 # LPIPS (VGG16) of an autoencoder's output over its RMSE, images in [-1, 1]: 3.0
@@ -70,7 +70,7 @@ def build(config, autoencoder: bundle.Bundle) -> base.Stage:
       f'one_step.window must be from {smallest} to data.crop '
       f'{config.data.crop}, not {decoder.window}.'
     )
-  stride = fields['patch'] * 2 ** (len(fields['widths']) - 1)
+  stride = receptive_field.score_stride(fields)
   if decoder.periodic and config.data.crop < 2 * stride:
     raise ValueError(
       f'one_step.periodic needs data.crop {2 * stride} or more, not '
